@@ -1,0 +1,37 @@
+# `make demo` and `make test` need CPython 3.11 or newer and a package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	test -e $(DEMO)/data || $(BIN)/python -m tools.build_dataset --source=planted --output=$(DEMO)/data
+	$(BIN)/python -m experiments.train --config=configs/vmnet.py:demo \
+	    --config.dataset.data_dir=$(DEMO)/data --workdir=$(DEMO)/run
+	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO)/run --split=test --baseline=cca
+	$(BIN)/python -m experiments.export --workdir=$(DEMO)/run --split=test \
+	    --output=$(DEMO)/embeddings.npz
+	@echo
+	@echo 'dataset     $(DEMO)/data (README.md is its card)'
+	@echo 'run         $(DEMO)/run (config.json, metrics.jsonl, checkpoints, results/test.json)'
+	@echo 'embeddings  $(DEMO)/embeddings.npz'
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,50 @@
+"""Prints the retrieval table of a run's best checkpoint, or of anybody's embeddings.
+
+python -m experiments.evaluate --workdir=runs/vmnet --split=validation --baseline=cca
+python -m experiments.evaluate --embeddings=embeddings.npz
+"""
+
+import pathlib
+
+from absl import flags
+
+from vmr.command import run
+from vmr.errors import UserError
+from vmr.training import evaluation
+from vmr.training.workdir import write_json
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to evaluate.")
+_EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Embeddings (npz) to evaluate instead.")
+_SPLIT = flags.DEFINE_string(
+    "split", None, "Split; read `test` once, at the end. Default: validation, or the file's own."
+)
+_BASELINE = flags.DEFINE_enum(
+    "baseline", "none", evaluation.BASELINES, "Baseline to fit on the training split."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "With --embeddings: dataset of the baseline.")
+flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings"])
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json."
+)
+
+
+def main(_: list[str]) -> None:
+    """Evaluates, prints the tables, writes the results."""
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    if _WORKDIR.value:
+        workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
+        found = evaluation.evaluate_run(workdir, split, _BASELINE.value)
+        output = output or workdir / "results" / f"{split}.json"
+    elif _EMBEDDINGS.value:
+        path = pathlib.Path(_EMBEDDINGS.value)
+        found = evaluation.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
+    else:
+        raise UserError("give --workdir=DIR or --embeddings=FILE.npz")
+    print(evaluation.report(found, "model"))
+    if output:
+        write_json(output, found)
+        print(f"\nwritten to {output}")
+
+
+if __name__ == "__main__":
+    run(main)

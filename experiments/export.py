@@ -1,0 +1,33 @@
+"""Writes the embeddings of a split to an npz that NumPy loads anywhere.
+
+python -m experiments.export --workdir=runs/vmnet --split=test --output=embeddings.npz
+"""
+
+import pathlib
+
+import tqdm
+from absl import flags
+
+from vmr import embeddings
+from vmr.command import run
+from vmr.training.inference import restore_run
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_SPLIT = flags.DEFINE_string("split", "validation", "Split to embed.")
+_OUTPUT = flags.DEFINE_string("output", None, "npz file to write.", required=True)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower_bound=1)
+
+
+def main(_: list[str]) -> None:
+    """Embeds batch by batch and streams the rows into the file."""
+    trained = restore_run(pathlib.Path(_WORKDIR.value))
+    output = pathlib.Path(_OUTPUT.value)
+    batches = tqdm.tqdm(
+        trained.embed(_SPLIT.value, _BATCH_SIZE.value), unit="batch", leave=False, delay=3
+    )
+    embeddings.write(output, batches, _SPLIT.value, trained.meta())
+    print(f"{_SPLIT.value}, step {trained.step}: embeddings written to {output}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,106 @@
+"""Feature files of the contract: what is read, and every mistake told by file and line."""
+
+import numpy as np
+import pytest
+
+from vmr.data.building import source_of
+from vmr.data.dataset import open_dataset
+from vmr.data.feature_files import feature_files
+from vmr.data.pipeline import eval_batches
+from vmr.data.writing import write_dataset
+from vmr.errors import UserError
+
+TRAIN = "video_id,music_id\nv0,m0\nv1,m0\nv2,m1\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three videos of shape (4,), two tracks of shape (T, 3)."""
+    for folder in ("video", "music"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+    for i in range(3):
+        np.save(tmp_path / "in" / "video" / f"v{i}.npy", np.full(4, i + 0.5))
+    for i in range(2):
+        np.save(tmp_path / "in" / "music" / f"m{i}.npy", np.arange(6.0 + 3 * i).reshape(-1, 3))
+    (tmp_path / "in" / "train.csv").write_text(TRAIN)
+    return tmp_path / "in"
+
+
+def build(root):
+    output = root.parent / "out"
+    write_dataset(feature_files(root), output, "a test")
+    return open_dataset(output)
+
+
+def test_many_videos_to_one_track(root):
+    dataset = build(root)
+    assert dict(dataset.splits) == {"train": 3}
+    assert dict(dataset.tracks) == {"train": 2}
+    (batch,) = eval_batches(dataset, "train", 10)
+    rows = {name: row for row, name in enumerate(batch["video_id"])}
+    tracks = [int(batch["track"][rows[name]]) for name in ("v0", "v1", "v2")]
+    assert tracks == [0, 0, 1]
+    np.testing.assert_array_equal(batch["video"][rows["v2"]], np.full(4, 2.5, np.float32))
+    np.testing.assert_array_equal(batch["music"][rows["v2"]], np.float32([3, 4, 5]))
+
+
+def test_only_the_splits_with_a_csv_are_built(root):
+    (root / "test.csv").write_text("\ufeffvideo_id,music_id,title\nv2,m1,last\n", encoding="utf-8")
+    (root / "train.csv").write_text(TRAIN.replace("v2,m1\n", ""))
+    assert dict(build(root).splits) == {"train": 2, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("", "lacks column video_id, music_id"),
+        ("video,music_id\nv0,m0\n", r"lacks column video_id; its first line is 'video,music_id'"),
+        ("video_id,music_id\n", "has no rows"),
+        ("video_id,music_id\nv0,m0\nv9,m0\n", r"line 3 names video id 'v9', but there is no .*v9"),
+        ("video_id,music_id\nv0,m7\n", r"line 2 names music id 'm7'"),
+        ("video_id,music_id\nv0\n", "line 2 has an empty music_id"),
+        ("video_id,music_id\nv0,m0\nv1,m0\nv0,m1\n", "line 4 repeats video id 'v0' of line 2"),
+    ],
+)
+def test_wrong_tables_are_told_by_line(root, table, expected):
+    (root / "train.csv").write_text(table)
+    with pytest.raises(UserError, match=rf"train\.csv.*{expected}"):
+        build(root)
+
+
+def test_the_training_table_is_required(root):
+    (root / "train.csv").unlink()
+    with pytest.raises(UserError, match=r"train\.csv: missing"):
+        build(root)
+    with pytest.raises(UserError, match="--input: missing"):
+        source_of("feature_files", {"input": None})
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (np.zeros(5), r"has shape \(5,\), expected \(4,\)"),
+        (np.zeros((2, 4)), r"has shape \(2, 4\), expected \(4,\)"),
+        (np.array(["a"] * 4), "holds <U1, expected an array of real numbers"),
+        (np.array([{}, None]), "cannot be read as npy: Object arrays"),
+    ],
+)
+def test_wrong_arrays_are_named_and_leave_nothing(root, array, expected):
+    np.save(root / "video" / "v1.npy", array)
+    with pytest.raises(UserError, match=rf"v1\.npy: {expected}"):
+        build(root)
+    assert [path.name for path in root.parent.iterdir()] == ["in"]
+
+
+def test_a_first_array_of_three_axes_is_named(root):
+    np.save(root / "music" / "m0.npy", np.zeros((2, 2, 3)))
+    with pytest.raises(UserError, match=r"m0\.npy: has shape \(2, 2, 3\), expected \(D,\) or"):
+        build(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"no npy at all", None])
+def test_unreadable_files_are_named(root, content):
+    file = root / "video" / "v1.npy"
+    file.write_bytes(file.read_bytes()[:-8] if content is None else content)
+    with pytest.raises(UserError, match=r"v1\.npy: cannot be read as npy"):
+        build(root)

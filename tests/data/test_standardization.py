@@ -1,0 +1,32 @@
+"""Per-dimension statistics against numpy, at magnitudes that single precision would lose."""
+
+import numpy as np
+
+from vmr.data.pipeline import eval_batches
+from vmr.data.schema import Modality, Pair, Schema
+from vmr.data.standardization import statistics
+
+
+def test_statistics_are_those_of_numpy(write):
+    rng = np.random.default_rng(0)
+    video = (rng.normal(size=(3000, 3)) * [1e-3, 1, 1e3] + [5e-3, -1e3, 1e6]).astype(np.float32)
+    music = np.column_stack([np.full(3000, 0.1), np.zeros(3000), rng.uniform(size=3000)])
+    pairs = [
+        Pair(f"v{row}", f"m{row}", video[row], music[row].astype(np.float32))
+        for row in range(len(video))
+    ]
+    found = statistics(write(Schema(Modality(3), Modality(3)), train=pairs))
+    exact = video.astype(np.float64)
+    np.testing.assert_allclose(found["video"]["mean"], exact.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found["video"]["scale"], 1 / exact.std(axis=0), rtol=1e-6)
+    assert found["music"]["scale"][:2].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(found["music"]["mean"][0], 0.1, rtol=1e-6)
+    assert all(array.dtype == np.float32 for part in found.values() for array in part.values())
+
+
+def test_standardised_planted_features_have_unit_variance(small_planted):
+    found = statistics(small_planted)["video"]
+    video = np.concatenate([batch["video"] for batch in eval_batches(small_planted, "train", 50)])
+    standard = (video - found["mean"]) * found["scale"]
+    np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(standard.std(axis=0), 1, rtol=1e-4)

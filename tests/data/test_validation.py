@@ -1,0 +1,124 @@
+"""Validation: each kind of fault is found, told apart from a warning, and stops training."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vmr.data.chance import chance_levels
+from vmr.data.report import format_report
+from vmr.data.schema import Modality, Schema
+from vmr.data.validation import require_valid, validate
+from vmr.errors import UserError
+
+
+def test_a_sound_dataset_is_valid_and_the_report_lies_beside_it(small_planted):
+    report = validate(small_planted.data_dir)
+    assert report.ok
+    assert report.warnings == []
+    assert report.fingerprint == small_planted.fingerprint
+    stored = json.loads((small_planted.data_dir / "validation.json").read_text())
+    assert stored["fingerprint"] == report.fingerprint
+    assert stored["splits"]["test"]["tracks"] == 20
+    text = format_report(report)
+    assert "train: 180 videos, 120 tracks" in text
+    assert "chance v2m: R@1 0.83 %" in text
+    assert text.endswith("valid: 0 errors, 0 warnings")
+
+
+def test_videos_and_tracks_in_two_splits_are_errors(write, vectors, vector_schema):
+    train, held_out = vectors(6), vectors(4, start=10)
+    leaked_track = replace(held_out[0], music_id=train[2].music_id, music=train[2].music)
+    dataset = write(vector_schema, train=train, validation=[*held_out[1:], leaked_track, train[0]])
+    errors = "\n".join(validate(dataset.data_dir).errors)
+    assert "train and validation share videos: 1 (v0)" in errors
+    assert "train and validation share tracks: 2 (m0, m2)" in errors
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_errors(write, vectors, vector_schema, value):
+    pairs = vectors(5)
+    pairs[3].music[1] = value
+    report = validate(write(vector_schema, train=pairs).data_dir)
+    assert report.errors == ["train: 1 (m3) music features hold NaN or infinity"]
+
+
+def test_duplicates_and_constants_are_warnings(write, vectors, vector_schema):
+    pairs = vectors(6)
+    for pair in pairs:
+        pair.music[2] = 0.25
+    pairs[4].video[:] = pairs[1].video
+    pairs[5].video[:] = 3.0
+    report = validate(write(vector_schema, train=pairs).data_dir)
+    warnings = "\n".join(report.warnings)
+    assert report.ok
+    assert "1 (v5) video features are one constant value" in warnings
+    assert "v1" in warnings
+    assert "video features are duplicates of another item's" in warnings
+    assert "1 of 3 music dimensions are constant (2)" in warnings
+
+
+def test_one_track_with_two_features_is_a_warning(write, vectors, vector_schema):
+    pairs = vectors(4, videos_per_track=2)
+    pairs[1] = replace(pairs[1], music=pairs[1].music + 1)
+    report = validate(write(vector_schema, train=pairs).data_dir)
+    assert any("ids have different features in different pairs" in line for line in report.warnings)
+
+
+def test_multiplicity_and_lengths_are_told(write, vectors):
+    pairs = [
+        replace(pair, video=np.ones((length, 4), np.float32) * length)
+        for length, pair in zip((1, 4, 2), vectors(3, videos_per_track=2), strict=True)
+    ]
+    dataset = write(Schema(Modality(4, sequence=True), Modality(3)), train=pairs)
+    facts = validate(dataset.data_dir).splits["train"]
+    assert facts["tracks_by_videos"] == {"1": 1, "2": 1}
+    assert facts["video"]["frames"] == {"min": 1, "median": 2, "max": 4}
+
+
+def test_a_missing_training_split_is_an_error(write, vectors, vector_schema):
+    report = validate(write(vector_schema, test=vectors(3)).data_dir)
+    assert report.errors == ["there is no train split"]
+
+
+def test_damage_after_the_build_is_found_by_shard_and_record(write, vectors, vector_schema):
+    dataset = write(vector_schema, train=vectors(5))
+    require_valid(dataset.data_dir)
+    (shard,) = dataset.shards["train"]
+    shard.path.write_bytes(shard.path.read_bytes()[:-3])
+    errors = validate(dataset.data_dir).errors
+    assert "their fingerprint differs" in errors[0]
+    assert "record 4 is truncated" in errors[1]
+    with pytest.raises(UserError, match="validation failed"):
+        require_valid(dataset.data_dir)
+
+
+def test_require_valid_trusts_the_report_of_this_content_only(write, vectors, vector_schema):
+    pairs = vectors(5)
+    pairs[0].video[0] = np.nan
+    dataset = write(vector_schema, train=pairs)
+    expected = r"hold NaN or infinity; --config\.dataset\.allow_invalid=true overrides"
+    with pytest.raises(UserError, match=expected):
+        require_valid(dataset.data_dir)
+    report = dataset.data_dir / "validation.json"
+    content = json.loads(report.read_text()) | {"errors": []}
+    report.write_text(json.dumps(content))
+    require_valid(dataset.data_dir)
+    report.write_text(json.dumps(content | {"fingerprint": "of other content"}))
+    with pytest.raises(UserError, match=expected):
+        require_valid(dataset.data_dir)
+    report.write_text("not JSON")
+    with pytest.raises(UserError, match=expected):
+        require_valid(dataset.data_dir)
+
+
+def test_chance_levels_by_hand():
+    """Two tracks, one with three videos of four: R@1 by m2v is (3/4 + 1/4) / 2."""
+    assert chance_levels([3, 1]) == {
+        "v2m": {"R@1": 50.0, "R@10": 100.0},
+        "m2v": {"R@1": 50.0, "R@10": 100.0},
+    }
+    levels = chance_levels([1] * 1000)
+    assert levels["v2m"] == {"R@1": 0.1, "R@10": 1.0}
+    assert levels["m2v"] == pytest.approx(levels["v2m"])

@@ -1,0 +1,106 @@
+"""A dataset folder is whole or absent, and its fingerprint follows its content."""
+
+import errno
+import json
+
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from vmr.data import writing
+from vmr.data.dataset import open_dataset
+from vmr.data.planted import planted
+from vmr.data.writing import write_dataset
+from vmr.errors import UserError
+
+
+def build(folder, seed=0, **options):
+    write_dataset(planted(videos=90, tracks=80, seed=seed), folder, "the command", **options)
+    return open_dataset(folder)
+
+
+def test_fingerprint_follows_content_and_not_the_rebuild(tmp_path):
+    first, again, other = (
+        build(tmp_path / "a"),
+        build(tmp_path / "b"),
+        build(tmp_path / "c", seed=1),
+    )
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert len(first.fingerprint) == 64
+
+
+def test_folder_holds_card_facts_and_what_tfds_reads(tmp_path):
+    dataset = build(tmp_path / "a")
+    card = (tmp_path / "a" / "README.md").read_text()
+    for fact in ("the command", dataset.fingerprint, "Licence", "| train | 68 | 60 | 1.67 / 16.67"):
+        assert fact in card
+    facts = json.loads((tmp_path / "a" / "dataset.json").read_text())
+    assert facts["splits"]["train"] == {"examples": 68, "tracks": 60}
+    assert tfds.builder_from_directory(tmp_path / "a").info.splits["train"].num_examples == 68
+
+
+def test_existing_output_stays_unless_overwritten(tmp_path):
+    before = build(tmp_path / "a").fingerprint
+    with pytest.raises(UserError, match="exists already; pass --overwrite"):
+        build(tmp_path / "a", seed=1)
+    assert open_dataset(tmp_path / "a").fingerprint == before
+    assert build(tmp_path / "a", seed=1, overwrite=True).fingerprint != before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_overwrite_spares_a_folder_that_is_no_dataset(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is no dataset"):
+        build(tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+DENIED = OSError(errno.EACCES, "Permission denied")
+WRAPPED = RuntimeError("as TFDS tells it")
+WRAPPED.__cause__ = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(FULL, "the disk is full"), (WRAPPED, "the disk is full"), (DENIED, "Permission denied")],
+)
+def test_failed_writing_leaves_the_earlier_dataset_whole(tmp_path, monkeypatch, error, expected):
+    before = build(tmp_path / "a").fingerprint
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(writing, "_describe", fail)
+    with pytest.raises(UserError, match=f"{expected}; nothing was written"):
+        build(tmp_path / "a", seed=1, overwrite=True)
+    assert open_dataset(tmp_path / "a").fingerprint == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_empty_split_is_named(write, vectors, vector_schema):
+    with pytest.raises(UserError, match="validation: holds no pair"):
+        write(vector_schema, train=vectors(3), validation=[])
+    assert not write.folder.exists()
+
+
+def test_opening_what_is_no_dataset_is_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such dataset folder"):
+        open_dataset(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"is no TFDS folder, expected a file dataset_info\.json"):
+        open_dataset(tmp_path)
+    build(tmp_path / "a")
+    (tmp_path / "a" / "dataset.json").write_text("{}")
+    with pytest.raises(UserError, match=r"dataset\.json: expected JSON with name"):
+        open_dataset(tmp_path / "a")
+    (tmp_path / "a" / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"dataset\.json: missing"):
+        open_dataset(tmp_path / "a")
+
+
+def test_unreadable_metadata_is_told_in_one_line(tmp_path):
+    build(tmp_path / "a")
+    (tmp_path / "a" / "features.json").write_text("{")
+    with pytest.raises(UserError, match="its TFDS metadata cannot be read"):
+        open_dataset(tmp_path / "a")

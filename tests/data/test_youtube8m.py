@@ -1,0 +1,205 @@
+"""YouTube-8M records of both levels and both releases, made by hand."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vmr.data.building import source_of
+from vmr.data.dataset import open_dataset
+from vmr.data.labels import read_label_filter
+from vmr.data.pipeline import eval_batches
+from vmr.data.schema import dequantize
+from vmr.data.validation import validate
+from vmr.data.writing import write_dataset
+from vmr.data.youtube8m import youtube8m
+from vmr.errors import UserError
+
+REAL = Path(os.environ.get("VMR_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+SHARDS = REAL / "youtube8m_music"
+
+
+def _bytes(*values):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _floats(values):
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def _context(video_id, labels, key="id", **features):
+    label_list = tf.train.Feature(int64_list=tf.train.Int64List(value=labels))
+    return tf.train.Features(feature={key: _bytes(video_id), "labels": label_list, **features})
+
+
+def video_level(video_id, labels=(1,), key="id", rgb=1024, audio=128):
+    values = {"mean_rgb": _floats(np.arange(rgb) / 7), "mean_audio": _floats(np.arange(audio) / 3)}
+    return tf.train.Example(features=_context(video_id, labels, key, **values))
+
+
+def frame_level(video_id, frames=3, labels=(1,), key="id", width=1024):
+    rng = np.random.default_rng(frames)
+    content = {
+        "rgb": rng.integers(256, size=(frames, width), dtype=np.uint8),
+        "audio": rng.integers(256, size=(frames, 128), dtype=np.uint8),
+    }
+    lists = {
+        name: tf.train.FeatureList(feature=[_bytes(row.tobytes()) for row in rows])
+        for name, rows in content.items()
+    }
+    record = tf.train.SequenceExample(
+        context=_context(video_id, labels, key),
+        feature_lists=tf.train.FeatureLists(feature_list=lists),
+    )
+    return record, content
+
+
+def shard(path, *records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record if isinstance(record, bytes) else record.SerializeToString())
+    return str(path)
+
+
+def built(tmp_path, labels=None, **globs):
+    source = youtube8m({split: [pattern] for split, pattern in globs.items()}, labels)
+    write_dataset(source, tmp_path / "built", "a test")
+    return open_dataset(tmp_path / "built")
+
+
+def by_id(dataset, split="train"):
+    (batch,) = eval_batches(dataset, split, 100)
+    return {name: row for row, name in enumerate(batch["video_id"])}, batch
+
+
+@pytest.mark.parametrize("key", ["id", "video_id"])
+def test_video_level_records_keep_ids_and_numbers(tmp_path, key):
+    train = shard(tmp_path / "a", video_level(b"abcd", key=key), video_level(b"efgh", key=key))
+    dataset = built(tmp_path, train=train)
+    rows, batch = by_id(dataset)
+    assert set(rows) == {"abcd", "efgh"}
+    np.testing.assert_array_equal(batch["video"][rows["abcd"]], np.float32(np.arange(1024) / 7))
+    np.testing.assert_array_equal(batch["music"][rows["abcd"]], np.float32(np.arange(128) / 3))
+    assert batch["music_id"].tolist() == batch["video_id"].tolist()
+    assert not dataset.has_sequences
+
+
+@pytest.mark.parametrize("key", ["id", "video_id"])
+def test_frame_level_records_keep_every_frame_as_bytes(tmp_path, key):
+    record, content = frame_level(b"abcd", frames=300, key=key)
+    short, short_content = frame_level(b"efgh", frames=2, key=key)
+    dataset = built(tmp_path, train=shard(tmp_path / "a", record, short))
+    assert dataset.schema.video.quantized
+    rows, batch = by_id(dataset)
+    for name, expected in (("abcd", content), ("efgh", short_content)):
+        for side, source in (("video", "rgb"), ("music", "audio")):
+            mean = dequantize(expected[source]).mean(axis=0)
+            np.testing.assert_allclose(batch[side][rows[name]], mean, atol=2e-6)
+    report = validate(dataset.data_dir)
+    assert report.ok
+    assert report.splits["train"]["video"]["frames"] == {"min": 2, "median": 300, "max": 300}
+
+
+def test_sequences_of_no_frames_and_of_too_many_are_errors(tmp_path):
+    records = [frame_level(b"none", frames=0)[0], frame_level(b"long", frames=301)[0]]
+    dataset = built(tmp_path, train=shard(tmp_path / "a", frame_level(b"good")[0], *records))
+    errors = "\n".join(validate(dataset.data_dir).errors)
+    assert "1 (none) video sequences are empty" in errors
+    assert "1 (long) music sequences are longer than 300 frames" in errors
+
+
+@pytest.mark.parametrize("text", ["3\n5\n", "[3, 5]", '{"3": "Concert", "5": "Guitar"}'])
+def test_label_filter_keeps_videos_with_any_of_the_labels(tmp_path, text):
+    file = tmp_path / "labels"
+    file.write_text(text)
+    train = shard(
+        tmp_path / "a",
+        video_level(b"both", [3, 5]),
+        video_level(b"one", [5, 8]),
+        video_level(b"other", [8]),
+        video_level(b"bare", []),
+    )
+    rows, _ = by_id(built(tmp_path, read_label_filter(file), train=train))
+    assert set(rows) == {"both", "one"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "is empty"), ("[]", "is empty"), ("guitar", "label indices"), ("{3", "label indices")],
+)
+def test_unusable_label_files_are_named(tmp_path, text, expected):
+    file = tmp_path / "labels.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"labels\.json.*{expected}"):
+        read_label_filter(file)
+
+
+def test_no_video_with_the_labels_is_an_error_that_leaves_nothing(tmp_path):
+    train = shard(tmp_path / "a", video_level(b"abcd", [1]))
+    with pytest.raises(UserError, match="hold no video with any of the 1 labels"):
+        built(tmp_path, frozenset([99]), train=train)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (video_level(b"x", rgb=1000), "record 1 has 1000 numbers in mean_rgb, expected 1024"),
+        (video_level(b"x", audio=1), "record 1 has 1 numbers in mean_audio, expected 128"),
+        (video_level(b"x", key="name"), "record 1 has neither id nor video_id"),
+        (frame_level(b"x")[0], "record 1 has no mean_rgb"),
+        (b"\xff\xff\xff", "record 1 is no tf.train.Example"),
+        (video_level(b"first"), "video id 'first' comes twice"),
+    ],
+)
+def test_wrong_records_are_named_by_file_and_number(tmp_path, record, expected):
+    train = shard(tmp_path / "shard7", video_level(b"first"), record)
+    with pytest.raises(UserError, match=expected) as error:
+        built(tmp_path, train=train)
+    assert "shard7" in str(error.value) or "twice" in expected
+    assert not (tmp_path / "built").exists()
+
+
+def test_wrong_frame_width_is_named(tmp_path):
+    train = shard(tmp_path / "a", frame_level(b"x", width=1000)[0])
+    with pytest.raises(UserError, match="record 0 has 1000 bytes in frame 0 of rgb, expected 1024"):
+        built(tmp_path, train=train)
+
+
+@pytest.mark.parametrize(("damage", "expected"), [("cut", "truncated"), ("flip", "corrupt")])
+def test_damaged_source_files_are_named(tmp_path, damage, expected):
+    path = Path(shard(tmp_path / "a", *(video_level(b"v%d" % i) for i in range(4))))
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:-10]
+    else:
+        content[-100] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=f"a: record 3 is {expected}"):
+        built(tmp_path, train=str(path))
+
+
+def test_a_glob_that_matches_nothing_is_named(tmp_path):
+    options = {"train": [str(tmp_path / "none*")], "validation": None, "test": None, "labels": None}
+    with pytest.raises(UserError, match=r"--train=.*none\*: matches no file"):
+        source_of("youtube8m", options)
+    with pytest.raises(UserError, match="--train: missing"):
+        source_of("youtube8m", options | {"train": None})
+
+
+@pytest.mark.skipif(not SHARDS.is_dir(), reason=f"no real data in {SHARDS} (set VMR_DATA)")
+def test_real_shards_become_a_valid_dataset(tmp_path):
+    dataset = built(
+        tmp_path,
+        read_label_filter(SHARDS / "music_labels.json"),
+        train=str(SHARDS / "train00.tfrecord"),
+        validation=str(SHARDS / "validate00.tfrecord"),
+    )
+    assert dataset.splits["validation"] == 1441
+    assert (dataset.video_width, dataset.music_width) == (1024, 128)
+    report = validate(dataset.data_dir)
+    assert report.ok, report.errors
+    assert json.loads((dataset.data_dir / "validation.json").read_text())["ok"]

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from vmr.errors import UserError
+from vmr.evaluation import cca, recalls
+
+
+def planted(items=1500, latent=8, seed=0):
+    """Both modalities are noisy linear views of one latent vector; one dimension is constant."""
+    generator = np.random.default_rng(seed)
+    shared = generator.standard_normal((items, latent))
+    maps = np.random.default_rng(99)
+    video = shared @ maps.standard_normal((latent, 40)) + generator.standard_normal((items, 40))
+    music = shared @ maps.standard_normal((latent, 20)) + generator.standard_normal((items, 20))
+    video[:, 3] = 0.1
+    return video * 5 + 2, music * np.linspace(0.1, 30, 20)
+
+
+def test_finds_the_shared_factors():
+    video, music = planted()
+    fitted = cca.fit(video[:1000], music[:1000])
+    assert np.sum(fitted.correlations > 0.6) == 8
+    embedded = fitted.embed_video(video[1000:]), fitted.embed_music(music[1000:])
+    assert recalls(*embedded, np.arange(500))["v2m/R@10"] > 60
+
+
+def test_correlations_are_those_of_the_textbook_without_a_ridge():
+    video, music = planted()
+    video = np.delete(video, 3, axis=1)
+    fitted = cca.fit(video, music, video_ridge=0.0, music_ridge=0.0, power=0.0)
+    video_basis = np.linalg.qr(video - video.mean(axis=0))[0]
+    music_basis = np.linalg.qr(music - music.mean(axis=0))[0]
+    expected = np.linalg.svd(video_basis.T @ music_basis, compute_uv=False)
+    np.testing.assert_allclose(fitted.correlations, expected, rtol=1e-6)
+
+
+def test_embeddings_are_unit_rows_and_ignore_constant_dimensions():
+    video, music = planted()
+    fitted = cca.fit(video, music, components=5, video_ridge=0.0)
+    embedded = fitted.embed_video(video)
+    assert embedded.shape == (1500, 5)
+    assert embedded.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-6)
+    moved = video.copy()
+    moved[:, 3] += 1000
+    np.testing.assert_array_equal(fitted.embed_video(moved), embedded)
+
+
+def test_selection_takes_the_settings_that_validate_best():
+    video, music = planted()
+    train, held_out = slice(0, 200), slice(1000, 1500)
+    validation = video[held_out], music[held_out], np.arange(500)
+
+    def validated(fitted):
+        embedded = fitted.embed_video(validation[0]), fitted.embed_music(validation[1])
+        found = recalls(*embedded, validation[2])
+        return found["v2m/R@10"] + found["m2v/R@10"]
+
+    settings = {"ridges": (1e-3, 100.0), "components": (2, 8), "powers": (1.0,)}
+    chosen = cca.select(video[train], music[train], validation, **settings)
+    others = [
+        cca.fit(video[train], music[train], video_ridge=a, music_ridge=b, components=c)
+        for a in (1e-3, 100.0)
+        for b in (1e-3, 100.0)
+        for c in (2, 8)
+    ]
+    assert validated(chosen) == max(map(validated, others))
+    assert len(chosen.correlations) == 8
+
+
+def test_bad_input_is_refused():
+    video, music = planted(50)
+    with pytest.raises(UserError, match="found 50 videos and 49 tracks"):
+        cca.fit(video, music[1:])
+    with pytest.raises(UserError, match="width 40; found 39"):
+        cca.fit(video, music).embed_video(video[:, 1:])
+    music[4, 2] = np.nan
+    with pytest.raises(UserError, match="music features: row 4"):
+        cca.fit(video, music)

@@ -1,0 +1,74 @@
+"""Naive losses in NumPy, written from the formulas, sums over indices and nothing clever."""
+
+import numpy as np
+
+
+def det(rows: int, columns: int, seed: int) -> np.ndarray:
+    """The deterministic matrix of the golden values."""
+    i = np.arange(rows)[:, None]
+    j = np.arange(columns)[None, :]
+    return np.sin(1 + 0.7 * seed + 1.3 * i * (j + 1) + 0.11 * j**2) + 0.5 * np.cos(
+        0.37 * i + 0.9 * j * seed
+    )
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def ranking(
+    anchors: np.ndarray, gallery: np.ndarray, positives: np.ndarray, margin: float, top_k: int
+) -> np.ndarray:
+    top_k = min(top_k, len(gallery))
+    rows = []
+    for i, anchor in enumerate(anchors):
+        similarity = gallery @ anchor
+        farthest = min(similarity[positives[i]])
+        hardest = sorted(similarity[~positives[i]], reverse=True)[:top_k]
+        rows.append(sum(max(0.0, margin - farthest + s) for s in hardest) / top_k)
+    return np.array(rows)
+
+
+def structure(inputs: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    before, after = unit(inputs) @ unit(inputs).T, embeddings @ embeddings.T
+    count = len(inputs)
+    rows = []
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        total = 0.0
+        for j in others:
+            for k in others:
+                gap = after[i, j] - after[i, k]
+                total += (np.sign(gap) - np.sign(before[i, j] - before[i, k])) * gap
+        rows.append(total / max((count - 1) * (count - 2), 1))
+    return np.array(rows)
+
+
+def structure_gradient(inputs: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Of the mean over anchors, at the embeddings, signs held constant."""
+    before, after = unit(inputs) @ unit(inputs).T, embeddings @ embeddings.T
+    count = len(inputs)
+    gradient = np.zeros_like(embeddings)
+    for i in range(count):
+        for j in range(count):
+            for k in range(count):
+                if len({i, j, k}) < 3:
+                    continue
+                gap = after[i, j] - after[i, k]
+                sign = np.sign(gap) - np.sign(before[i, j] - before[i, k])
+                gradient[i] += sign * (embeddings[j] - embeddings[k])
+                gradient[j] += sign * embeddings[i]
+                gradient[k] -= sign * embeddings[i]
+    return gradient / (count * (count - 1) * (count - 2))
+
+
+def structure_adjacent(inputs: np.ndarray, embeddings: np.ndarray, top_k: int) -> float:
+    """The published mean, not a row loss."""
+    before, after = unit(inputs) @ unit(inputs).T, embeddings @ embeddings.T
+    top_k = min(top_k, len(inputs))
+    total = 0.0
+    for i in range(top_k):
+        for j in range(top_k - 1):
+            gap = after[i, j] - after[i, j + 1]
+            total += (np.sign(gap) - np.sign(before[i, j] - before[i, j + 1])) * gap
+    return total / (top_k * (top_k - 1))

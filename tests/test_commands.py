@@ -1,0 +1,167 @@
+"""The commands as a user types them: one whole way through, and what mistakes are answered."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNLOCAL = "--config=configs/vmnet.py:runlocal"
+
+
+def start(module: str, *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": ""},
+    )
+
+
+def run(module: str, *flags: str) -> subprocess.CompletedProcess:
+    process = start(module, *flags)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def succeed(module: str, *flags: str) -> str:
+    done = run(module, *flags)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A dataset, a run on it, and the embeddings of its test split."""
+    folder = tmp_path_factory.mktemp("commands")
+    succeed(
+        "tools.build_dataset",
+        "--source=planted",
+        "--videos=300",
+        "--tracks=200",
+        f"--output={folder}/data",
+    )
+    data_flag = f"--config.dataset.data_dir={folder}/data"
+    succeed("experiments.train", RUNLOCAL, data_flag, f"--workdir={folder}/run")
+    succeed(
+        "experiments.export",
+        f"--workdir={folder}/run",
+        "--split=test",
+        f"--output={folder}/embeddings.npz",
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_and_its_exported_embeddings_score_alike(folder: pathlib.Path) -> None:
+    printed = succeed(
+        "experiments.evaluate", f"--workdir={folder}/run", "--split=test", "--baseline=cca"
+    )
+    assert "R@10" in printed
+    assert "CCA" in printed
+    succeed(
+        "experiments.evaluate",
+        f"--embeddings={folder}/embeddings.npz",
+        f"--output={folder}/again.json",
+    )
+    of_run = json.loads((folder / "run" / "results" / "test.json").read_text())
+    of_file = json.loads((folder / "again.json").read_text())
+    assert of_run.keys() >= {"split", "step", "queries", "gallery", "v2m", "m2v", "chance", "ci95"}
+    for way in ("v2m", "m2v"):
+        assert of_run[way] == of_file[way]
+        assert of_run["ci95"][way] == of_file["ci95"][way]
+    with np.load(folder / "embeddings.npz", allow_pickle=False) as arrays:
+        assert len(arrays["video_emb"]) == of_run["queries"]
+        assert len(arrays["music_emb"]) == of_run["gallery"]
+        meta = json.loads(str(arrays["meta"]))
+    assert meta.keys() >= {"schema_version", "config", "step", "dataset_fingerprint", "created"}
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
+    flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=60")
+    flags += ("--config.checkpoint_every=1", "--config.log_every=1", "--config.eval_every=5")
+    succeed("experiments.train", *flags, f"--workdir={folder}/whole")
+    for seconds in (0.0, 0.3):
+        process = start("experiments.train", *flags, f"--workdir={folder}/killed")
+        log = folder / "killed" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        before = log.read_text().count("\n") if log.exists() else 0
+        while not log.exists() or log.read_text().count("\n") < before + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    succeed("experiments.train", *flags, f"--workdir={folder}/killed")
+
+    def losses(run: str) -> list[tuple[int, float]]:
+        text = (folder / run / "metrics.jsonl").read_text()
+        return [(line["step"], line["train/loss"]) for line in map(json.loads, text.splitlines())]
+
+    assert losses("killed") == losses("whole")
+    for run_name in ("killed", "whole"):
+        succeed("experiments.evaluate", f"--workdir={folder}/{run_name}")
+    killed, whole = (
+        json.loads((folder / name / "results" / "validation.json").read_text())
+        for name in ("killed", "whole")
+    )
+    assert killed == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "flags", "message"),
+    [
+        ("experiments.train", [], "--workdir must have a value"),
+        ("experiments.train", ["--config=configs/absent.py", "--workdir=W"], "configs/absent.py"),
+        ("experiments.train", [f"{RUNLOCAL}y", "--workdir=W"], "no variant 'runlocaly'"),
+        (
+            "experiments.train",
+            [RUNLOCAL, "--workdir=W", "--config.batchsize=3"],
+            "no field 'batchsize'; did you mean 'batch_size'?",
+        ),
+        ("experiments.train", [RUNLOCAL, "--workdir=W", "--config.steps=ten"], "config.steps=ten"),
+        ("experiments.train", [RUNLOCAL, "--workdir=W"], "config.dataset.data_dir is not set"),
+        ("experiments.evaluate", ["--workdir=W"], "config.json is missing"),
+        ("experiments.evaluate", ["--embeddings=absent.npz"], "absent.npz does not exist"),
+        ("experiments.export", ["--workdir=W", "--output=x.npz"], "config.json is missing"),
+        ("tools.build_dataset", ["--source=planet", "--output=W"], "--source=planet"),
+        ("tools.validate_dataset", ["--data_dir=W"], "W"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    module: str, flags: list[str], message: str, tmp_path: pathlib.Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    done = run(module, *(flag.replace("=W", f"={nowhere}") for flag in flags))
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert (
+        message.replace("W", nowhere) in done.stderr if message == "W" else message in done.stderr
+    )
+    assert not pathlib.Path(nowhere).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module",
+    [
+        "experiments.train",
+        "experiments.evaluate",
+        "experiments.export",
+        "tools.build_dataset",
+        "tools.validate_dataset",
+    ],
+)
+def test_help_ends_well(module: str) -> None:
+    assert "--" in succeed(module, "--help")

@@ -1,0 +1,137 @@
+"""The npz of embeddings: streamed out, read back, and every way in which a file can be wrong."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vmr import embeddings
+from vmr.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+def unit(seed: int, rows: int) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(size=(rows, 4))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def batches() -> list[Arrays]:
+    """Two batches; track b has three videos, one of them in the second batch."""
+    tracks = [["a", "b", "b"], ["c", "b"]]
+    music = dict(zip("abc", unit(1, 3), strict=True))
+    video, found, start = unit(0, 5), [], 0
+    for ids in tracks:
+        rows = slice(start, start + len(ids))
+        found.append(
+            {
+                "video_emb": video[rows],
+                "music_emb": np.stack([music[track] for track in ids]),
+                "video_id": np.array([f"v{n}" for n in range(rows.start, rows.stop)], object),
+                "music_id": np.array(ids, object),
+            }
+        )
+        start = rows.stop
+    return found
+
+
+def test_a_file_holds_each_track_once_and_loads_without_pickle(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "embeddings.npz"
+    embeddings.write(path, batches(), "test", {"step": 7})
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.testing.assert_array_equal(arrays["video_emb"], unit(0, 5))
+    np.testing.assert_array_equal(arrays["music_emb"], unit(1, 3))
+    assert arrays["music_ids"].tolist() == ["a", "b", "c"]
+    assert arrays["gt_music_index"].tolist() == [0, 1, 1, 2, 1]
+    assert arrays["gt_music_index"].dtype == np.int32
+    assert str(arrays["split"]) == "test"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_loading_gives_what_collecting_gave(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "embeddings.npz"
+    groups = [batch | {"group": np.arange(len(batch["music_id"]))} for batch in batches()]
+    embeddings.write(path, groups, "test", {"step": 7})
+    collected, loaded = embeddings.collect(groups, "test", {}), embeddings.load(path)
+    for name in ("video_emb", "music_emb", "video_ids", "gt_music_index", "music_group"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(collected, name))
+    assert loaded.meta["step"] == 7
+    assert loaded.meta["schema_version"] == embeddings.SCHEMA_VERSION
+
+
+def test_a_failure_half_way_leaves_the_earlier_file_whole(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "embeddings.npz"
+    embeddings.write(path, batches(), "test", {})
+    before = path.read_bytes()
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield batches()[0]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        embeddings.write(path, broken(), "test", {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def sound() -> Arrays:
+    return {
+        "video_emb": unit(0, 5),
+        "music_emb": unit(1, 3),
+        "video_ids": np.array(list("vwxyz")),
+        "music_ids": np.array(list("abc")),
+        "gt_music_index": np.array([0, 1, 1, 2, 1], np.int32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("gt_music_index"), "no array 'gt_music_index'"),
+        (lambda a: a.update(video_emb=unit(0, 5)[:, :3]), "length"),
+        (lambda a: a.update(video_emb=unit(0, 5) * 2), "row 0 of video_emb has length 2"),
+        (lambda a: a.update(video_emb=np.full((5, 4), np.nan)), "length nan"),
+        (lambda a: a.update(video_emb=np.ones((5, 1))), "width 1, music_emb 4"),
+        (lambda a: a.update(video_emb=np.ones(5)), r"shape \(5,\)"),
+        (lambda a: a.update(video_ids=np.array(["v"])), r"video_ids has shape \(1,\)"),
+        (lambda a: a.update(music_ids=np.array(list("aab"))), "not unique"),
+        (lambda a: a.update(gt_music_index=np.array([0, 1, 1, 2, 3])), "from 0 to 2"),
+        (lambda a: a.update(gt_music_index=np.zeros(5)), "from 0 to 2"),
+        (lambda a: a.update(video_ids=np.array(list("vwxyz"), object)), "plain arrays"),
+        (lambda a: a.update(meta=np.array("{")), "not a JSON string"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(
+    tmp_path: pathlib.Path, change: Callable[[Arrays], object], message: str
+) -> None:
+    arrays = sound()
+    change(arrays)
+    path = tmp_path / "embeddings.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=message) as raised:
+        embeddings.load(path)
+    assert str(path) in str(raised.value)
+
+
+def test_what_is_no_npz_is_told_in_one_line(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        embeddings.load(tmp_path / "absent.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(UserError, match="not an npz"):
+        embeddings.load(tmp_path / "text.npz")
+    embeddings.write(tmp_path / "cut.npz", batches(), "test", {})
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="not an npz"):
+        embeddings.load(tmp_path / "cut.npz")
+
+
+def test_half_precision_of_others_is_accepted_and_scored_in_float32(
+    tmp_path: pathlib.Path,
+) -> None:
+    arrays = sound()
+    arrays["video_emb"] = arrays["video_emb"].astype(np.float16)
+    np.savez(tmp_path / "half.npz", **arrays)
+    assert embeddings.load(tmp_path / "half.npz").video_emb.dtype == np.float32

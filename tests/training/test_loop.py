@@ -1,0 +1,184 @@
+"""The training loop on a small planted dataset: resumed = uninterrupted, early stop, bad runs."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import vmnet
+from vmr.errors import UserError
+from vmr.training import loop
+from vmr.training.state import TrainState
+
+DEVICES = jax.devices()[:1]
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> TrainState:
+    return loop.train(config, workdir, DEVICES)
+
+
+def scalars(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """The logged lines without the speed."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "per_second" not in k} for line in lines]
+
+
+def assert_identical(one: Any, other: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch of this step never comes: what is in memory is lost there."""
+    batches = loop.train_batches
+
+    def cut(*arguments: Any, **options: Any) -> Iterator[dict[str, np.ndarray]]:
+        for number, batch in enumerate(batches(*arguments, **options)):
+            if number == step:
+                raise InterruptedError
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", cut)
+
+
+@pytest.mark.parametrize("lost_at", [1, 3, 6])
+def test_resumed_is_uninterrupted_to_the_bit(
+    config: ml_collections.ConfigDict,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_at: int,
+) -> None:
+    config.checkpoint_every = 1 if lost_at == 3 else 2
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stopping_at(lost_at, patch)
+        with pytest.raises(InterruptedError):
+            train(config, tmp_path / "cut")
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as half_written:
+        half_written.write('{"step": 7, "train/lo')
+    resumed = train(config, tmp_path / "cut")
+    assert_identical(resumed, whole)
+    assert scalars(tmp_path / "cut") == scalars(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_as_it_is(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    state = train(config, workdir)
+    lines = (workdir / "metrics.jsonl").read_text()
+    assert_identical(train(config, workdir), state)
+    assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_a_run_says_where_it_took_place_and_what_it_logged(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    train(config, workdir)
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment.keys() >= {"versions", "devices", "git_revision", "dataset_fingerprint"}
+    assert json.loads((workdir / "config.json").read_text())["loss"]["weights"]["m2v"] == 3.0
+    lines = scalars(workdir)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert lines[0].keys() >= {
+        "train/loss",
+        "train/gradient_norm",
+        "train/parameter_norm",
+        "train/term/m2v",
+        "train/term_gradient_norm/video",
+    }
+    assert "val/v2m/R@10" in lines[1]
+    assert "val/v2m/R@10" not in lines[0]
+    assert list(workdir.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("variant", [name for name in vmnet.VARIANTS if name != "runlocal"])
+def test_every_variant_takes_two_steps(variant: str, data_dir: str, workdir: pathlib.Path) -> None:
+    config = vmnet.get_config(variant)
+    config.dataset.data_dir = data_dir
+    config.update({"batch_size": 16, "steps": 2, "log_every": 1, "eval_every": 2})
+    # The published widths take a second a step here; depth and everything else stay.
+    config.model.video.hidden = tuple(width // 64 for width in config.model.video.hidden)
+    config.model.music.hidden = tuple(width // 64 for width in config.model.music.hidden)
+    train(config, workdir)
+    assert [line["step"] for line in scalars(workdir)] == [1, 2]
+
+
+def test_training_learns(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    config.update({"steps": 150, "log_every": 50, "eval_every": 150, "checkpoint_every": 150})
+    config.optimizer.learning_rate = 3e-3
+    train(config, workdir)
+    losses = [line["train/loss"] for line in scalars(workdir)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_training_stops_early_when_validation_no_longer_improves(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    config.update({"steps": 50, "eval_every": 1, "patience": 3})
+    config.optimizer.learning_rate = 0.0  # only the running statistics of the norm still move
+    state = train(config, workdir)
+    scores = [line["val/v2m/R@10"] for line in scalars(workdir) if "val/v2m/R@10" in line]
+    assert int(state.step) == int(np.argmax(scores)) + 1 + 3
+    assert int(train(config, workdir).step) == int(state.step)  # and stays stopped
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_its_videos(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    config.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match=r"step 2: loss nan.* videos: video\d+") as raised:
+        train(config, workdir)
+    assert "\n" not in str(raised.value)
+    report = json.loads((workdir / "nonfinite_step_2.json").read_text())
+    assert len(report["video_ids"]) == config.batch_size
+    assert not list((workdir / "checkpoints").glob("[0-9]*"))  # nothing broken was kept
+
+
+def test_a_folder_of_another_config_is_left_alone(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    train(config, workdir)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate is 0\.0003 there"):
+        train(config, workdir)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 0, r"config\.batch_size is 0, expected at least 1"),
+        ("batch_size", 10_000, r"config\.batch_size is 10000, expected at most 150"),
+        ("loss.inter", "rankin", "did you mean 'ranking'"),
+        ("loss.intra", "structur", "did you mean 'structure'"),
+        ("optimizer.schedule", "linear", "expected one of constant, cosine"),
+        ("model.dropout", 1.0, r"expected in \[0, 1\)"),
+        ("dataset.data_dir", "/nowhere", "/nowhere"),
+        ("dataset.data_dir", None, "is not set"),
+        ("dataset.name", "youtube8m", "holds 'planted'"),
+        ("selection", "v2m/R@7", "v2m/R@7"),
+    ],
+)
+def test_a_wrong_field_is_named_before_anything_starts(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    field: str,
+    value: Any,
+    message: str,
+) -> None:
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        train(config, workdir)
+    assert not (workdir / "checkpoints").exists()
+
+
+def test_devices_must_share_a_batch_evenly(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    with pytest.raises(UserError, match="32, which 3 devices cannot share"):
+        loop.train(config, workdir, jax.devices()[:3])

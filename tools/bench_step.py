@@ -1,0 +1,259 @@
+"""Times a VM-NET training step, and the export of video embeddings, against TensorFlow and torch.
+
+    python -m tools.bench_step --batch_size=1000
+
+Published sizes and losses (top-100 ranking, adjacent structure, Adam), each peer written as its
+users would: a `tf.function` over the whole step, a torch module with `torch.optim.Adam`. torch is
+measured where it is installed.
+"""
+
+import functools
+import importlib.util
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tools.paired import Contender, Prepared, lines, machine, take_turns
+from vmr.command import run
+
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs a step.", lower_bound=2)
+_SECONDS = flags.DEFINE_float("seconds", 30, "Time for each table; three rounds at least.")
+
+VIDEO, MUSIC, WIDTH = 1024, 1140, 512
+HIDDEN = {"video": (2048,), "music": (2048, 1024)}
+MARGIN, TOP_K, DROPOUT = 0.1, 100, 0.1
+WEIGHTS = {"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.2}
+
+
+def features(batch_size: int) -> dict[str, np.ndarray]:
+    """A batch of random features."""
+    random = np.random.default_rng(0)
+    return {
+        "video": random.standard_normal((batch_size, VIDEO), np.float32),
+        "music": random.standard_normal((batch_size, MUSIC), np.float32),
+        "track": np.arange(batch_size, dtype=np.int32),
+    }
+
+
+def _ours() -> Any:
+    """The config, model and initial state of configs/vmnet.py."""
+    from configs import vmnet
+    from vmr.training import build
+    from vmr.training.state import initial_state, placeholder_standardization
+
+    config = vmnet.get_config()
+    model, optimizer = build.build_model(config), build.build_optimizer(config)
+    statistics = placeholder_standardization(VIDEO, MUSIC)
+    return config, model, optimizer, initial_state(model, optimizer, statistics, seed=0)
+
+
+def our_step(batch_size: int) -> Prepared:
+    """The library's pmapped step, the batch handed over from NumPy each time."""
+    import jax
+
+    from vmr.training import build
+    from vmr.training import devices as on_devices
+    from vmr.training.step import train_step
+
+    config, _, optimizer, state = _ours()
+    devices = jax.local_devices()
+    step = functools.partial(
+        train_step,
+        model=build.build_model(config, on_devices.AXIS),
+        objective=build.build_objective(config),
+        optimizer=optimizer,
+    )
+    take = on_devices.pmapped_train_step(step, devices)
+    weights = on_devices.replicated(build.build_weights(config), devices)
+    batch = features(batch_size)
+    held = [on_devices.replicated(state, devices)]
+
+    def run_step() -> None:
+        held[0], scalars = take(held[0], on_devices.sharded(batch, len(devices)), weights)
+        float(scalars["loss"])
+
+    return Prepared(run_step)
+
+
+def tensorflow_step(batch_size: int) -> Prepared:
+    """The same step as one `tf.function`."""
+    import tensorflow as tf
+
+    batch = {name: tf.constant(rows) for name, rows in features(batch_size).items()}
+    towers = {side: _tensorflow_tower(tf, side) for side in HIDDEN}
+    variables = [variable for tower in towers.values() for variable in tower["variables"]]
+    optimizer = tf.keras.optimizers.Adam(3e-4, 0.9, 0.999, 1e-8)
+    optimizer.build(variables)
+
+    @tf.function
+    def step(video: Any, music: Any) -> Any:
+        with tf.GradientTape() as tape:
+            z_video = _tensorflow_embed(tf, towers["video"], video, train=True)
+            z_music = _tensorflow_embed(tf, towers["music"], music, train=True)
+            loss = (
+                WEIGHTS["m2v"] * _tensorflow_ranking(tf, z_music, z_video)
+                + WEIGHTS["v2m"] * _tensorflow_ranking(tf, z_video, z_music)
+                + WEIGHTS["music"] * _tensorflow_adjacent(tf, music, z_music)
+                + WEIGHTS["video"] * _tensorflow_adjacent(tf, video, z_video)
+            )
+        gradients = tape.gradient(loss, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    return Prepared(lambda: float(step(batch["video"], batch["music"])))
+
+
+def _tensorflow_tower(tf: Any, side: str) -> dict[str, Any]:
+    widths = [VIDEO if side == "video" else MUSIC, *HIDDEN[side], WIDTH]
+    kernels = [
+        tf.Variable(tf.random.truncated_normal([before, after], stddev=(2 / before) ** 0.5))
+        for before, after in itertools.pairwise(widths)
+    ]
+    biases = [tf.Variable(tf.zeros([after])) for after in widths[1:]]
+    scale, shift = tf.Variable(tf.ones([WIDTH])), tf.Variable(tf.zeros([WIDTH]))
+    moving = [tf.Variable(tf.zeros([WIDTH])), tf.Variable(tf.ones([WIDTH]))]
+    return {
+        "layers": list(zip(kernels, biases, strict=True)),
+        "norm": (scale, shift),
+        "moving": moving,
+        "variables": [*kernels, *biases, scale, shift],
+    }
+
+
+def _tensorflow_embed(tf: Any, tower: dict[str, Any], x: Any, train: bool) -> Any:
+    *hidden, (kernel, bias) = tower["layers"]
+    for weights, offsets in hidden:
+        x = tf.nn.relu(tf.matmul(x, weights) + offsets)
+        x = tf.nn.dropout(x, DROPOUT) if train else x
+    x = tf.matmul(x, kernel) + bias
+    mean, variance = tower["moving"]
+    if train:
+        batch_mean, batch_variance = tf.nn.moments(x, [0])
+        mean.assign(0.99 * mean + 0.01 * batch_mean)
+        variance.assign(0.99 * variance + 0.01 * batch_variance)
+        mean, variance = batch_mean, batch_variance
+    scale, shift = tower["norm"]
+    x = tf.nn.batch_normalization(x, mean, variance, shift, scale, 1e-3)
+    return tf.nn.l2_normalize(x, 1)
+
+
+def _tensorflow_ranking(tf: Any, anchors: Any, gallery: Any) -> Any:
+    similarity = tf.matmul(anchors, gallery, transpose_b=True)
+    positive = tf.linalg.diag_part(similarity)
+    violation = tf.maximum(0.0, MARGIN - positive[:, None] + similarity)
+    violation = tf.linalg.set_diag(violation, tf.zeros_like(positive))
+    return tf.reduce_mean(tf.math.top_k(violation, TOP_K, sorted=False)[0])
+
+
+def _tensorflow_adjacent(tf: Any, inputs: Any, embeddings: Any) -> Any:
+    before, after = tf.nn.l2_normalize(inputs[:TOP_K], 1), embeddings[:TOP_K]
+    before = tf.matmul(before, before, transpose_b=True)
+    after = tf.matmul(after, after, transpose_b=True)
+    gaps, gaps_before = after[:, :-1] - after[:, 1:], before[:, :-1] - before[:, 1:]
+    return tf.reduce_mean(tf.stop_gradient(tf.sign(gaps) - tf.sign(gaps_before)) * gaps)
+
+
+def torch_step(batch_size: int) -> Prepared:
+    """The same step in torch, eager."""
+    import torch
+
+    batch = {name: torch.from_numpy(rows) for name, rows in features(batch_size).items()}
+    towers = {side: _torch_tower(torch, side) for side in HIDDEN}
+    parameters = [p for tower in towers.values() for p in tower.parameters()]
+    optimizer = torch.optim.Adam(parameters, 3e-4, (0.9, 0.999), 1e-8)
+
+    def step() -> float:
+        z_video = torch.nn.functional.normalize(towers["video"](batch["video"]))
+        z_music = torch.nn.functional.normalize(towers["music"](batch["music"]))
+        loss = (
+            WEIGHTS["m2v"] * _torch_ranking(torch, z_music, z_video)
+            + WEIGHTS["v2m"] * _torch_ranking(torch, z_video, z_music)
+            + WEIGHTS["music"] * _torch_adjacent(torch, batch["music"], z_music)
+            + WEIGHTS["video"] * _torch_adjacent(torch, batch["video"], z_video)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return Prepared(step)
+
+
+def _torch_tower(torch: Any, side: str) -> Any:
+    nn = torch.nn
+    widths = [VIDEO if side == "video" else MUSIC, *HIDDEN[side]]
+    layers: list[Any] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(DROPOUT)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], WIDTH), nn.BatchNorm1d(WIDTH, 1e-3, 0.01))
+
+
+def _torch_ranking(torch: Any, anchors: Any, gallery: Any) -> Any:
+    similarity = anchors @ gallery.T
+    violation = torch.relu(MARGIN - similarity.diagonal()[:, None] + similarity)
+    own = torch.eye(len(anchors), dtype=torch.bool)
+    return violation.masked_fill(own, 0).topk(TOP_K, sorted=False).values.mean()
+
+
+def _torch_adjacent(torch: Any, inputs: Any, embeddings: Any) -> Any:
+    before = torch.nn.functional.normalize(inputs[:TOP_K])
+    before, after = before @ before.T, embeddings[:TOP_K] @ embeddings[:TOP_K].T
+    gaps, gaps_before = after[:, :-1] - after[:, 1:], before[:, :-1] - before[:, 1:]
+    return ((gaps.sign() - gaps_before.sign()).detach() * gaps).mean()
+
+
+def our_export(batch_size: int) -> Prepared:
+    """Video embeddings as `experiments.export` makes them, the features from NumPy each time."""
+    import jax
+
+    from vmr.training.state import standardized
+
+    _, model, _, state = _ours()
+
+    @jax.jit
+    def embed(video: jax.Array) -> jax.Array:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        inputs = standardized(video, state.standardization["video"])
+        return model.apply(variables, inputs, method="embed_video")
+
+    video = features(batch_size)["video"]
+    return Prepared(lambda: np.asarray(embed(video)))
+
+
+def tensorflow_export(batch_size: int) -> Prepared:
+    """The same tower as a `tf.function`."""
+    import tensorflow as tf
+
+    tower = _tensorflow_tower(tf, "video")
+    embed = tf.function(lambda video: _tensorflow_embed(tf, tower, video, train=False))
+    video = features(batch_size)["video"]
+    return Prepared(lambda: embed(tf.constant(video)).numpy())
+
+
+STEPS: dict[str, Callable[[int], Prepared]] = {
+    "ours": our_step,
+    "tensorflow": tensorflow_step,
+    "torch": torch_step,
+}
+EXPORTS = {"ours": our_export, "tensorflow": tensorflow_export}
+
+
+def main(_: list[str]) -> None:
+    """Measures the step, then the export."""
+    print(machine())
+    for title, contenders in (("training step", STEPS), ("export, video tower", EXPORTS)):
+        present = {
+            name: Contender(prepare, (_BATCH_SIZE.value,))
+            for name, prepare in contenders.items()
+            if name == "ours" or importlib.util.find_spec(name)
+        }
+        print(f"{title}, {_BATCH_SIZE.value} pairs")
+        measured = take_turns(present, _SECONDS.value)
+        print(lines(measured, "ours", "pairs", _BATCH_SIZE.value), flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

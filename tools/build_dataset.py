@@ -1,0 +1,52 @@
+"""Builds a dataset: a TFDS folder with a fingerprint, a card and a validation report.
+
+python -m tools.build_dataset --source=planted --output=data/planted
+python -m tools.build_dataset --source=youtube8m --output=data/youtube8m \
+    --train='shards/train0[0-6].tfrecord' --validation='shards/validate*' \
+    --test=shards/train07.tfrecord --labels=music_labels.json
+python -m tools.build_dataset --source=feature_files --input=features --output=data/mine
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from vmr.command import run
+from vmr.data.building import build, source_of
+from vmr.data.report import format_report
+
+_SOURCE = flags.DEFINE_enum(
+    "source", None, ["planted", "youtube8m", "feature_files"], "Where pairs come from.",
+    required=True,
+)  # fmt: skip
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier dataset at --output.")
+flags.DEFINE_list("train", None, "youtube8m: globs of TFRecord files, separated by commas.")
+flags.DEFINE_list("validation", None, "youtube8m: the same for the validation split.")
+flags.DEFINE_list("test", None, "youtube8m: the same for the test split.")
+flags.DEFINE_string(
+    "labels", None,
+    "youtube8m: keep videos with at least one of the label indices in this file: JSON (object "
+    "keyed by index, or list) or text, one a line. Default: keep all.",
+)  # fmt: skip
+flags.DEFINE_string("input", None, "feature_files: folder with video/, music/ and train.csv.")
+flags.DEFINE_integer("videos", 6000, "planted: pairs over all splits.")
+flags.DEFINE_integer("tracks", 4000, "planted: distinct tracks over all splits.")
+flags.DEFINE_integer("seed", 0, "planted: everything is drawn from it.")
+
+
+def main(argv: list[str]) -> int:
+    """Builds, validates, and says what lies where; status 1 if the dataset is not valid."""
+    del argv
+    command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])
+    source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict())
+    report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value)
+    print(format_report(report))
+    print(f"dataset, card (README.md) and report (validation.json): {_OUTPUT.value}")
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    run(main)

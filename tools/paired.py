@@ -1,0 +1,109 @@
+"""Paired timings: contenders take turns, each in a process of its own.
+
+Thread pools of different libraries fight over the cores when they share a process, and a noisy
+machine drifts by a factor of two: so contenders run one after another, round by round, and what is
+reported is the ratio within a round.
+"""
+
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A contender ready to run: one timed step, and facts measured beside its time."""
+
+    step: Callable[[], Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who takes part: `prepare(*arguments)` runs in the contender's own process."""
+
+    prepare: Callable[..., Prepared]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a contender took, in seconds a round, and its facts."""
+
+    seconds: np.ndarray
+    facts: Mapping[str, Any]
+
+
+def take_turns(
+    contenders: Mapping[str, Contender], seconds: float, rounds: int = 3
+) -> dict[str, Measured]:
+    """Runs the contenders in turn for about so many seconds, `rounds` rounds at least."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    facts: dict[str, Mapping[str, Any]] = {}
+    for name, contender in contenders.items():
+        pipes[name], child = spawn.Pipe()
+        spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
+        facts[name] = pipes[name].recv()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    start = time.perf_counter()
+    done = 0
+    while done < rounds or time.perf_counter() - start < seconds:
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            times[name].append(pipe.recv())
+        done += 1
+    for pipe in pipes.values():
+        pipe.send(False)
+    return {name: Measured(np.array(times[name]), facts[name]) for name in contenders}
+
+
+def _serve(contender: Contender, parent: Connection) -> None:
+    prepared = contender.prepare(*contender.arguments)
+    prepared.step()  # compiled and warm
+    parent.send(dict(prepared.facts))
+    while parent.recv():
+        start = time.perf_counter()
+        prepared.step()
+        parent.send(time.perf_counter() - start)
+
+
+def ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
+    """`name` over `peer`, paired: median and range."""
+    ratios = measured[name].seconds / measured[peer].seconds
+    return f"{np.median(ratios):.3f} ({ratios.min():.3f}-{ratios.max():.3f})"
+
+
+def lines(measured: Mapping[str, Measured], ours: str, unit: str = "", count: float = 0) -> str:
+    """A line for each contender: median time, speed in `unit`s, ratio of `ours` to it, facts."""
+    text = []
+    for name, result in measured.items():
+        median = float(np.median(result.seconds))
+        speed = f"{count / median:12,.0f} {unit}/s" if count else ""
+        facts = "  ".join(f"{key} {value}" for key, value in result.facts.items())
+        text.append(
+            f"  {name:16s} {1e3 * median:10.1f} ms{speed}   "
+            f"{ours}/{name} {ratio(measured, ours, name)}   {facts}".rstrip()
+        )
+    return "\n".join(text)
+
+
+def machine() -> str:
+    """What the numbers were measured on."""
+    return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as info:
+            names = [line.split(":")[1].strip() for line in info if line.startswith("model name")]
+        return names[0]
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,26 @@
+"""Looks through a dataset and says whether it is fit to train on; status 1 if it is not.
+
+python -m tools.validate_dataset --data_dir=data/planted
+"""
+
+from absl import flags
+
+from vmr.command import run
+from vmr.data.report import format_report
+from vmr.data.validation import validate
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of a dataset that tools.build_dataset wrote.", required=True
+)
+
+
+def main(argv: list[str]) -> int:
+    """Prints the report, which also lies in the dataset's validation.json."""
+    del argv
+    report = validate(_DATA_DIR.value)
+    print(format_report(report))
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    run(main)

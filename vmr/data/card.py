@@ -1,0 +1,77 @@
+"""The dataset card: what a reader of the folder has to know, in one page."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from vmr.data.chance import chance_levels
+from vmr.data.schema import Modality
+from vmr.data.source import Source
+
+
+def dataset_card(
+    source: Source,
+    videos_per_track: Mapping[str, Counter[int]],
+    command: str,
+    content_fingerprint: str,
+) -> str:
+    """The card of a dataset as Markdown.
+
+    Args:
+      source: what was written.
+      videos_per_track: of each split, how many videos each track index has.
+      command: the line that built the dataset.
+      content_fingerprint: see `vmr.data.fingerprint`.
+
+    Returns:
+      the text of README.md.
+    """
+    rows = [_row(split, list(counts.values())) for split, counts in videos_per_track.items()]
+    schema = source.schema
+    lines = [
+        f"# {source.name}",
+        "",
+        source.description,
+        "",
+        f"Licence: {source.licence}",
+        "",
+        "| split | videos | tracks | chance v2m R@1 / R@10 | chance m2v R@1 / R@10 |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "Chance is the recall of random scores, in percent, over the whole split.",
+        "",
+        "| field | stored as |",
+        "|---|---|",
+        f"| video | {_describe(schema.video)} |",
+        f"| music | {_describe(schema.music)} |",
+        "| video_id, music_id | text |",
+        "| music_index | int64, the track among the distinct tracks of all splits |",
+        *(["| labels | int64 list, as the source gives them |"] if schema.has_labels else []),
+        *(["| group | int64, items of equal group go together |"] if schema.has_groups else []),
+        "",
+        "Built by:",
+        "",
+        f"    {command}",
+        "",
+        f"Fingerprint of the content (SHA-256): `{content_fingerprint}`",
+        "",
+        "Read by `vmr.data.dataset.open_dataset` or by "
+        "`tensorflow_datasets.builder_from_directory`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(split: str, multiplicities: list[int]) -> str:
+    chance = chance_levels(multiplicities)
+    levels = " | ".join(
+        f"{chance[way]['R@1']:.2f} / {chance[way]['R@10']:.2f}" for way in ("v2m", "m2v")
+    )
+    return f"| {split} | {sum(multiplicities)} | {len(multiplicities)} | {levels} |"
+
+
+def _describe(modality: Modality) -> str:
+    if modality.quantized:
+        return f"uint8 frames (T, {modality.width}); value = q·4/255 + 4/512 − 2"
+    if modality.sequence:
+        return f"float32 sequence (T, {modality.width})"
+    return f"float32 vector ({modality.width},)"

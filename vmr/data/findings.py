@@ -1,0 +1,154 @@
+"""What validation looks for, gathered batch by batch: one class, one kind of finding."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from vmr.data.records import size_fault
+from vmr.data.schema import Modality
+
+
+class Occurrences:
+    """How often something was found, and the ids it was found at first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, item: str) -> None:
+        """Notes one more, keeping the first three by name."""
+        self.count += 1
+        if len(self.first) < 3:
+            self.first.append(item)
+
+    def __str__(self) -> str:
+        return f"{self.count} ({', '.join(self.first)}{', …' if self.count > 3 else ''})"
+
+
+class FeatureFindings:
+    """What is found in one modality's features in one split."""
+
+    def __init__(self, modality: Modality, max_frames: int | None):
+        self.modality = modality
+        self.max_frames = max_frames
+        self.lengths: Counter[int] = Counter()
+        self.wrong_size, self.empty, self.too_long = Occurrences(), Occurrences(), Occurrences()
+        self.not_finite, self.constant = Occurrences(), Occurrences()
+        self.duplicates, self.contradictions = Occurrences(), Occurrences()
+        self._low = np.full(modality.width, np.inf)
+        self._high = np.full(modality.width, -np.inf)
+        self._owner_of_content: dict[int, str] = {}
+        self._content_of_owner: dict[str, int] = {}
+
+    def add(self, item: str, stored: bytes) -> None:
+        """Looks at the stored bytes of the item with this id."""
+        if size_fault(len(stored), self.modality):
+            self.wrong_size.add(item)
+            return
+        frames = np.frombuffer(stored, self.modality.dtype).reshape(-1, self.modality.width)
+        if not len(frames):
+            self.empty.add(item)
+            return
+        if self.modality.sequence:
+            self.lengths[len(frames)] += 1
+            if self.max_frames and len(frames) > self.max_frames:
+                self.too_long.add(item)
+        low, high = frames.min(axis=0), frames.max(axis=0)
+        # A NaN anywhere in a column is its minimum too.
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            self.not_finite.add(item)
+            return
+        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        if self.modality.width > 1 and low.min() == high.max():
+            self.constant.add(item)
+        self._compare(item, hash(stored))
+
+    def _compare(self, item: str, content: int) -> None:
+        # Python's hash of bytes has 64 bits: a million items collide once in 40 million runs.
+        if self._content_of_owner.setdefault(item, content) != content:
+            self.contradictions.add(item)
+        owner = self._owner_of_content.setdefault(content, item)
+        if owner != item:
+            self.duplicates.add(f"{item} = {owner}")
+
+    def constant_dimensions(self) -> list[int]:
+        """Dimensions with one value throughout the split; none if it has but one item."""
+        if len(self._content_of_owner) < 2:
+            return []
+        return [int(dimension) for dimension in np.flatnonzero(self._low == self._high)]
+
+    def errors(self, name: str) -> Iterator[str]:
+        """What makes the features unfit for training; `name` is the modality's."""
+        expected = f"{self.modality.width} numbers a {'frame' if self.modality.sequence else 'row'}"
+        found = (
+            (self.wrong_size, f"{name} features have a wrong size, expected {expected}"),
+            (self.empty, f"{name} sequences are empty, expected at least one frame"),
+            (self.too_long, f"{name} sequences are longer than {self.max_frames} frames"),
+            (self.not_finite, f"{name} features hold NaN or infinity"),
+        )
+        return (f"{where} {what}" for where, what in found if where.count)
+
+    def warnings(self, name: str) -> Iterator[str]:
+        """What looks odd but can be trained on."""
+        found = (
+            (self.constant, f"{name} features are one constant value"),
+            (self.duplicates, f"{name} features are duplicates of another item's"),
+            (self.contradictions, f"{name} ids have different features in different pairs"),
+        )
+        yield from (f"{where} {what}" for where, what in found if where.count)
+        constant = self.constant_dimensions()
+        if constant:
+            few = ", ".join(map(str, constant[:3])) + (", …" if len(constant) > 3 else "")
+            yield f"{len(constant)} of {self.modality.width} {name} dimensions are constant ({few})"
+
+    def describe_lengths(self) -> dict[str, int] | None:
+        """Shortest, median and longest sequence in frames; None for vectors."""
+        if not self.lengths:
+            return None
+        lengths = sorted(self.lengths.elements())
+        return {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]}
+
+
+class PairFindings:
+    """What is found in the ids of one split."""
+
+    def __init__(self) -> None:
+        self.videos: dict[str, int] = {}
+        self.tracks: Counter[str] = Counter()
+        self.repeated, self.nameless = Occurrences(), Occurrences()
+        self.index_of: dict[str, int] = {}
+        self.inconsistent = Occurrences()
+
+    def add(self, number: int, video_id: str, music_id: str, track: int) -> None:
+        """Looks at the pair with this number in the split."""
+        if not video_id or not music_id:
+            self.nameless.add(f"example {number}")
+            return
+        if video_id in self.videos:
+            self.repeated.add(video_id)
+        self.videos[video_id] = number
+        self.tracks[music_id] += 1
+        if self.index_of.setdefault(music_id, track) != track:
+            self.inconsistent.add(music_id)
+
+    def errors(self) -> Iterator[str]:
+        """What makes the pairs unfit for training or evaluation."""
+        found = (
+            (self.nameless, "pairs lack a video id or a music id"),
+            (self.repeated, "video ids come more than once"),
+            (self.inconsistent, "music ids have more than one music_index"),
+        )
+        return (f"{where} {what}" for where, what in found if where.count)
+
+    def multiplicity(self) -> dict[str, int]:
+        """How many tracks have one video, two videos, and so on."""
+        return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
+
+
+def shared_items(one: Sequence[str] | set[str], other: set[str]) -> Occurrences:
+    """The ids that two splits have in common, in alphabetical order."""
+    found = Occurrences()
+    for item in sorted(set(one) & other):
+        found.add(item)
+    return found

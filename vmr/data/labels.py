@@ -1,0 +1,34 @@
+"""The labels that a video must carry to be kept, read from a file."""
+
+import json
+from pathlib import Path
+
+from vmr.errors import UserError
+
+
+def read_label_filter(file: Path) -> frozenset[int]:
+    """Label indices from JSON (an object keyed by index, or a list) or text (one a line).
+
+    Raises:
+      UserError: the file is missing, empty, or holds something that is no label index.
+    """
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--labels={file}: cannot be read: {error}") from None
+    try:
+        labels = frozenset(int(entry) for entry in _entries(text))
+    except (ValueError, TypeError):
+        raise UserError(
+            f"--labels={file}: expected label indices: a JSON object keyed by index, a JSON list, "
+            "or one index a line"
+        ) from None
+    if not labels:
+        raise UserError(f"--labels={file}: is empty, expected at least one label index")
+    return labels
+
+
+def _entries(text: str) -> list:
+    if text.lstrip().startswith(("{", "[")):
+        return list(json.loads(text))
+    return text.split()

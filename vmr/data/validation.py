@@ -1,0 +1,173 @@
+"""Is a dataset fit to train on and to be evaluated with? A report, kept beside it.
+
+Errors make results wrong: corrupt records, wrong sizes, NaN, a video or a track in two splits.
+Warnings are for somebody to look at: duplicate or constant features.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from vmr.data.chance import chance_levels
+from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.findings import FeatureFindings, PairFindings, shared_items
+from vmr.data.fingerprint import fingerprint
+from vmr.data.parsing import parse_stored
+from vmr.data.pipeline import Batch, counted, naming_faults
+from vmr.data.youtube8m import MAX_FRAMES
+from vmr.errors import UserError
+
+REPORT_FILE = "validation.json"
+_BATCH = 64
+
+
+@dataclass
+class Report:
+    """What validation found.
+
+    Attributes:
+      fingerprint: of the content that was looked at.
+      errors, warnings: one line each.
+      splits: facts about each split: examples, tracks, multiplicity, lengths, chance levels.
+    """
+
+    fingerprint: str
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """No errors; warnings are allowed."""
+        return not self.errors
+
+
+def validate(data_dir: str | Path) -> Report:
+    """Reads the whole dataset, writes validation.json into its folder, returns the report.
+
+    Raises:
+      UserError: the folder is no dataset. What is wrong inside it stands in the report.
+    """
+    dataset = open_dataset(data_dir)
+    report = Report(fingerprint=_content(dataset))
+    if report.fingerprint != dataset.fingerprint:
+        report.errors.append("the shards are not those that were built: their fingerprint differs")
+    pairs: dict[str, PairFindings] = {}
+    for split in dataset.splits:
+        pairs[split] = _validate_split(dataset, split, report)
+    for one, other in combinations(pairs, 2):
+        for name in ("videos", "tracks"):
+            shared = shared_items(set(getattr(pairs[one], name)), set(getattr(pairs[other], name)))
+            if shared.count:
+                report.errors.append(f"{one} and {other} share {name}: {shared} are in both")
+    if "train" not in dataset.splits:
+        report.errors.append("there is no train split")
+    # Somebody else's folder may be read-only, a disk full; the report is still worth having.
+    with contextlib.suppress(OSError):
+        _write(report, dataset.data_dir / REPORT_FILE)
+    return report
+
+
+def require_valid(data_dir: str | Path) -> None:
+    """Returns if the dataset is valid: by the report that lies beside it, or by validating now.
+
+    Raises:
+      UserError: validation found errors; the first ones are named.
+    """
+    dataset = open_dataset(data_dir)
+    report = _read(dataset.data_dir / REPORT_FILE)
+    if report is None or report.fingerprint != dataset.fingerprint:
+        report = validate(data_dir)
+    if report.ok:
+        return
+    more = f" (and {len(report.errors) - 2} more)" if len(report.errors) > 2 else ""
+    raise UserError(
+        f"{data_dir}: validation failed: {'; '.join(report.errors[:2])}{more}; "
+        "--config.dataset.allow_invalid=true overrides"
+    )
+
+
+def _validate_split(dataset: Dataset, split: str, report: Report) -> PairFindings:
+    schema = dataset.schema
+    max_frames = MAX_FRAMES if dataset.name == "youtube8m" else None
+    pairs = PairFindings()
+    features = {
+        "video": FeatureFindings(schema.video, max_frames),
+        "music": FeatureFindings(schema.music, max_frames),
+    }
+    bar = tqdm(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
+    try:
+        for batch in _stored_batches(dataset, split):
+            ids = zip(batch["video_id"], batch["music_id"], batch["track"], strict=True)
+            for video_id, music_id, track in ids:
+                pairs.add(bar.n, video_id.decode(), music_id.decode(), int(track))
+                bar.update()
+            for name, findings in features.items():
+                for item, stored in zip(batch[f"{name}_id"], batch[name], strict=True):
+                    findings.add(item.decode(), stored)
+    except UserError as fault:
+        report.errors.append(f"{split}: {fault}")
+    finally:
+        bar.close()
+    report.errors += [f"{split}: {line}" for line in pairs.errors()]
+    for name, findings in features.items():
+        report.errors += [f"{split}: {line}" for line in findings.errors(name)]
+        report.warnings += [f"{split}: {line}" for line in findings.warnings(name)]
+    report.splits[split] = _facts(pairs, features)
+    return pairs
+
+
+def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
+    shards = dataset.shards[split]
+    records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
+    batches = counted(records, shards).batch(_BATCH)
+    parsed = batches.map(lambda batch: parse_stored(batch, dataset.schema))
+    return naming_faults(parsed.prefetch(1), dataset, split)
+
+
+def _facts(pairs: PairFindings, features: dict[str, FeatureFindings]) -> dict[str, Any]:
+    multiplicities = list(pairs.tracks.values())
+    facts: dict[str, Any] = {
+        "examples": len(pairs.videos),
+        "tracks": len(multiplicities),
+        "tracks_by_videos": pairs.multiplicity(),
+    }
+    if multiplicities:
+        facts["chance"] = chance_levels(multiplicities)
+    for name, findings in features.items():
+        facts[name] = {"width": findings.modality.width, "frames": findings.describe_lengths()}
+    return facts
+
+
+def _content(dataset: Dataset) -> str:
+    paths = {split: [shard.path for shard in shards] for split, shards in dataset.shards.items()}
+    missing = [path for files in paths.values() for path in files if not path.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: missing, expected a shard of {dataset.data_dir}")
+    return fingerprint(dataset.features_file, paths)
+
+
+def _write(report: Report, file: Path) -> None:
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    content = {"schema_version": 1, "ok": report.ok, **asdict(report)}
+    try:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> Report | None:
+    try:
+        content = json.loads(file.read_text())
+        return Report(*(content[key] for key in ("fingerprint", "errors", "warnings", "splits")))
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return None

@@ -1,0 +1,238 @@
+"""Embeddings of a split as an npz file: what `export` writes and `evaluate` scores.
+
+`video_emb` (N, D) and `music_emb` (M, D) float32 unit rows, `video_ids` (N,) and `music_ids` (M,)
+unicode, the latter unique, `gt_music_index` (N,) int32 (the row of music_emb that belongs to video
+n), `split`, `meta` (a JSON string). Loads with `allow_pickle=False`.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from vmr.errors import UserError
+
+SCHEMA_VERSION = 1
+_UNIT_TOLERANCE = 1e-2  # of a row's length: others store float16
+
+# Per batch: video_emb (b, D), music_emb (b, D), video_id (b,), music_id (b,), perhaps group (b,).
+Batches = Iterable[Mapping[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """N videos and M distinct tracks in one space.
+
+    Attributes:
+      video_emb: (N, D) float32 unit rows.
+      music_emb: (M, D) float32 unit rows.
+      video_ids: (N,) unicode.
+      music_ids: (M,) unicode, unique.
+      gt_music_index: (N,) int32, the track of each video.
+      split: of the dataset.
+      meta: schema_version, config, step, dataset fingerprint, created.
+      video_group: (N,) int32 or None; items of equal group are truly compatible.
+      music_group: (M,) int32 or None.
+    """
+
+    video_emb: np.ndarray
+    music_emb: np.ndarray
+    video_ids: np.ndarray
+    music_ids: np.ndarray
+    gt_music_index: np.ndarray
+    split: str
+    meta: Mapping[str, Any]
+    video_group: np.ndarray | None = None
+    music_group: np.ndarray | None = None
+
+
+def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
+    """The embeddings of a split in memory, each track once."""
+    tracks = _Tracks()
+    video, music = [], []
+    for batch in batches:
+        new = tracks.add(batch)
+        video.append(batch["video_emb"])
+        music.append(batch["music_emb"][new])
+    return Embeddings(
+        video_emb=np.concatenate(video),
+        music_emb=np.concatenate(music),
+        split=split,
+        meta=meta,
+        **tracks.arrays(),
+    )
+
+
+def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]) -> None:
+    """Streams the embeddings of a split into an npz; the whole file appears at its end, or none.
+
+    Raises:
+      UserError: the file cannot be written (no such folder, no space left).
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            finished = _write_npz(pathlib.Path(folder), batches, split, meta)
+            finished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _write_npz(
+    folder: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]
+) -> pathlib.Path:
+    """Rows go to two flat files as they come, since a zip member cannot grow beside another."""
+    tracks = _Tracks()
+    rows = {"video_emb": 0, "music_emb": 0}
+    width = 0
+    with (folder / "video_emb").open("wb") as video, (folder / "music_emb").open("wb") as music:
+        for batch in batches:
+            new = tracks.add(batch)
+            width = batch["video_emb"].shape[1]
+            rows["video_emb"] += _append(video, batch["video_emb"])
+            rows["music_emb"] += _append(music, batch["music_emb"][new])
+    finished = folder / "finished.npz"
+    with zipfile.ZipFile(finished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, count in rows.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _copy_as_npy(folder / name, (count, width), member)
+        for name, array in (tracks.arrays() | _described(split, meta)).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return finished
+
+
+def _append(file: IO[bytes], rows: np.ndarray) -> int:
+    file.write(np.ascontiguousarray(rows, np.float32).tobytes())
+    return len(rows)
+
+
+def _copy_as_npy(source: pathlib.Path, shape: tuple[int, int], member: IO[bytes]) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)
+    with source.open("rb") as rows:
+        shutil.copyfileobj(rows, member, 1 << 20)
+
+
+def _described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **meta})
+    return {"split": np.array(split), "meta": np.array(text)}
+
+
+class _Tracks:
+    """Gives each distinct track a row, in the order of first appearance."""
+
+    def __init__(self) -> None:
+        self._row: dict[str, int] = {}
+        self._video_ids: list[str] = []
+        self._index: list[int] = []
+        self._video_group: list[int] = []
+        self._music_group: list[int] = []
+
+    def add(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Notes a batch of pairs; (b,) bool, true where a track appears for the first time."""
+        new = np.zeros(len(batch["music_id"]), bool)
+        for n, track in enumerate(map(str, batch["music_id"])):
+            new[n] = track not in self._row
+            self._index.append(self._row.setdefault(track, len(self._row)))
+        self._video_ids += map(str, batch["video_id"])
+        if "group" in batch:
+            self._video_group += batch["group"].tolist()
+            self._music_group += batch["group"][new].tolist()
+        return new
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `Embeddings` has beside the embeddings themselves."""
+        arrays = {
+            "video_ids": np.array(self._video_ids),
+            "music_ids": np.array(list(self._row)),
+            "gt_music_index": np.array(self._index, np.int32),
+        }
+        if self._video_group:
+            arrays["video_group"] = np.array(self._video_group, np.int32)
+            arrays["music_group"] = np.array(self._music_group, np.int32)
+        return arrays
+
+
+def load(path: pathlib.Path) -> Embeddings:
+    """Reads anybody's npz of this form.
+
+    Raises:
+      UserError: the file is not there, is no npz, or an array is missing or of another shape than
+        the form says; the line names the array.
+    """
+    arrays = _read_arrays(path)
+    fields = {field.name for field in dataclasses.fields(Embeddings)} - {"split", "meta"}
+    optional = {"video_group", "music_group"}
+    for name in sorted(fields - optional - arrays.keys()):
+        raise UserError(f"{path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
+    loaded = Embeddings(
+        split=str(arrays.get("split", "")),
+        meta=_read_meta(path, arrays),
+        **{name: arrays[name] for name in fields & arrays.keys()},
+    )
+    _require_sound(path, loaded)
+    return dataclasses.replace(
+        loaded,
+        video_emb=loaded.video_emb.astype(np.float32),
+        music_emb=loaded.music_emb.astype(np.float32),
+    )
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not an npz of plain arrays: {error}") from None
+
+
+def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    try:
+        return json.loads(str(arrays.get("meta", "{}")))
+    except ValueError:
+        raise UserError(f"{path}: meta is not a JSON string") from None
+
+
+def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
+    for name in ("video_emb", "music_emb"):
+        _require_unit_rows(path, name, getattr(loaded, name))
+    videos, tracks = len(loaded.video_emb), len(loaded.music_emb)
+    widths = loaded.video_emb.shape[1], loaded.music_emb.shape[1]
+    if widths[0] != widths[1]:
+        raise UserError(f"{path}: video_emb has width {widths[0]}, music_emb {widths[1]}")
+    for name, count in (
+        ("video_ids", videos),
+        ("music_ids", tracks),
+        ("gt_music_index", videos),
+        ("video_group", videos),
+        ("music_group", tracks),
+    ):
+        array = getattr(loaded, name)
+        if array is not None and array.shape != (count,):
+            raise UserError(f"{path}: {name} has shape {array.shape}, expected ({count},)")
+    if len(np.unique(loaded.music_ids)) != tracks:
+        raise UserError(f"{path}: music_ids are not unique")
+    index = loaded.gt_music_index
+    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= tracks:
+        raise UserError(f"{path}: gt_music_index must be integers from 0 to {tracks - 1}")
+
+
+def _require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
+        raise UserError(
+            f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"
+        )
+    lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
+    wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= _UNIT_TOLERANCE))
+    if len(wrong):
+        raise UserError(
+            f"{path}: row {wrong[0]} of {name} has length {lengths[wrong[0]]:.4g}, expected 1"
+        )

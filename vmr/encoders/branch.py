@@ -1,0 +1,93 @@
+"""The branch of VM-NET: a multilayer perceptron, batch normalisation, unit length.
+
+Hong, Im, Yang, "Content-Based Video-Music Retrieval Using Soft Intra-Modal Structure Constraint",
+arXiv 1704.06761, ICMR 2018.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+
+# The hidden widths of the published depth ablation: a branch of depth n takes n from the left.
+DEPTH_ABLATION = (2048, 1024, 1024, 512)
+
+
+def he_truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Normal with std √(2 / fan_in), truncated at two of these std, not rescaled afterwards.
+
+    `jax.nn.initializers.variance_scaling` corrects the std for the truncation; VM-NET does not.
+    """
+    fan_in = shape[0]
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * (2.0 / fan_in) ** 0.5
+
+
+class Branch(nn.Module):
+    """(B, P) -> (B, D) unit rows: [Dense, ReLU, dropout] for each hidden width, Dense, BatchNorm.
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      width: D, of the embedding.
+      dropout: rate, inverted (kept units are scaled up in training).
+      linear: leaves every ReLU out, as the released training script does: an ablation.
+      batch_norm_decay: of the running mean and variance.
+      batch_norm_epsilon: added to the variance.
+      axis_name: of the pmapped axis over which a training batch is sharded, so that batch
+        normalisation is over the global batch; None for a single device.
+    """
+
+    hidden: tuple[int, ...]
+    width: int = 512
+    dropout: float = 0.1
+    linear: bool = False
+    batch_norm_decay: float = 0.99
+    batch_norm_epsilon: float = 1e-3
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        """Embeds a batch; `train` needs the rng `dropout` and the mutable `batch_stats`."""
+        x = inputs
+        for features in self.hidden:
+            x = nn.Dense(features, kernel_init=he_truncated)(x)
+            x = x if self.linear else nn.relu(x)
+            x = RowDropout(self.dropout, self.axis_name)(x, train=train)
+        x = nn.Dense(self.width, kernel_init=he_truncated)(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.batch_norm_decay,
+            epsilon=self.batch_norm_epsilon,
+            axis_name=self.axis_name if train else None,
+        )(x)
+        return unit_rows(x)
+
+
+class RowDropout(nn.Module):
+    """Inverted dropout whose mask follows the row of the *global* batch.
+
+    Each row draws from its own key, so the same step gives the same masks on 1, 2 or 8 devices.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Drops units in training, is the identity otherwise."""
+        if not train or self.rate == 0.0:
+            return x
+        rows, features = x.shape
+        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * rows
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            self.make_rng("dropout"), first + jnp.arange(rows)
+        )
+        kept = 1.0 - self.rate
+        mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, (features,)))(keys)
+        return jnp.where(mask, x / kept, 0.0)
+
+
+def unit_rows(x: Array) -> Array:
+    """(B, D) -> (B, D): rows of length 1; a zero row stays zero and has a finite gradient."""
+    return x / optax.safe_norm(x, 1e-6, axis=-1, keepdims=True)

@@ -1,0 +1,193 @@
+"""Regularised linear CCA: the floor that a trained model has to clear.
+
+Canonical correlation analysis (Hotelling 1936) finds the linear maps of both modalities whose
+outputs correlate most; a ridge on both covariances keeps small eigenvalues from fitting noise
+(Vinod 1976). Outputs are weighted by their canonical correlation to a power before they are
+normalised, so that components without evidence weigh little in the cosine (Gong et al., "A
+multi-view embedding space for modeling internet images, tags, and their semantics", IJCV 2014).
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.evaluation import inputs
+from vmr.evaluation.results import recalls
+
+# Tried where validation data are at hand.
+RIDGES = (0.05, 0.2, 1.0)
+COMPONENTS = (64, 256)
+POWERS = (1.0,)
+
+
+@dataclass(frozen=True)
+class View:
+    """One modality's way into the common space: standardise (P,), then project (P,C)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    projection: np.ndarray
+
+    def embed(self, features: np.ndarray) -> np.ndarray:
+        """Features (N,P) -> unit rows (N,C) float32; a row at the training mean stays zero.
+
+        Raises:
+            UserError: another width than in training, NaN or infinity.
+        """
+        features = inputs.check_embeddings("features", features)
+        if features.shape[1] != len(self.mean):
+            raise UserError(
+                f"CCA was fitted on features of width {len(self.mean)}; found {features.shape[1]}"
+            )
+        projected = (features.astype(np.float64) - self.mean) / self.scale @ self.projection
+        length = np.linalg.norm(projected, axis=1, keepdims=True)
+        return (projected / np.where(length > 0, length, 1.0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CCA:
+    """A fitted pair of views, with the settings that made them.
+
+    Attributes:
+        video: the video view.
+        music: the music view.
+        correlations: (C,) regularised canonical correlations, descending.
+        video_ridge: added to the video covariance, as a fraction of its mean eigenvalue.
+        music_ridge: likewise for music.
+        power: of the correlations, as weights of the components.
+    """
+
+    video: View
+    music: View
+    correlations: np.ndarray
+    video_ridge: float
+    music_ridge: float
+    power: float
+
+    def embed_video(self, video: np.ndarray) -> np.ndarray:
+        """Video features (N,P) -> unit rows (N,C) float32."""
+        return self.video.embed(video)
+
+    def embed_music(self, music: np.ndarray) -> np.ndarray:
+        """Music features (M,Q) -> unit rows (M,C) float32."""
+        return self.music.embed(music)
+
+
+def fit(
+    video: np.ndarray,
+    music: np.ndarray,
+    *,
+    video_ridge: float = 0.1,
+    music_ridge: float = 0.05,
+    components: int = 128,
+    power: float = 1.0,
+) -> CCA:
+    """Fits paired rows (N,P),(N,Q)->CCA with at most min(P, Q, components) components.
+
+    Features are standardised one by one; constant ones weigh nothing. The defaults serve
+    video-level features of about a thousand (video) and a hundred (music) dimensions.
+
+    Raises:
+        UserError: NaN or infinity, or not as many tracks as videos.
+    """
+    return next(_candidates(video, music, [(video_ridge, music_ridge)], [components], [power]))
+
+
+def select(
+    video: np.ndarray,
+    music: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    ridges: Sequence[float] = RIDGES,
+    components: Sequence[int] = COMPONENTS,
+    powers: Sequence[float] = POWERS,
+) -> CCA:
+    """As `fit`, with the settings of highest validation R@10, mean of both directions.
+
+    Args:
+        video: (N,P) training features, row n paired with music's row n.
+        music: (N,Q) training features.
+        validation: video (n,P), unique tracks (m,Q), and the track of each video (n,).
+        ridges: to try, for video and music independently.
+        components: to try.
+        powers: to try.
+
+    Raises:
+        UserError: as `fit`, and as `vmr.evaluation.recalls` for the validation arrays.
+    """
+    validation_video, validation_music, index = validation
+
+    def score(candidate: CCA) -> float:
+        found = recalls(
+            candidate.embed_video(validation_video), candidate.embed_music(validation_music), index
+        )
+        return found["v2m/R@10"] + found["m2v/R@10"]
+
+    pairs = list(itertools.product(ridges, ridges))
+    return max(_candidates(video, music, pairs, components, powers), key=score)
+
+
+def _candidates(
+    video: np.ndarray,
+    music: np.ndarray,
+    ridges: Sequence[tuple[float, float]],
+    components: Sequence[int],
+    powers: Sequence[float],
+) -> Iterator[CCA]:
+    """One decomposition a pair of ridges; components and powers are cut and weighted from it."""
+    video = inputs.check_embeddings("video features", video)
+    music = inputs.check_embeddings("music features", music)
+    if len(video) != len(music):
+        raise UserError(f"CCA needs paired rows; found {len(video)} videos and {len(music)} tracks")
+    video_mean, video_scale, video = _standardise(video)
+    music_mean, music_scale, music = _standardise(music)
+    video_basis, video_values = _eigenvectors(video)
+    music_basis, music_values = _eigenvectors(music)
+    cross = (video @ video_basis).T @ (music @ music_basis) / len(video)
+    for video_ridge, music_ridge in ridges:
+        video_root = _inverse_root(video_values, video_ridge)
+        music_root = _inverse_root(music_values, music_ridge)
+        left, correlations, right = np.linalg.svd(
+            video_root[:, None] * cross * music_root, full_matrices=False
+        )
+        video_map = video_basis @ (video_root[:, None] * left)
+        music_map = music_basis @ (music_root[:, None] * right.T)
+        for count, power in itertools.product(components, powers):
+            weight = correlations[:count] ** power
+            yield CCA(
+                View(video_mean, video_scale, video_map[:, :count] * weight),
+                View(music_mean, music_scale, music_map[:, :count] * weight),
+                correlations[:count],
+                video_ridge,
+                music_ridge,
+                power,
+            )
+
+
+def _standardise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (P,), scale (P,) and standardised features (N,P) float64."""
+    features = features.astype(np.float64)
+    mean = features.mean(axis=0)
+    deviation = features.std(axis=0)
+    # Rounding leaves a constant column a deviation near 1e-16 of its size, not zero. An infinite
+    # scale makes it weigh nothing, in training and on new items.
+    constant = deviation <= 1e-7 * np.abs(mean)
+    scale = np.where(constant, np.inf, deviation)
+    return mean, scale, (features - mean) / scale
+
+
+def _eigenvectors(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the covariance of (N,P): vectors (P,P) in columns and values (P,), none negative."""
+    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    return vectors, np.maximum(values, 0.0)
+
+
+def _inverse_root(eigenvalues: np.ndarray, ridge: float) -> np.ndarray:
+    """1/√(λ + ridge · mean λ): (P,)->(P,); directions without variance weigh nothing."""
+    regularised = eigenvalues + ridge * eigenvalues.mean()
+    floor = 1e-12 * regularised.max()
+    with np.errstate(divide="ignore"):
+        return np.where(regularised > floor, 1.0 / np.sqrt(regularised), 0.0)

@@ -1,0 +1,200 @@
+"""Exact ranks of the relevant items, both directions from one pass over tiles of scores.
+
+An item is relevant to a query if their labels are equal. For video-track pairs a track's label is
+its row and a video's label the row of its track, so a video has one relevant track and a track
+has as many relevant videos as use it.
+
+Both sides are walked in the order of their labels. Then relevant pairs stand in a narrow band of
+tiles, which is scored first to learn the relevant scores; a second pass over all tiles counts
+what stands above them. The product of a tile serves both directions. Memory is O(N + M) beside
+the embeddings: no N x M matrix exists at any time.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.evaluation import inputs, tiles
+from vmr.evaluation.sides import Side
+
+Progress = Callable[[int, int], None]
+
+# Video tiles kept at hand while the music tiles pass by once.
+_BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the relevant items of each of Q queries stand, as C classes of equal score.
+
+    The classes of a query descend by score; those after its last one have no peers. The first
+    holds its best-ranked relevant item, and is all that Recall, MedR, MeanR and MRR look at.
+
+    Attributes:
+        query: (Q,) the row of each query among the videos (v2m) or the tracks (m2v).
+        relevant: (Q,) how many relevant items the gallery holds; at least 1.
+        gallery: (Q,) effective gallery size: one relevant item and all that are not relevant.
+        above: (Q,C) items, not relevant, that score strictly above the class.
+        tied: (Q,C) items, not relevant, at exactly the class's score.
+        peers: (Q,C) relevant items at the class's score; 0 where there is no such class.
+    """
+
+    query: np.ndarray
+    relevant: np.ndarray
+    gallery: np.ndarray
+    above: np.ndarray
+    tied: np.ndarray
+    peers: np.ndarray
+
+
+def pair_ranks(
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    gt_music_index: np.ndarray,
+    *,
+    classes: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Ranks, Ranks]:
+    """Ranks of the paired items: (N,D),(M,D),(N,)->(v2m, m2v).
+
+    Scores are inner products in float32, whatever the type of the embeddings: cosines, for the
+    unit rows that are expected. Tracks without a video stand in the gallery of every video but
+    are no queries themselves.
+
+    Args:
+        video_emb: (N,D) one row per video.
+        music_emb: (M,D) one row per unique track.
+        gt_music_index: (N,) the row of music_emb that belongs to each video.
+        classes: relevant score classes to rank for each query; K suffices for mAP@K, nDCG@K.
+        progress: called with (tiles done, tiles in all).
+
+    Raises:
+        UserError: NaN or infinity, widths that differ, or an index outside the gallery.
+    """
+    video_emb, music_emb = inputs.check_space(video_emb, music_emb)
+    index = inputs.check_pairs(gt_music_index, len(video_emb), len(music_emb))
+    tracks = np.arange(len(music_emb))
+    return _both_directions(video_emb, music_emb, index, tracks, classes, progress)
+
+
+def group_ranks(
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    video_group: np.ndarray,
+    music_group: np.ndarray,
+    *,
+    classes: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Ranks, Ranks]:
+    """Ranks where equal groups are relevant: (N,D),(M,D),(N,),(M,)->(v2m, m2v).
+
+    Groups are integers or strings. An item whose group the other side lacks is no query.
+    Otherwise as `pair_ranks`.
+
+    Raises:
+        UserError: as `pair_ranks`, and where no video and track share a group.
+    """
+    video_emb, music_emb = inputs.check_space(video_emb, music_emb)
+    video_group = inputs.check_labels("video_group", video_group, len(video_emb))
+    music_group = inputs.check_labels("music_group", music_group, len(music_emb))
+    if not np.isin(video_group, music_group).any():
+        raise UserError("no video and track share a group; expected at least one pair")
+    return _both_directions(video_emb, music_emb, video_group, music_group, classes, progress)
+
+
+def _both_directions(
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    video_group: np.ndarray,
+    music_group: np.ndarray,
+    classes: int,
+    progress: Progress | None,
+) -> tuple[Ranks, Ranks]:
+    groups, label = np.unique(np.concatenate([video_group, music_group]), return_inverse=True)
+    video_label, music_label = np.split(label.astype(np.int32), [len(video_emb)])
+    videos_of = np.bincount(video_label, minlength=len(groups))
+    tracks_of = np.bincount(music_label, minlength=len(groups))
+    videos = Side(
+        video_emb,
+        video_label,
+        tracks_of[video_label],
+        classes=classes,
+        padding=tiles.VIDEO_PADDING,
+    )
+    tracks = Side(
+        music_emb,
+        music_label,
+        videos_of[music_label],
+        classes=classes,
+        padding=tiles.MUSIC_PADDING,
+    )
+    _find_relevant(videos, tracks)
+    _count_rivals(videos, tracks, progress)
+    return _ranks(videos, tracks), _ranks(tracks, videos)
+
+
+def _ranks(side: Side, other: Side) -> Ranks:
+    query = np.flatnonzero(side.relevant > 0)
+    relevant = side.relevant[query]
+    return Ranks(
+        query=query,
+        relevant=relevant,
+        gallery=len(other.embeddings) - relevant + 1,
+        above=side.in_given_order(side.above)[query],
+        tied=side.in_given_order(side.tied)[query],
+        peers=side.in_given_order(side.peers)[query],
+    )
+
+
+def _walk(videos: Side, tracks: Side) -> Iterator[tuple[int, int]]:
+    """All tile pairs (i, j), in an order that loads a music tile once for a block of videos."""
+    for start in range(0, videos.tiles, _BLOCK):
+        for j in range(tracks.tiles):
+            for i in range(start, min(start + _BLOCK, videos.tiles)):
+                yield i, j
+
+
+def _find_relevant(videos: Side, tracks: Side) -> None:
+    """Fills `best` with the relevant scores of every item, and `peers` with how many have each."""
+    load_video = functools.lru_cache(_BLOCK)(videos.load)
+    load_music = functools.lru_cache(1)(tracks.load)
+    band = [(i, j) for i, j in _walk(videos, tracks) if videos.meets(i, tracks, j)]
+    for i, j in band:
+        (video, video_label), (music, music_label) = load_video(i), load_music(j)
+        videos.best[i], tracks.best[j] = tiles.merge_relevant(
+            tiles.score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
+        )
+    for side in (videos, tracks):
+        # Nothing stands above or at +inf, so places without a class count nothing.
+        side.best = [jnp.where(jnp.isneginf(best), jnp.inf, best) for best in side.best]
+    for i, j in band:
+        (video, video_label), (music, music_label) = load_video(i), load_music(j)
+        video_peers, music_peers = tiles.count_peers(
+            tiles.score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
+        )
+        videos.peers[i] = videos.peers[i] + video_peers
+        tracks.peers[j] = tracks.peers[j] + music_peers
+
+
+def _count_rivals(videos: Side, tracks: Side, progress: Progress | None) -> None:
+    """Fills `above` and `tied` with the items that are not relevant, from one pass over tiles."""
+    load_video = functools.lru_cache(_BLOCK)(videos.load)
+    load_music = functools.lru_cache(1)(tracks.load)
+    for done, (i, j) in enumerate(_walk(videos, tracks), start=1):
+        (video, video_label), (music, music_label) = load_video(i), load_music(j)
+        scores = tiles.score(video, music)
+        padded = not (videos.full(i) and tracks.full(j))
+        if padded or videos.meets(i, tracks, j):
+            scores = tiles.hide(scores, video_label, music_label)
+        (videos.above[i], videos.tied[i]), (tracks.above[j], tracks.tied[j]) = tiles.add_counts(
+            scores,
+            (videos.best[i], tracks.best[j]),
+            (videos.above[i], videos.tied[i]),
+            (tracks.above[j], tracks.tied[j]),
+        )
+        if progress is not None:
+            progress(done, videos.tiles * tracks.tiles)

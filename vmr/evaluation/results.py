@@ -1,0 +1,121 @@
+"""An evaluation as plain data: what `results/{split}.json` holds, and the cheap path for logs."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.evaluation import bootstrap, metrics
+from vmr.evaluation.ranks import Progress, Ranks, group_ranks, pair_ranks
+
+
+def evaluate(
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    gt_music_index: np.ndarray,
+    *,
+    split: str,
+    step: int | None = None,
+    bootstrap_samples: int = 1000,
+    seed: int = 0,
+    video_group: np.ndarray | None = None,
+    music_group: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """Scores embeddings in both directions: (N,D),(M,D),(N,)->JSON-ready dict.
+
+    Keys: `split`, `step`, `queries` (videos), `gallery` (unique tracks), `v2m`, `m2v`, `chance`
+    (v2m's), `ci95`, and for the other direction `m2v_queries` (tracks that have a video),
+    `m2v_gallery` (videos) and `m2v_chance`. Recalls in percent, ranks 1-based, MRR, mAP@10 and
+    nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant".
+
+    Args:
+        video_emb: (N,D) unit rows, one per video.
+        music_emb: (M,D) unit rows, one per unique track.
+        gt_music_index: (N,) the row of music_emb that belongs to each video.
+        split: name of the split, for the record.
+        step: training step of the embeddings, for the record.
+        bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
+        seed: of the resamples.
+        video_group: (N,) true relevance groups, with music_group.
+        music_group: (M,) true relevance groups, with video_group.
+        progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
+
+    Raises:
+        UserError: NaN or infinity, widths that differ, an index outside the gallery, groups for
+            one side only.
+    """
+    if (video_group is None) != (music_group is None):
+        raise UserError("video_group and music_group come together; found only one of them")
+
+    def intervals(ranks: Ranks, cluster: np.ndarray) -> dict[str, list[float]]:
+        if not bootstrap_samples:
+            return {}
+        values = metrics.all_values(ranks)
+        return bootstrap.intervals(values, cluster, samples=bootstrap_samples, seed=seed)
+
+    v2m, m2v = pair_ranks(
+        video_emb, music_emb, gt_music_index, classes=metrics.DEPTH, progress=progress
+    )
+    track = np.asarray(gt_music_index)
+    result: dict = {
+        "split": split,
+        "step": step,
+        "seed": seed,
+        "bootstrap_samples": bootstrap_samples,
+    }
+    result |= _scores(v2m, m2v, track, len(music_emb), intervals)
+    if video_group is not None and music_group is not None:
+        v2m, m2v = group_ranks(
+            video_emb,
+            music_emb,
+            video_group,
+            music_group,
+            classes=metrics.DEPTH,
+            progress=progress,
+        )
+        result["truth"] = _scores(v2m, m2v, track, len(music_emb), intervals)
+    return result
+
+
+def recalls(
+    video_emb: np.ndarray, music_emb: np.ndarray, gt_music_index: np.ndarray
+) -> dict[str, float]:
+    """The table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
+
+    Keys are direction/column for all columns of the table; callers prefix the split.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    v2m, m2v = pair_ranks(video_emb, music_emb, gt_music_index)
+    return {
+        f"{direction}/{name}": value
+        for direction, ranks in (("v2m", v2m), ("m2v", m2v))
+        for name, value in metrics.summarise(metrics.table_values(ranks)).items()
+    }
+
+
+def _scores(
+    v2m: Ranks,
+    m2v: Ranks,
+    track: np.ndarray,
+    tracks: int,
+    intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
+) -> dict:
+    """Both directions; a video query belongs to the cluster of its track, a track to its own."""
+    return {
+        "queries": len(v2m.query),
+        "gallery": tracks,
+        "m2v_queries": len(m2v.query),
+        "m2v_gallery": len(track),
+        "v2m": _summary(v2m),
+        "m2v": _summary(m2v),
+        "chance": _summary(metrics.at_chance(v2m)),
+        "m2v_chance": _summary(metrics.at_chance(m2v)),
+        "ci95": {"v2m": intervals(v2m, track[v2m.query]), "m2v": intervals(m2v, m2v.query)},
+    }
+
+
+def _summary(ranks: Ranks) -> dict[str, float]:
+    return metrics.summarise(metrics.all_values(ranks))

@@ -1,0 +1,118 @@
+"""The work on one tile of scores: T videos by T tracks, in float32 at full precision.
+
+Every score of an evaluation comes from the one compiled `score`, at one shape. Therefore the same
+two vectors have the same score to the last bit wherever they stand, duplicates tie exactly, and a
+relevant item is compared at the very score that its rivals meet. (A positive scored by a product
+of another shape differs in the last bits, and loses to itself.)
+
+Padding rows carry negative labels, other ones for videos than for tracks, so they match nothing.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+# Items above and items tied with each class, both (T,R) int32.
+Counts = tuple[jax.Array, jax.Array]
+
+# Items to a side of a tile. A multiple of every vector width, so that no row or column of the
+# product falls to a remainder kernel with another order of summation; 4 MB of scores stay in cache.
+TILE = 1024
+VIDEO_PADDING = -1
+MUSIC_PADDING = -2
+
+# Above and tied counts share an integer while a tile is summed: each is at most TILE < 2**16.
+_TIED = 16
+
+
+@jax.jit
+def score(video: jax.Array, music: jax.Array) -> jax.Array:
+    """Inner products (T,D),(T,D)->(T,T)."""
+    return jax.lax.dot_general(
+        video, music, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
+    )
+
+
+@jax.jit
+def merge_relevant(
+    scores: jax.Array,
+    video_label: jax.Array,
+    music_label: jax.Array,
+    video_best: jax.Array,
+    music_best: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Distinct best relevant scores so far: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S), descending.
+
+    Items of equal score make one class, so a class is known by its score; free places hold -inf.
+    """
+    relevant = video_label[:, None] == music_label[None, :]
+    pool = jnp.where(relevant, scores, -jnp.inf)
+    return _distinct_best(pool, video_best, axis=1), _distinct_best(pool, music_best, axis=0)
+
+
+def _distinct_best(pool: jax.Array, best: jax.Array, axis: int) -> jax.Array:
+    def below(ceiling: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        fresh = jnp.where(pool < jnp.expand_dims(ceiling, axis), pool, -jnp.inf).max(axis=axis)
+        known = jnp.where(best < ceiling[:, None], best, -jnp.inf).max(axis=1)
+        highest = jnp.maximum(fresh, known)
+        return highest, highest
+
+    start = jnp.full(best.shape[0], jnp.inf, best.dtype)
+    return jax.lax.scan(below, start, length=best.shape[1])[1].T
+
+
+@jax.jit
+def count_peers(
+    scores: jax.Array,
+    video_label: jax.Array,
+    music_label: jax.Array,
+    video_class: jax.Array,
+    music_class: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Relevant items at each class's score: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S) int32."""
+    relevant = video_label[:, None] == music_label[None, :]
+    pool = jnp.where(relevant, scores, -jnp.inf)
+    return (
+        _each_class(video_class, lambda level: jnp.sum(pool == level[:, None], axis=1)),
+        _each_class(music_class, lambda level: jnp.sum(pool == level[None, :], axis=0)),
+    )
+
+
+@jax.jit
+def hide(scores: jax.Array, video_label: jax.Array, music_label: jax.Array) -> jax.Array:
+    """Scores (T,T) with relevant pairs and padding at -inf, where nothing counts them."""
+    relevant = video_label[:, None] == music_label[None, :]
+    padding = (video_label < 0)[:, None] | (music_label < 0)[None, :]
+    return jnp.where(relevant | padding, -jnp.inf, scores)
+
+
+@jax.jit
+def add_counts(
+    scores: jax.Array, classes: tuple[jax.Array, jax.Array], video: Counts, music: Counts
+) -> tuple[Counts, Counts]:
+    """Adds the items above and at each class: (T,T),((T,R),(T,S)),((T,R),)*2,((T,S),)*2->same.
+
+    A video's items stand along its row, a track's along its column.
+    """
+
+    def packed(level: jax.Array, axis: int) -> jax.Array:
+        level = jnp.expand_dims(level, axis)
+        above = (scores > level).astype(jnp.int32)
+        tied = (scores == level).astype(jnp.int32)
+        return jnp.sum(above + (tied << _TIED), axis=axis)
+
+    video_class, music_class = classes
+    found_video = _each_class(video_class, lambda level: packed(level, axis=1))
+    found_music = _each_class(music_class, lambda level: packed(level, axis=0))
+    return _add(video, found_video), _add(music, found_music)
+
+
+def _add(counts: Counts, packed: jax.Array) -> Counts:
+    above, tied = counts
+    return above + (packed & ((1 << _TIED) - 1)), tied + (packed >> _TIED)
+
+
+def _each_class(classes: jax.Array, statistic: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """A loop, one class at a time: side by side, XLA on CPU loses its fast reductions."""
+    return jax.lax.map(statistic, classes.T).T

@@ -1,0 +1,70 @@
+"""The devices of a run: the pmapped steps, replicated state, sharded batches."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vmr.encoders.two_tower import TwoTower
+from vmr.errors import UserError
+from vmr.training.step import embed_step
+
+AXIS = "batch"
+
+
+def pmapped_train_step(
+    step: Callable[..., Any], devices: Sequence[jax.Device]
+) -> Callable[..., Any]:
+    """`(state, sharded batch, weights) -> (state, scalars)`, state and scalars replicated."""
+    # Donating the state saves its memory on accelerators; on CPUs it costs time.
+    donated = () if devices[0].platform == "cpu" else (0,)
+    return jax.pmap(
+        functools.partial(step, axis_name=AXIS),
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=donated,
+    )
+
+
+def pmapped_embed_step(
+    model: TwoTower, devices: Sequence[jax.Device]
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """`(state, sharded batch) -> embeddings (devices, n, D)` of video and of music."""
+    return jax.pmap(functools.partial(embed_step, model=model), in_axes=(None, 0), devices=devices)
+
+
+def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """The tree on every device, without a leading axis.
+
+    `jax.sharding.Mesh` rather than `flax.jax_utils.replicate`, which compiles the step twice.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def sharded(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.ndarray]:
+    """Each (B, ...) -> (devices, B / devices, ...)."""
+    return {name: rows.reshape(device_count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+
+def require_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
+    """Raises UserError where the global batch cannot be split evenly over the devices."""
+    if batch_size % len(devices):
+        raise UserError(
+            f"config.batch_size is {batch_size}, which {len(devices)} devices cannot share evenly"
+        )
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs on disk, so that a second start need not compile."""
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "vmr" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

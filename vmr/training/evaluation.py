@@ -1,0 +1,119 @@
+"""The retrieval table of a run or of anybody's embeddings, with a linear baseline beside it."""
+
+import pathlib
+from typing import Any
+
+import tqdm
+
+from vmr import embeddings
+from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.pipeline import eval_batches
+from vmr.embeddings import Embeddings
+from vmr.errors import UserError
+from vmr.evaluation import cca, results, table
+from vmr.training.inference import restore_run
+
+BASELINES = ("none", "cca")
+_BATCH = 1000
+
+
+def evaluate_run(workdir: pathlib.Path, split: str, baseline: str = "none") -> dict[str, Any]:
+    """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
+
+    Args:
+      workdir: the run's folder.
+      split: of the run's dataset.
+      baseline: `cca` adds its results under `baselines`.
+
+    Raises:
+      UserError: no finished validation in the folder, or no such split.
+    """
+    run = restore_run(workdir)
+    run.dataset.examples(split)  # raises where it is missing
+    embedded = embeddings.collect(run.embed(split), split, run.meta())
+    found = score(embedded, run.step)
+    if baseline == "cca":
+        found["baselines"] = {"CCA": score_cca(run.dataset, split)}
+    return found
+
+
+def evaluate_file(
+    path: pathlib.Path, split: str | None, baseline: str = "none", data_dir: str | None = None
+) -> dict[str, Any]:
+    """Results of an embeddings npz; `data_dir` names the dataset for a baseline.
+
+    Raises:
+      UserError: the file is not of the form, is of another split, or the baseline has no data.
+    """
+    loaded = embeddings.load(path)
+    if split and loaded.split and split != loaded.split:
+        raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
+    found = score(loaded, loaded.meta.get("step"))
+    if baseline == "cca":
+        if not data_dir:
+            raise UserError(
+                "--baseline=cca with --embeddings needs --data_dir=DIR, to be fitted on"
+            )
+        found["baselines"] = {"CCA": score_cca(open_dataset(data_dir), loaded.split)}
+    return found
+
+
+def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
+    """Both directions over the whole split, with intervals, and the true relevance if known."""
+    with tqdm.tqdm(desc="ranking", unit="tile", leave=False, delay=3) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return results.evaluate(
+            embedded.video_emb,
+            embedded.music_emb,
+            embedded.gt_music_index,
+            split=embedded.split,
+            step=step,
+            video_group=embedded.video_group,
+            music_group=embedded.music_group,
+            progress=show,
+        )
+
+
+def score_cca(dataset: Dataset, split: str) -> dict[str, Any]:
+    """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
+    train = embeddings.collect(_features(dataset, "train"), "train", {})
+    paired_music = train.music_emb[train.gt_music_index]
+    validation = embeddings.collect(_features(dataset, "validation"), "validation", {})
+    arrays = (validation.video_emb, validation.music_emb, validation.gt_music_index)
+    fitted = cca.select(train.video_emb, paired_music, arrays)
+    scored = embeddings.collect(_features(dataset, split), split, {})
+    return score(
+        Embeddings(
+            video_emb=fitted.embed_video(scored.video_emb),
+            music_emb=fitted.embed_music(scored.music_emb),
+            video_ids=scored.video_ids,
+            music_ids=scored.music_ids,
+            gt_music_index=scored.gt_music_index,
+            split=split,
+            meta={},
+            video_group=scored.video_group,
+            music_group=scored.music_group,
+        ),
+        step=None,
+    )
+
+
+def _features(dataset: Dataset, split: str) -> Any:
+    """The features of a split where `collect` looks for embeddings, each track once."""
+    for batch in eval_batches(dataset, split, _BATCH):
+        rows = {name: value for name, value in batch.items() if name not in ("video", "music")}
+        yield {"video_emb": batch["video"], "music_emb": batch["music"], **rows}
+
+
+def report(found: dict[str, Any], name: str) -> str:
+    """The tables of a result to read: pairs first, then the true relevance where it is known."""
+    rows = [(name, found), *found.get("baselines", {}).items()]
+    text = table.render(rows)
+    if "truth" in found:
+        truths = [(row, {"split": found["split"], **result["truth"]}) for row, result in rows]
+        text += "\n\nTrue relevance: every compatible item counts\n\n" + table.render(truths)
+    return text

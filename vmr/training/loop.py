@@ -1,0 +1,191 @@
+"""The training loop: it reads like its own summary."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from vmr import embeddings
+from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.pipeline import eval_batches, train_batches
+from vmr.data.standardization import statistics
+from vmr.data.validation import require_valid
+from vmr.encoders.two_tower import TwoTower
+from vmr.errors import UserError
+from vmr.evaluation.results import recalls
+from vmr.training import build
+from vmr.training import devices as on_devices
+from vmr.training import workdir as run_folder
+from vmr.training.checkpoints import Checkpoints
+from vmr.training.config import require_sound
+from vmr.training.inference import embed_batches
+from vmr.training.metrics_log import MetricsLog
+from vmr.training.progress import Progress
+from vmr.training.state import TrainState, initial_state, placeholder_standardization
+from vmr.training.step import train_step
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    devices: Sequence[jax.Device] | None = None,
+) -> TrainState:
+    """Trains a run to its end, going on from its latest checkpoint if it has one.
+
+    Args:
+      config: as `configs/vmnet.py` describes it.
+      workdir: the run's folder: config, environment, checkpoints, metrics.
+      devices: to share each batch; all local devices by default.
+
+    Returns:
+      The last state, on the host's first device.
+
+    Raises:
+      UserError: a field, the data or the folder is wrong, or the loss is not finite.
+    """
+    devices = devices or jax.local_devices()
+    require_sound(config)
+    on_devices.require_divisible(config.batch_size, devices)
+    on_devices.keep_compiled_programs()
+    dataset = _open(config)
+    run_folder.claim(workdir, config, dataset.fingerprint)
+
+    with Checkpoints(workdir, config.selection) as checkpoints:
+        state = _first_state(config, dataset, checkpoints)
+        with MetricsLog(workdir, resumed_step=int(state.step)) as log:
+            return _train(config, workdir, dataset, state, checkpoints, log, devices)
+
+
+def _open(config: ml_collections.ConfigDict) -> Dataset:
+    """The dataset, found to be the one the config means, and to be sound."""
+    dataset = open_dataset(config.dataset.data_dir)
+    if config.dataset.name and config.dataset.name != dataset.name:
+        raise UserError(
+            f"config.dataset.name is {config.dataset.name!r}, but {config.dataset.data_dir} "
+            f"holds {dataset.name!r}"
+        )
+    if not config.dataset.allow_invalid:
+        require_valid(config.dataset.data_dir)
+    dataset.examples("validation")  # raises where it is missing
+    if config.batch_size > dataset.examples("train"):
+        raise UserError(
+            f"config.batch_size is {config.batch_size}, expected at most "
+            f"{dataset.examples('train')}, the videos of the training split"
+        )
+    return dataset
+
+
+def _first_state(
+    config: ml_collections.ConfigDict, dataset: Dataset, checkpoints: Checkpoints
+) -> TrainState:
+    """The latest checkpoint's state; for a fresh run, the initial one."""
+    start = functools.partial(
+        initial_state, build.build_model(config), build.build_optimizer(config), seed=config.seed
+    )
+    if checkpoints.latest_step is None:
+        return start(statistics(dataset, "train"))
+    like = start(placeholder_standardization(dataset.video_width, dataset.music_width))
+    print(f"going on from step {checkpoints.latest_step:,}", flush=True)
+    return checkpoints.restore(checkpoints.latest_step, like)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    devices: Sequence[jax.Device],
+) -> TrainState:
+    model = build.build_model(config, on_devices.AXIS)
+    take_step = on_devices.pmapped_train_step(
+        functools.partial(
+            train_step,
+            model=model,
+            objective=build.build_objective(config),
+            optimizer=build.build_optimizer(config),
+        ),
+        devices,
+    )
+    weights = on_devices.replicated(build.build_weights(config), devices)
+    state = on_devices.replicated(state, devices)
+    step = int(state.step)
+    batches = train_batches(dataset, "train", config.batch_size, config.seed, start_step=step)
+    progress = Progress(step, config.steps, config.batch_size)
+    unchecked = None
+
+    while step < config.steps and not _stops_early(config, log):
+        batch = next(batches)
+        features = {name: batch[name] for name in ("video", "music", "track")}
+        state, scalars = take_step(state, on_devices.sharded(features, len(devices)), weights)
+        step += 1
+        # The previous step is checked while this one runs: no step waits for the host.
+        if unchecked is not None:
+            _require_finite(workdir, *unchecked)
+        unchecked = (step, scalars, batch)
+
+        is_last = step == config.steps
+        logs, validates, saves = (
+            is_last or step % every == 0
+            for every in (config.log_every, config.eval_every, config.checkpoint_every)
+        )
+        if not (logs or validates or saves):
+            continue
+        _require_finite(workdir, *unchecked)
+        line: dict[str, float] = {}
+        if logs:
+            line |= {f"train/{name}": float(value) for name, value in scalars.items()}
+            line["train/examples_per_second"] = progress.examples_per_second(step)
+        validation = _validate(config, model, state, dataset, devices) if validates else None
+        line |= {f"val/{name}": value for name, value in (validation or {}).items()}
+        if line:
+            log.write(step, line)
+            print(progress.line(step, line, config.selection), flush=True)
+        if validates or saves:
+            checkpoints.save(state, validation)
+        progress.restart(step)
+    return state
+
+
+def _validate(
+    config: ml_collections.ConfigDict,
+    model: TwoTower,
+    state: TrainState,
+    dataset: Dataset,
+    devices: Sequence[jax.Device],
+) -> dict[str, float]:
+    """Recalls and ranks over the whole validation split."""
+    batches = eval_batches(dataset, "validation", config.batch_size)
+    embedded = embed_batches(model, state, batches, config.batch_size, devices)
+    split = embeddings.collect(embedded, "validation", {})
+    return recalls(split.video_emb, split.music_emb, split.gt_music_index)
+
+
+def _stops_early(config: ml_collections.ConfigDict, log: MetricsLog) -> bool:
+    """True when the last `patience` validations brought nothing better than the one before."""
+    key = f"val/{config.selection}"
+    scores = [line[key] for line in log.lines if key in line]
+    if not config.patience or len(scores) <= config.patience:
+        return False
+    return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
+
+
+def _require_finite(
+    workdir: pathlib.Path, step: int, scalars: dict[str, jax.Array], batch: dict[str, np.ndarray]
+) -> None:
+    """Raises UserError that names the step and its batch where loss or gradient is not finite."""
+    loss, norm = float(scalars["loss"]), float(scalars["gradient_norm"])
+    if np.isfinite(loss) and np.isfinite(norm):
+        return
+    ids = [str(video_id) for video_id in batch["video_id"]]
+    report = workdir / f"nonfinite_step_{step}.json"
+    values = {name: str(float(value)) for name, value in scalars.items()}
+    run_folder.write_json(report, {"step": step, "scalars": values, "video_ids": ids})
+    raise UserError(
+        f"step {step}: loss {loss}, gradient norm {norm}; the batch's videos: "
+        f"{', '.join(ids[:5])}, … (all {len(ids)} in {report}); earlier checkpoints are whole"
+    )

@@ -1,0 +1,56 @@
+"""The scalars of a run, a step at a time: metrics.jsonl and TensorBoard events."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from types import TracebackType
+
+from clu import metric_writers
+
+
+class MetricsLog:
+    """Writes `metrics.jsonl`, one object a logged step, and the same to TensorBoard."""
+
+    def __init__(self, workdir: pathlib.Path, resumed_step: int):
+        """Opens the log at a step; lines of later steps, which will be taken again, go."""
+        self._path = workdir / "metrics.jsonl"
+        self.lines = [line for line in _whole_lines(self._path) if line["step"] <= resumed_step]
+        unfinished = self._path.with_name("metrics.jsonl.unfinished")
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        unfinished.replace(self._path)
+        self._file = self._path.open("a")
+        self._events = metric_writers.SummaryWriter(str(workdir))
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._events.close()
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes the scalars of a step; a reader finds the line at once."""
+        line = {"step": step, **{name: float(value) for name, value in scalars.items()}}
+        self.lines.append(line)
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._events.write_scalars(step, dict(scalars))
+        self._events.flush()
+
+
+def _whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
+    """The objects in the file; the line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

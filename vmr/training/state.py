@@ -1,0 +1,80 @@
+"""The state of a training run: everything that a step reads and writes."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vmr.encoders.two_tower import TwoTower
+
+Array = jax.Array
+# {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}
+Standardization = dict[str, dict[str, Array]]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a resumed run needs to go on to the bit; replicated, without a leading axis.
+
+    Attributes:
+      step: () int32, steps taken.
+      params: of both towers.
+      batch_stats: running mean and variance of batch normalisation.
+      opt_state: of the optimiser.
+      standardization: of the inputs per dimension, from the training split.
+      key: (2,) uint32, of the run; a step folds its number into it.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    standardization: Standardization
+    key: Array
+
+    if TYPE_CHECKING:  # flax adds it where type checkers do not see
+
+        def replace(self, **changes: Any) -> "TrainState":
+            """A copy with some fields changed."""
+
+
+def initial_state(
+    model: TwoTower,
+    optimizer: optax.GradientTransformation,
+    standardization: Mapping[str, Mapping[str, Array | np.ndarray]],
+    seed: int,
+) -> TrainState:
+    """The state before the first step; widths of the inputs are those of `standardization`."""
+    key = jax.random.PRNGKey(seed)
+    init_key, run_key = jax.random.split(key)
+    statistics: Standardization = {
+        side: {name: jnp.asarray(values) for name, values in of_side.items()}
+        for side, of_side in standardization.items()
+    }
+    video, music = (statistics[side]["mean"][None, :] for side in ("video", "music"))
+    variables = jax.jit(model.init, static_argnames="train")(init_key, video, music, train=False)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+        standardization=statistics,
+        key=run_key,
+    )
+
+
+def placeholder_standardization(video_width: int, music_width: int) -> Standardization:
+    """Statistics that change nothing: of the right shapes, for a state about to be restored."""
+    widths = {"video": video_width, "music": music_width}
+    return {
+        side: {"mean": jnp.zeros(width), "scale": jnp.ones(width)} for side, width in widths.items()
+    }
+
+
+def standardized(features: Array, statistics: dict[str, Array]) -> Array:
+    """(B, P) -> (B, P): mean 0 and variance 1 per dimension of the training split."""
+    return (features - statistics["mean"][None, :]) * statistics["scale"][None, :]
