@@ -89,6 +89,23 @@ def _runlocal(config: ConfigDict) -> None:
     config.loss.structure_adjacent.top_k = 8
 
 
+def _demo(config: ConfigDict) -> None:
+    config.batch_size = 500
+    config.steps = 1000
+    config.log_every = 50
+    config.eval_every = 50
+    config.checkpoint_every = 50
+    config.patience = 5
+    config.model.dropout = 0.3
+    config.model.embedding_width = 256
+    config.model.video.hidden = (1024,)
+    config.model.music.hidden = (1024, 512)
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.weight_decay = 0.1
+
+
 def _linear(config: ConfigDict) -> None:
     config.model.linear = True
 
@@ -103,6 +120,7 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 
 VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "runlocal": _runlocal,
+    "demo": _demo,
     "linear": _linear,
     **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
 }

@@ -32,7 +32,7 @@ def structure(
     before = _cosine(inputs, all_inputs)
     after = _product(embeddings, all_embeddings)
     ranks = signed_ranks(after, rows) - signed_ranks(before, rows)
-    triplets = max((items - 1) * (items - 2), 1)
+    triplets = max((items - 1.0) * (items - 2.0), 1.0)  # an int32 ends at N = 46,000
     return 2.0 * jnp.sum(after * ranks.astype(after.dtype), axis=1) / triplets
 
 
