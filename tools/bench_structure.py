@@ -8,10 +8,7 @@ the cores; the processes take turns, so that each ratio compares neighbours in t
 """
 
 import importlib.util
-import multiprocessing
-import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import jax
@@ -19,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from tools.paired import Contender, Prepared, lines, machine, take_turns
 from vmr.command import run
 from vmr.losses.blocks import sum_and_gradients
 from vmr.losses.intra import structure
@@ -122,76 +120,52 @@ def torch_step(inputs: np.ndarray, embeddings: np.ndarray) -> Callable[[], Any]:
 LOSSES: dict[str, Loss] = {"ours": ours, "naive": naive, "sort": sort}
 
 
-def contender(name: str, size: int, width: int, parent: Connection) -> None:
-    """A process: sends its temporary memory in MB and its value, then a time per request."""
+def unit_rows(size: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and the embeddings that an encoder might make of them, both (size, width)."""
     random = np.random.default_rng(0)
     inputs, noise = random.standard_normal((2, size, width), np.float32)
     inputs, embeddings = (
         rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (inputs, inputs + 2 * noise)
     )
+    return inputs, embeddings
+
+
+def prepare(name: str, size: int, width: int) -> Prepared:
+    """A contender, compiled; its facts are its temporary memory and its value."""
+    arrays = unit_rows(size, width)
     if name == "torch":
-        memory, step = np.nan, torch_step(inputs, embeddings)
-    else:
-        arrays = jnp.asarray(inputs), jnp.asarray(embeddings)
-        compiled = jax.jit(LOSSES[name]).lower(*arrays).compile()
-        analysis = compiled.memory_analysis()
-        memory = analysis.temp_size_in_bytes / 1e6 if analysis else np.nan
+        torch_loss = torch_step(*arrays)
+        return Prepared(torch_loss, {"loss": f"{float(torch_loss()[0]):.6f}"})
+    on_device = jax.device_put(arrays)
+    compiled = jax.jit(LOSSES[name]).lower(*on_device).compile()
+    memory: Any = compiled.memory_analysis()  # None on backends that do not tell
+    megabytes = memory.temp_size_in_bytes / 1e6 if memory else np.nan
 
-        def step() -> Any:
-            return jax.block_until_ready(compiled(*arrays))
+    def step() -> jax.Array:
+        return jax.block_until_ready(compiled(*on_device))[0]
 
-    parent.send((memory, float(step()[0])))
-    while parent.recv():
-        start = time.perf_counter()
-        step()
-        parent.send(time.perf_counter() - start)
+    return Prepared(step, {"MB": f"{megabytes:.1f}", "loss": f"{float(step()):.6f}"})
 
 
-def measure(size: int) -> None:
-    """Prints one batch size: a line for each contender."""
-    spawn = multiprocessing.get_context("spawn")
-    pipes, facts = {}, {}
-    for name in contenders(size):
-        pipes[name], child = spawn.Pipe()
-        arguments = (name, size, _WIDTH.value, child)
-        spawn.Process(target=contender, args=arguments, daemon=True).start()
-        child.close()  # else a contender that dies would be waited for
-        facts[name] = pipes[name].recv()
-    times: dict[str, list[float]] = {name: [] for name in pipes}
-    start = time.perf_counter()
-    while len(times["ours"]) < 3 or time.perf_counter() - start < _SECONDS.value:
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            times[name].append(pipe.recv())
-    for name, seconds in times.items():
-        memory, value = facts[name]
-        ratios = np.array(times["ours"]) / np.array(seconds)
-        print(
-            f"{size:5d} {name:6s} {1e3 * np.median(seconds):9.1f} ms {memory:7.1f} MB   "
-            f"ours/{name} {np.median(ratios):.3f} ({ratios.min():.3f}-{ratios.max():.3f})   "
-            f"loss {value:.6f}",
-            flush=True,
-        )
-        pipes[name].send(False)
-
-
-def contenders(size: int) -> list[str]:
+def contenders(size: int, width: int) -> dict[str, Contender]:
     """Who takes part at this batch size."""
     names = ["ours", "sort"]
     if size <= _NAIVE_ITEMS:
         names.append("naive")
     if importlib.util.find_spec("torch"):
         names.append("torch")
-    return names
+    return {name: Contender(prepare, (name, size, width)) for name in names}
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Measures every size."""
-    del argv
+    print(machine())
     if not importlib.util.find_spec("torch"):
         print("torch is not installed: measured without it")
-    for size in _SIZES.value:
-        measure(int(size))
+    for size in map(int, _SIZES.value):
+        measured = take_turns(contenders(size, _WIDTH.value), _SECONDS.value)
+        print(f"structure loss, value and gradient, {size} items")
+        print(lines(measured, "ours"), flush=True)
 
 
 if __name__ == "__main__":
