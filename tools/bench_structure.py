@@ -36,11 +36,13 @@ def ours(inputs: jax.Array, embeddings: jax.Array) -> tuple[jax.Array, jax.Array
     """The library's row loss, a block of anchors at a time."""
     items = embeddings.shape[0]
 
-    def row_loss(anchors: jax.Array, gallery: jax.Array, rows: jax.Array) -> jax.Array:
-        return structure(inputs[rows], anchors, inputs, gallery, rows)
+    def row_loss(anchors: jax.Array, gallery: jax.Array, facts: tuple) -> jax.Array:
+        block_inputs, rows = facts
+        return structure(block_inputs, anchors, inputs, gallery, rows)
 
+    facts = (inputs, jnp.arange(items))
     value, to_anchors, to_gallery = sum_and_gradients(
-        row_loss, embeddings, embeddings, jnp.arange(items), preferred_block_rows(items)
+        row_loss, embeddings, embeddings, facts, preferred_block_rows(items)
     )
     return value / items, (to_anchors + to_gallery) / items
 

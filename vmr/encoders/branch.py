@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vmr.encoders.dropout import RowDropout
+
 Array = jax.Array
 
 # The hidden widths of the published depth ablation: a branch of depth n takes n from the left.
@@ -62,30 +64,6 @@ class Branch(nn.Module):
             axis_name=self.axis_name if train else None,
         )(x)
         return unit_rows(x)
-
-
-class RowDropout(nn.Module):
-    """Inverted dropout whose mask follows the row of the *global* batch.
-
-    Each row draws from its own key, so the same step gives the same masks on 1, 2 or 8 devices.
-    """
-
-    rate: float
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Drops units in training, is the identity otherwise."""
-        if not train or self.rate == 0.0:
-            return x
-        rows, features = x.shape
-        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * rows
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            self.make_rng("dropout"), first + jnp.arange(rows)
-        )
-        kept = 1.0 - self.rate
-        mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, (features,)))(keys)
-        return jnp.where(mask, x / kept, 0.0)
 
 
 def unit_rows(x: Array) -> Array:

@@ -75,7 +75,7 @@ class Objective:
         batch, rows = _global_batch(pairs, axis_name)
         return {
             term: self._row_loss(term, batch)(
-                getattr(pairs, anchors), getattr(batch, gallery), rows
+                getattr(pairs, anchors), getattr(batch, gallery), _facts(term, pairs, rows)
             )
             for term, (anchors, gallery) in SIDES.items()
             if term in self.terms
@@ -101,7 +101,7 @@ class Objective:
             self._row_loss(term, batch),
             getattr(pairs, anchors),
             getattr(batch, gallery),
-            rows,
+            _facts(term, pairs, rows),
             self.block_rows,
         )
         if axis_name is not None:
@@ -114,20 +114,26 @@ class Objective:
         return Term(value / items, gradient)
 
     def _row_loss(self, term: str, batch: Pairs) -> RowLoss:
-        """(b,D) anchors, (N,D) gallery, (b,) rows -> (b,): the term over the global batch."""
+        """(b,D) anchors, (N,D) gallery, their facts -> (b,): the term over the global batch."""
 
-        def inter_rows(anchors: Array, gallery: Array, rows: Array) -> Array:
-            positives = batch.track[rows][:, None] == batch.track[None, :]
-            return self.inter(anchors, gallery, positives)
+        def inter_rows(anchors: Array, gallery: Array, track: Array) -> Array:
+            return self.inter(anchors, gallery, track[:, None] == batch.track[None, :])
 
-        def intra_rows(anchors: Array, gallery: Array, rows: Array) -> Array:
+        def intra_rows(anchors: Array, gallery: Array, facts: tuple[Array, Array]) -> Array:
             assert self.intra is not None
-            return self.intra(inputs[rows], anchors, inputs, gallery, rows)
+            inputs, rows = facts
+            return self.intra(inputs, anchors, _inputs(term, batch), gallery, rows)
 
-        if term in ("m2v", "v2m"):
-            return inter_rows
-        inputs = batch.video_inputs if term == "video" else batch.music_inputs
-        return intra_rows
+        return inter_rows if term in ("m2v", "v2m") else intra_rows
+
+
+def _facts(term: str, pairs: Pairs, rows: Array) -> Array | tuple[Array, Array]:
+    """What a term must know of each anchor: its track, or its inputs and where it stands."""
+    return pairs.track if term in ("m2v", "v2m") else (_inputs(term, pairs), rows)
+
+
+def _inputs(modality: str, pairs: Pairs) -> Array:
+    return pairs.video_inputs if modality == "video" else pairs.music_inputs
 
 
 def weighted(

@@ -1,0 +1,46 @@
+"""Dropout whose mask does not depend on how many devices share the batch, at a quarter the cost."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
+
+Array = jax.Array
+
+_LEVELS = 1 << 16
+
+
+class RowDropout(nn.Module):
+    """Inverted dropout: each row of the *global* batch draws its mask from a key of its own.
+
+    So the same step gives the same masks on 1, 2 or 8 devices.
+
+    Attributes:
+      rate: of units dropped, to the nearest 1/65536.
+      axis_name: of the pmapped axis that shards the batch; None for a single device.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """(B, F) -> (B, F): drops units in training, is the identity otherwise."""
+        if not train or self.rate == 0.0:
+            return x
+        rows, features = x.shape
+        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * rows
+        key = self.make_rng("dropout")
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(rows))
+        kept = round((1.0 - self.rate) * _LEVELS)
+        mask = jax.vmap(lambda key: _uniform_levels(key, features))(keys) < kept
+        return jnp.where(mask, x * (_LEVELS / kept), 0.0)
+
+
+def _uniform_levels(key: Array, count: int) -> Array:
+    """(count,) uint16, uniform: four from each pair of threefry words.
+
+    `jax.random.bernoulli` spends a whole pair on each, which made masks a fifth of a step on CPU.
+    """
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-count // 2), dtype=jnp.uint32))
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count]
