@@ -4,7 +4,7 @@
         --config.dataset.data_dir=data/DATASET --workdir=runs/vmnet
 
 Variants, after a colon (`--config=configs/vmnet.py:youtube8m_music`):
-  runlocal         tiny: two minutes of nothing but a smoke test, on any dataset
+  runlocal         tiny: seconds of nothing but a smoke test, on any dataset
   demo             the planted dataset's recipe: minutes on two CPU cores
   youtube8m_music  recipe for about 10,000 video-level pairs: same encoders and losses
   linear           the released training script's ablation: no ReLU

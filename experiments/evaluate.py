@@ -10,7 +10,7 @@ from absl import flags
 
 from vmr.command import run
 from vmr.errors import UserError
-from vmr.training import evaluation
+from vmr.training import scoring
 from vmr.training.workdir import write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to evaluate.")
@@ -19,9 +19,11 @@ _SPLIT = flags.DEFINE_string(
     "split", None, "Split; read `test` once, at the end. Default: validation, or the file's own."
 )
 _BASELINE = flags.DEFINE_enum(
-    "baseline", "none", evaluation.BASELINES, "Baseline to fit on the training split."
+    "baseline", "none", scoring.BASELINES, "Baseline to fit on the training split."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "With --embeddings: dataset of the baseline.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
+)
 flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings"])
 _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json."
@@ -33,14 +35,14 @@ def main(_: list[str]) -> None:
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
-        found = evaluation.evaluate_run(workdir, split, _BASELINE.value)
+        found = scoring.evaluate_run(workdir, split, _BASELINE.value, _DATA_DIR.value)
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
-        found = evaluation.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
+        found = scoring.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
     else:
         raise UserError("give --workdir=DIR or --embeddings=FILE.npz")
-    print(evaluation.report(found, "model"))
+    print(scoring.report(found, "model"))
     if output:
         write_json(output, found)
         print(f"\nwritten to {output}")

@@ -14,16 +14,21 @@ from vmr.training.inference import restore_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split to embed.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since training.")
 _OUTPUT = flags.DEFINE_string("output", None, "npz file to write.", required=True)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower_bound=1)
 
 
 def main(_: list[str]) -> None:
     """Embeds batch by batch and streams the rows into the file."""
-    trained = restore_run(pathlib.Path(_WORKDIR.value))
+    trained = restore_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT.value)
     batches = tqdm.tqdm(
-        trained.embed(_SPLIT.value, _BATCH_SIZE.value), unit="batch", leave=False, delay=3
+        trained.embed(_SPLIT.value, _BATCH_SIZE.value),
+        total=-(-trained.dataset.examples(_SPLIT.value) // _BATCH_SIZE.value),
+        unit=" batches",
+        leave=False,
+        delay=3,
     )
     embeddings.write(output, batches, _SPLIT.value, trained.meta())
     print(f"{_SPLIT.value}, step {trained.step}: embeddings written to {output}")

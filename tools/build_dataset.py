@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     """Builds, validates, and says what lies where; status 1 if the dataset is not valid."""
     del argv
     command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])
-    source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict())
+    given = [name for name in flags.FLAGS if flags.FLAGS[name].present]
+    source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict(), given)
     report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value)
     print(format_report(report))
     print(f"dataset, card (README.md) and report (validation.json): {_OUTPUT.value}")

@@ -10,9 +10,6 @@ from vmr.errors import UserError
 
 Main = Callable[[list[str]], int | None]
 
-# What absl and ml_collections raise for a wrong flag, an unknown field, a config file that fails.
-_FLAG_MISTAKES = (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError)
-
 
 def run(main: Main) -> None:
     """Parses the flags, runs `main` and exits: status 0 on success, 1 on a user's mistake.
@@ -44,22 +41,23 @@ def _parse(argv: Sequence[str]) -> list[str]:
         sys.exit(0)
     try:
         return flags.FLAGS(list(argv))
-    except _FLAG_MISTAKES as mistake:
+    except (UserError, flags.Error, OSError) as mistake:
         sys.exit(_tell(mistake))
+    except Exception as mistake:  # a config file runs here, and may raise anything
+        sys.exit(_tell(UserError(_unknown_field(mistake))))
 
 
 def _tell(mistake: BaseException) -> int:
-    print("error: " + " ".join(_reworded(mistake).split()), file=sys.stderr)
+    print("error: " + " ".join(str(mistake).split()), file=sys.stderr)
     return 1
 
 
-def _reworded(mistake: BaseException) -> str:
-    """ml_collections names an unknown config field in quotes, and perhaps a hint below."""
-    text = str(mistake)
-    if not isinstance(mistake, KeyError | AttributeError):
-        return text
-    nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text)
+def _unknown_field(mistake: Exception) -> str:
+    """ml_collections names an unknown field in quotes, and perhaps the nearest one below."""
+    nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(mistake))
     if nearest:
         return f"the config has no field {nearest[2]!r}; did you mean {nearest[1]!r}?"
-    field = text.strip("'\"")
-    return f"the config has no field {field!r}"
+    bare = re.fullmatch(r"['\"]+(\w+)['\"]+", str(mistake))
+    if bare:
+        return f"the config has no field {bare[1]!r}"
+    return f"--config: {type(mistake).__name__}: {mistake}"

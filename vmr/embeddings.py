@@ -190,15 +190,18 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not an npz of plain arrays: {error}") from None
 
 
 def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
     try:
-        return json.loads(str(arrays.get("meta", "{}")))
+        meta = json.loads(str(arrays.get("meta", "{}")))
     except ValueError:
         raise UserError(f"{path}: meta is not a JSON string") from None
+    if not isinstance(meta, dict):
+        raise UserError(f"{path}: meta is the JSON of a {type(meta).__name__}, expected an object")
+    return meta
 
 
 def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
@@ -231,7 +234,8 @@ def _require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
             f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"
         )
     lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
-    wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= _UNIT_TOLERANCE))
+    # A row of zeros is what encoders make of nothing; it ties with everything, at chance.
+    wrong = np.flatnonzero(~((np.abs(lengths - 1.0) <= _UNIT_TOLERANCE) | (lengths == 0.0)))
     if len(wrong):
         raise UserError(
             f"{path}: row {wrong[0]} of {name} has length {lengths[wrong[0]]:.4g}, expected 1"

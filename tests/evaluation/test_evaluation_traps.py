@@ -1,7 +1,8 @@
 """The traps of retrieval evaluation, each seen in a public system, each held shut here.
 
-Traps that concern training (false negatives masked in one direction, the test split watched) are
-tested where training is.
+Two concern training and are tested there: trap 5, false negatives masked in one direction only, in
+tests/losses/test_objective.py; and of trap 6 the test split watched during training, in
+tests/training/test_traps.py.
 """
 
 import tracemalloc
@@ -191,3 +192,46 @@ def test_trap_10_results_carry_an_interval_for_every_metric_in_both_directions()
         assert result["ci95"][direction].keys() == result[direction].keys()
         for name, (low, high) in result["ci95"][direction].items():
             assert low <= result[direction][name] <= high
+
+
+def two_runs(gain, queries=1000, seed=0):
+    """Recall@10 in percent of two runs, 30 and 30 + gain by their making; they mostly agree."""
+    generator = np.random.default_rng(seed)
+    difficulty = generator.random(queries)
+    hits = []
+    for rate in (0.30, 0.30 + gain / 100):
+        own = np.where(generator.random(queries) < 0.05, generator.random(queries), difficulty)
+        hits.append(100.0 * (own < rate))
+    return hits
+
+
+def test_trap_10_two_runs_are_compared_query_by_query():
+    first, second = two_runs(gain=4.0)
+    queries = np.arange(len(first))
+    separate = bootstrap.intervals({"first": first, "second": second}, queries)
+    width = np.hypot(*(high - low for low, high in separate.values()))
+    low, high = bootstrap.intervals({"R@10": second - first}, queries)["R@10"]
+    assert high - low < 0.6 * width
+    assert 0 < low < 4.0 < high
+    # Apart, the same two runs would show nothing.
+    assert separate["second"][0] < separate["first"][1]
+
+
+def test_trap_10_runs_of_equal_worth_are_told_apart_as_rarely_as_promised():
+    queries = np.arange(300)
+    apart = 0
+    for draw in range(200):
+        first, second = two_runs(gain=0.0, queries=300, seed=draw)
+        difference = {"R@10": second - first}
+        low, high = bootstrap.intervals(difference, queries, samples=200, seed=draw)["R@10"]
+        apart += not low <= 0 <= high
+    assert 0.01 <= apart / 200 <= 0.10
+
+
+def test_trap_10_intervals_are_seeded():
+    first, second = two_runs(gain=4.0)
+    difference = {"R@10": second - first}
+    queries = np.arange(len(first))
+    once = bootstrap.intervals(difference, queries, seed=1)
+    assert bootstrap.intervals(difference, queries, seed=1) == once
+    assert bootstrap.intervals(difference, queries, seed=2) != once

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from naive_ranking import first_class, grid, unit_rows
 
 from vmr.errors import UserError
-from vmr.evaluation import group_ranks, pair_ranks
+from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks
 from vmr.evaluation.tiles import TILE
 
 
@@ -115,6 +115,25 @@ def test_a_positive_never_loses_to_itself():
     for ranks in (v2m, m2v):
         assert not ranks.above.any()
         assert not ranks.tied.any()
+
+
+def test_zero_rows_tie_with_every_score_of_zero():
+    """An encoder may emit one: it is scored like any other row, and knows nothing."""
+    generator = np.random.default_rng(3)
+    video, music = grid(generator, 40, width=6), grid(generator, 30, width=6)
+    video[0] = 0
+    music[[4, 9]] = 0
+    index = np.arange(40) % 30
+    scores, relevant = video @ music.T, index[:, None] == np.arange(30)
+    v2m, m2v = pair_ranks(video, music, index)
+    assert_matches(v2m, scores, relevant)
+    assert_matches(m2v, scores.T, relevant.T)
+    assert (v2m.above[0, 0], v2m.tied[0, 0]) == (0, 29)
+    values = metrics.table_values(v2m)
+    chance = metrics.table_values(metrics.at_chance(v2m))
+    for name, value in values.items():
+        assert value[0] == chance[name][0]
+    assert np.isfinite(list(evaluate(video, music, index, split="test")["m2v"].values())).all()
 
 
 def test_progress_counts_every_tile():

@@ -78,7 +78,7 @@ def test_devices_that_share_a_batch_agree_with_one(pairs: Pairs, name: str, devi
     assert_same(whole, expected_gradient)
 
 
-def test_same_track_pairs_are_negatives_in_neither_direction(pairs: Pairs) -> None:
+def test_trap_5_pairs_of_one_track_are_negatives_in_neither_direction(pairs: Pairs) -> None:
     one_track = pairs._replace(track=jnp.zeros(16, int))
     rows = objective("none").rows(one_track)
     np.testing.assert_array_equal(rows["v2m"], 0.0)

@@ -5,18 +5,31 @@ videos may go with one track.
 """
 
 import csv
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX, read_array
 
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.source import SPLITS, Source
 from vmr.errors import UserError
 
 COLUMNS = ("video_id", "music_id")
+
+# What numpy raises for a header that is cut or overwritten, or a shape that no memory holds.
+_NPY_FAULTS = (
+    EOFError,
+    ValueError,
+    SyntaxError,
+    tokenize.TokenError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -130,13 +143,19 @@ def _load(file: Path, modality: Modality) -> np.ndarray:
 
 def _read_array(file: Path) -> np.ndarray:
     try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        with file.open("rb") as opened:
+            # np.load would take whatever begins otherwise for a pickle or an archive.
+            if opened.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+                raise UserError(f"{file}: is no npy file, expected an array saved by numpy.save")
+            opened.seek(0)
+            array = read_array(opened, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except _NPY_FAULTS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file}: cannot be read as npy: {reason}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        kind = array.dtype if isinstance(array, np.ndarray) else "an archive"
-        raise UserError(f"{file}: holds {kind}, expected an array of real numbers")
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{file}: holds {array.dtype}, expected an array of real numbers")
     # A number beyond float32 becomes inf, which validation reports with its id.
     with np.errstate(over="ignore"):
         return array.astype(np.float32)

@@ -1,7 +1,8 @@
 """What validation looks for, gathered batch by batch: one class, one kind of finding."""
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,6 +27,23 @@ class Occurrences:
         return f"{self.count} ({', '.join(self.first)}{', …' if self.count > 3 else ''})"
 
 
+class Contents:
+    """What the items of a split hold, as 64-bit hashes of 8 bytes each, beside their ids.
+
+    A million items collide once in 40 million runs. Python hashes text differently in each
+    process, so hashes are compared within one validation only.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.hashes = array("q")
+
+    def add(self, item: str, content: int) -> None:
+        """Notes the hash of what the item with this id holds."""
+        self.ids.append(item)
+        self.hashes.append(content)
+
+
 class FeatureFindings:
     """What is found in one modality's features in one split."""
 
@@ -36,6 +54,7 @@ class FeatureFindings:
         self.wrong_size, self.empty, self.too_long = Occurrences(), Occurrences(), Occurrences()
         self.not_finite, self.constant = Occurrences(), Occurrences()
         self.duplicates, self.contradictions = Occurrences(), Occurrences()
+        self.contents = Contents()
         self._low = np.full(modality.width, np.inf)
         self._high = np.full(modality.width, -np.inf)
         self._owner_of_content: dict[int, str] = {}
@@ -65,8 +84,10 @@ class FeatureFindings:
         self._compare(item, hash(stored))
 
     def _compare(self, item: str, content: int) -> None:
-        # Python's hash of bytes has 64 bits: a million items collide once in 40 million runs.
-        if self._content_of_owner.setdefault(item, content) != content:
+        if item not in self._content_of_owner:
+            self._content_of_owner[item] = content
+            self.contents.add(item, content)
+        elif self._content_of_owner[item] != content:
             self.contradictions.add(item)
         owner = self._owner_of_content.setdefault(content, item)
         if owner != item:
@@ -111,23 +132,25 @@ class FeatureFindings:
 
 
 class PairFindings:
-    """What is found in the ids of one split."""
+    """What is found in the pairs of one split."""
 
     def __init__(self) -> None:
-        self.videos: dict[str, int] = {}
+        self.videos: set[str] = set()
         self.tracks: Counter[str] = Counter()
         self.repeated, self.nameless = Occurrences(), Occurrences()
         self.index_of: dict[str, int] = {}
         self.inconsistent = Occurrences()
+        self.contents = Contents()
 
-    def add(self, number: int, video_id: str, music_id: str, track: int) -> None:
-        """Looks at the pair with this number in the split."""
+    def add(self, number: int, video_id: str, music_id: str, track: int, content: int) -> None:
+        """Looks at the pair with this number in the split; `content` hashes both its features."""
         if not video_id or not music_id:
             self.nameless.add(f"example {number}")
             return
         if video_id in self.videos:
             self.repeated.add(video_id)
-        self.videos[video_id] = number
+        self.videos.add(video_id)
+        self.contents.add(video_id, content)
         self.tracks[music_id] += 1
         if self.index_of.setdefault(music_id, track) != track:
             self.inconsistent.add(music_id)
@@ -144,11 +167,3 @@ class PairFindings:
     def multiplicity(self) -> dict[str, int]:
         """How many tracks have one video, two videos, and so on."""
         return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
-
-
-def shared_items(one: Sequence[str] | set[str], other: set[str]) -> Occurrences:
-    """The ids that two splits have in common, in alphabetical order."""
-    found = Occurrences()
-    for item in sorted(set(one) & other):
-        found.add(item)
-    return found

@@ -30,12 +30,14 @@ _READ_AHEAD = 4
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
 
-# What TensorFlow raises for a record that is truncated, corrupt, missing or no example of ours.
+# What TensorFlow raises for a record that is truncated, corrupt, missing, not ours to read or no
+# example of ours.
 _RECORD_FAULTS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
 )
 
 

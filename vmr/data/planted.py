@@ -76,13 +76,15 @@ def planted(videos: int = 6000, tracks: int = 4000, seed: int = 0) -> Source:
     Args:
       videos: pairs over all splits, at least one a track.
       tracks: distinct tracks over all splits, at least 80.
-      seed: everything is drawn from it; the same seed gives the same bytes.
+      seed: everything is drawn from it, from 0; the same seed gives the same bytes.
 
     Raises:
-      UserError: too few tracks, or fewer videos than tracks.
+      UserError: too few tracks, fewer videos than tracks, or a negative seed.
     """
     if tracks < MIN_TRACKS:
         raise UserError(f"--tracks={tracks}: expected at least {MIN_TRACKS}")
+    if seed < 0:
+        raise UserError(f"--seed={seed}: expected 0 or more")
     if videos < tracks:
         raise UserError(f"--videos={videos}: expected at least one a track (--tracks={tracks})")
     splits = planted_splits(videos, tracks, seed)

@@ -33,8 +33,12 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     except tf.errors.DataLossError as error:
         reason = "truncated" if "truncated" in error.message else "corrupt (its checksum differs)"
         raise UserError(f"{path}: record {number} is {reason}, expected whole TFRecords") from None
-    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
-        raise UserError(f"{path}: cannot be read: {error.message}") from None
+    except tf.errors.NotFoundError:
+        raise UserError(f"{path}: does not exist, expected a TFRecord file") from None
+    except tf.errors.PermissionDeniedError:
+        raise UserError(f"{path}: may not be read: permission denied") from None
+    except tf.errors.FailedPreconditionError:
+        raise UserError(f"{path}: is a folder, expected a TFRecord file") from None
 
 
 def report_first_fault(shards: Iterable[Shard], schema: Schema) -> None:

@@ -1,6 +1,7 @@
 """Mean and scale of every input dimension, so that dimensions of any magnitude weigh alike."""
 
 import numpy as np
+from tqdm import tqdm
 
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import eval_batches
@@ -8,6 +9,8 @@ from vmr.data.pipeline import eval_batches
 Statistics = dict[str, dict[str, np.ndarray]]
 
 _BATCH = 1024
+# Seconds before a progress bar is worth showing.
+_PATIENCE = 3
 
 
 class _Moments:
@@ -54,7 +57,10 @@ def statistics(dataset: Dataset, split: str = "train") -> Statistics:
       UserError: the split is missing, or a record is corrupt.
     """
     moments = {"video": _Moments(dataset.video_width), "music": _Moments(dataset.music_width)}
-    for batch in eval_batches(dataset, split, _BATCH):
-        for name, moment in moments.items():
-            moment.add(batch[name])
+    pairs, title = dataset.examples(split), f"standardise by {split}"
+    with tqdm(total=pairs, desc=title, unit=" pairs", leave=False, delay=_PATIENCE) as bar:
+        for batch in eval_batches(dataset, split, _BATCH):
+            for name, moment in moments.items():
+                moment.add(batch[name])
+            bar.update(len(batch["track"]))
     return {name: moment.statistics() for name, moment in moments.items()}

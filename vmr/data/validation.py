@@ -1,15 +1,14 @@
 """Is a dataset fit to train on and to be evaluated with? A report, kept beside it.
 
-Errors make results wrong: corrupt records, wrong sizes, NaN, a video or a track in two splits.
-Warnings are for somebody to look at: duplicate or constant features.
+Errors make results wrong: corrupt records, wrong sizes, NaN, a video, a track or a copy of a pair
+in two splits. Warnings are for somebody to look at: duplicate or constant features.
 """
 
 import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import combinations
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from tqdm import tqdm
 
 from vmr.data.chance import chance_levels
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.findings import FeatureFindings, PairFindings, shared_items
+from vmr.data.findings import FeatureFindings, PairFindings
 from vmr.data.fingerprint import fingerprint
+from vmr.data.leakage import SplitItems, leaked, suspected
 from vmr.data.parsing import parse_stored
 from vmr.data.pipeline import Batch, counted, naming_faults
 from vmr.data.youtube8m import MAX_FRAMES
@@ -27,6 +27,7 @@ from vmr.errors import UserError
 
 REPORT_FILE = "validation.json"
 _BATCH = 64
+_FIELDS = ("video_id", "music_id", "track", "video", "music")
 
 
 @dataclass
@@ -37,12 +38,14 @@ class Report:
       fingerprint: of the content that was looked at.
       errors, warnings: one line each.
       splits: facts about each split: examples, tracks, multiplicity, lengths, chance levels.
+      files: by name, bytes and time of change (ns) of every file that enters the fingerprint.
     """
 
     fingerprint: str
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -54,22 +57,22 @@ def validate(data_dir: str | Path) -> Report:
     """Reads the whole dataset, writes validation.json into its folder, returns the report.
 
     Raises:
-      UserError: the folder is no dataset. What is wrong inside it stands in the report.
+      UserError: the folder is no dataset or lacks a shard. What is wrong inside it stands in the
+        report.
     """
     dataset = open_dataset(data_dir)
-    report = Report(fingerprint=_content(dataset))
+    # Looked at before the content is: whatever changes meanwhile is validated again.
+    files = _files(dataset)
+    report = Report(fingerprint=_content(dataset), files=files)
     if report.fingerprint != dataset.fingerprint:
         report.errors.append("the shards are not those that were built: their fingerprint differs")
-    pairs: dict[str, PairFindings] = {}
-    for split in dataset.splits:
-        pairs[split] = _validate_split(dataset, split, report)
-    for one, other in combinations(pairs, 2):
-        for name in ("videos", "tracks"):
-            shared = shared_items(set(getattr(pairs[one], name)), set(getattr(pairs[other], name)))
-            if shared.count:
-                report.errors.append(f"{one} and {other} share {name}: {shared} are in both")
+    items = {split: _validate_split(dataset, split, report) for split in dataset.splits}
+    report.errors += leaked(items)
+    report.warnings += suspected(items)
     if "train" not in dataset.splits:
         report.errors.append("there is no train split")
+    if "validation" not in dataset.splits:
+        report.warnings.append("there is no validation split, which training needs")
     # Somebody else's folder may be read-only, a disk full; the report is still worth having.
     with contextlib.suppress(OSError):
         _write(report, dataset.data_dir / REPORT_FILE)
@@ -79,12 +82,17 @@ def validate(data_dir: str | Path) -> Report:
 def require_valid(data_dir: str | Path) -> None:
     """Returns if the dataset is valid: by the report that lies beside it, or by validating now.
 
+    The report is trusted as long as the files have the sizes and times that it was written for.
+
     Raises:
       UserError: validation found errors; the first ones are named.
     """
     dataset = open_dataset(data_dir)
     report = _read(dataset.data_dir / REPORT_FILE)
-    if report is None or report.fingerprint != dataset.fingerprint:
+    if report is None or (report.fingerprint, report.files) != (
+        dataset.fingerprint,
+        _files(dataset),
+    ):
         report = validate(data_dir)
     if report.ok:
         return
@@ -95,7 +103,7 @@ def require_valid(data_dir: str | Path) -> None:
     )
 
 
-def _validate_split(dataset: Dataset, split: str, report: Report) -> PairFindings:
+def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
     schema = dataset.schema
     max_frames = MAX_FRAMES if dataset.name == "youtube8m" else None
     pairs = PairFindings()
@@ -106,13 +114,13 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> PairFinding
     bar = tqdm(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
     try:
         for batch in _stored_batches(dataset, split):
-            ids = zip(batch["video_id"], batch["music_id"], batch["track"], strict=True)
-            for video_id, music_id, track in ids:
-                pairs.add(bar.n, video_id.decode(), music_id.decode(), int(track))
+            rows = zip(*(batch[name] for name in _FIELDS), strict=True)
+            for video_id, music_id, track, video, music in rows:
+                content = hash((video, music))
+                pairs.add(bar.n, video_id.decode(), music_id.decode(), int(track), content)
+                features["video"].add(video_id.decode(), video)
+                features["music"].add(music_id.decode(), music)
                 bar.update()
-            for name, findings in features.items():
-                for item, stored in zip(batch[f"{name}_id"], batch[name], strict=True):
-                    findings.add(item.decode(), stored)
     except UserError as fault:
         report.errors.append(f"{split}: {fault}")
     finally:
@@ -122,7 +130,8 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> PairFinding
         report.errors += [f"{split}: {line}" for line in findings.errors(name)]
         report.warnings += [f"{split}: {line}" for line in findings.warnings(name)]
     report.splits[split] = _facts(pairs, features)
-    return pairs
+    contents = {name: findings.contents for name, findings in features.items()}
+    return SplitItems(pairs.videos, pairs.tracks.keys(), pairs.contents, contents)
 
 
 def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
@@ -147,11 +156,19 @@ def _facts(pairs: PairFindings, features: dict[str, FeatureFindings]) -> dict[st
     return facts
 
 
+def _files(dataset: Dataset) -> dict[str, list[int]]:
+    shards = [shard.path for shards in dataset.shards.values() for shard in shards]
+    try:
+        facts = {path.name: path.stat() for path in (dataset.features_file, *shards)}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename}: missing, expected a shard of {dataset.data_dir}"
+        ) from None
+    return {name: [fact.st_size, fact.st_mtime_ns] for name, fact in facts.items()}
+
+
 def _content(dataset: Dataset) -> str:
     paths = {split: [shard.path for shard in shards] for split, shards in dataset.shards.items()}
-    missing = [path for files in paths.values() for path in files if not path.is_file()]
-    if missing:
-        raise UserError(f"{missing[0]}: missing, expected a shard of {dataset.data_dir}")
     return fingerprint(dataset.features_file, paths)
 
 
@@ -168,6 +185,6 @@ def _write(report: Report, file: Path) -> None:
 def _read(file: Path) -> Report | None:
     try:
         content = json.loads(file.read_text())
-        return Report(*(content[key] for key in ("fingerprint", "errors", "warnings", "splits")))
+        return Report(**{part.name: content[part.name] for part in fields(Report)})
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         return None

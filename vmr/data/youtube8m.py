@@ -37,10 +37,11 @@ def youtube8m(
       labels: keep videos with at least one of these labels; None keeps all.
 
     Raises:
-      UserError: a glob matches nothing, or the first record is no YouTube-8M record.
+      UserError: a glob matches nothing, no file holds a record, or the first record is no
+        YouTube-8M record.
     """
     files = {split: _matches(split, globs) for split, globs in patterns.items()}
-    frames = _is_frame_level(next(iter(files.values()))[0])
+    frames = _is_frame_level([path for paths in files.values() for path in paths])
     kept = "all videos" if labels is None else f"videos with at least one of {len(labels)} labels"
     return Source(
         name="youtube8m",
@@ -69,13 +70,18 @@ def _matches(split: str, globs: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _is_frame_level(path: Path) -> bool:
-    for _, record in read_records(path):
-        try:
-            return bool(tf.train.SequenceExample.FromString(record).feature_lists.feature_list)
-        except DecodeError:
-            raise UserError(f"{path}: record 0 is no tf.train.Example or SequenceExample") from None
-    raise UserError(f"{path}: holds no record, expected YouTube-8M records")
+def _is_frame_level(paths: Sequence[Path]) -> bool:
+    for path in paths:
+        for _, record in read_records(path):
+            try:
+                return bool(tf.train.SequenceExample.FromString(record).feature_lists.feature_list)
+            except DecodeError:
+                raise UserError(
+                    f"{path}: record 0 is no tf.train.Example or SequenceExample"
+                ) from None
+    raise UserError(
+        f"{paths[0]} and {len(paths) - 1} more files: hold no record, expected YouTube-8M records"
+    )
 
 
 def _pairs(paths: Sequence[Path], frames: bool, labels: frozenset[int] | None) -> Iterator[Pair]:
@@ -106,6 +112,11 @@ def _pair(record: bytes, frames: bool) -> Pair:
         lists = example.feature_lists.feature_list
         video = _frames(lists, "rgb", VIDEO_WIDTH)
         music = _frames(lists, "audio", MUSIC_WIDTH)
+        if len(video) != len(music):
+            raise ValueError(
+                f"has {len(video)} frames of rgb but {len(music)} of audio, expected one a second "
+                "of both"
+            )
     else:
         video = _vector(context, "mean_rgb", VIDEO_WIDTH)
         music = _vector(context, "mean_audio", MUSIC_WIDTH)

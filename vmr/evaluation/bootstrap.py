@@ -20,6 +20,11 @@ def intervals(
 
     `MedR` is summarised by the median, all others by the mean, as in `metrics.summarise`. All
     metrics see the same resamples; the same seed gives the same intervals.
+
+    To compare two runs on the same queries, give the differences of their values query by query:
+    this is the paired bootstrap, free of the noise of the queries that both runs share, and an
+    interval without 0 shows a difference. (For `MedR` it is then the median difference, not the
+    difference of the medians.)
     """
     _, cluster = np.unique(cluster, return_inverse=True)
     clusters = int(cluster.max()) + 1

@@ -5,6 +5,9 @@ outputs correlate most; a ridge on both covariances keeps small eigenvalues from
 (Vinod 1976). Outputs are weighted by their canonical correlation to a power before they are
 normalised, so that components without evidence weigh little in the cosine (Gong et al., "A
 multi-view embedding space for modeling internet images, tags, and their semantics", IJCV 2014).
+
+Means and covariances are all it needs of the training pairs, so these may come in batches and are
+never held together.
 """
 
 import itertools
@@ -15,6 +18,7 @@ import numpy as np
 
 from vmr.errors import UserError
 from vmr.evaluation import inputs
+from vmr.evaluation.moments import Batches, Moments
 from vmr.evaluation.results import recalls
 
 # Tried where validation data are at hand.
@@ -77,28 +81,28 @@ class CCA:
 
 
 def fit(
-    video: np.ndarray,
-    music: np.ndarray,
+    batches: Batches,
     *,
     video_ridge: float = 0.1,
     music_ridge: float = 0.05,
     components: int = 128,
     power: float = 1.0,
 ) -> CCA:
-    """Fits paired rows (N,P),(N,Q)->CCA with at most min(P, Q, components) components.
+    """Fits batches of paired rows ((b,P),(b,Q))->CCA of at most min(P, Q, components) components.
 
+    One pass over any iterable, O((P+Q)²) memory; a single pair of arrays is `[(video, music)]`.
     Features are standardised one by one; constant ones weigh nothing. The defaults serve
     video-level features of about a thousand (video) and a hundred (music) dimensions.
 
     Raises:
-        UserError: NaN or infinity, or not as many tracks as videos.
+        UserError: NaN or infinity, not as many tracks as videos, widths that change, or no batch.
     """
-    return next(_candidates(video, music, [(video_ridge, music_ridge)], [components], [power]))
+    moments = Moments.of(batches)
+    return next(_candidates(moments, [(video_ridge, music_ridge)], [components], [power]))
 
 
 def select(
-    video: np.ndarray,
-    music: np.ndarray,
+    batches: Batches,
     validation: tuple[np.ndarray, np.ndarray, np.ndarray],
     *,
     ridges: Sequence[float] = RIDGES,
@@ -108,8 +112,7 @@ def select(
     """As `fit`, with the settings of highest validation R@10, mean of both directions.
 
     Args:
-        video: (N,P) training features, row n paired with music's row n.
-        music: (N,Q) training features.
+        batches: training pairs, video (b,P) and music (b,Q); one pass serves all settings.
         validation: video (n,P), unique tracks (m,Q), and the track of each video (n,).
         ridges: to try, for video and music independently.
         components: to try.
@@ -118,35 +121,30 @@ def select(
     Raises:
         UserError: as `fit`, and as `vmr.evaluation.recalls` for the validation arrays.
     """
-    validation_video, validation_music, index = validation
+    video, music, index = validation
 
     def score(candidate: CCA) -> float:
-        found = recalls(
-            candidate.embed_video(validation_video), candidate.embed_music(validation_music), index
-        )
+        found = recalls(candidate.embed_video(video), candidate.embed_music(music), index)
         return found["v2m/R@10"] + found["m2v/R@10"]
 
     pairs = list(itertools.product(ridges, ridges))
-    return max(_candidates(video, music, pairs, components, powers), key=score)
+    return max(_candidates(Moments.of(batches), pairs, components, powers), key=score)
 
 
 def _candidates(
-    video: np.ndarray,
-    music: np.ndarray,
+    moments: Moments,
     ridges: Sequence[tuple[float, float]],
     components: Sequence[int],
     powers: Sequence[float],
 ) -> Iterator[CCA]:
     """One decomposition a pair of ridges; components and powers are cut and weighted from it."""
-    video = inputs.check_embeddings("video features", video)
-    music = inputs.check_embeddings("music features", music)
-    if len(video) != len(music):
-        raise UserError(f"CCA needs paired rows; found {len(video)} videos and {len(music)} tracks")
-    video_mean, video_scale, video = _standardise(video)
-    music_mean, music_scale, music = _standardise(music)
-    video_basis, video_values = _eigenvectors(video)
-    music_basis, music_values = _eigenvectors(music)
-    cross = (video @ video_basis).T @ (music @ music_basis) / len(video)
+    video_mean, music_mean = moments.video_mean, moments.music_mean
+    video_scale = _scale(video_mean, moments.video_covariance)
+    music_scale = _scale(music_mean, moments.music_covariance)
+    video_basis, video_values = _eigenvectors(moments.video_covariance, video_scale)
+    music_basis, music_values = _eigenvectors(moments.music_covariance, music_scale)
+    cross = moments.cross_covariance / np.outer(video_scale, music_scale)
+    cross = video_basis.T @ cross @ music_basis
     for video_ridge, music_ridge in ridges:
         video_root = _inverse_root(video_values, video_ridge)
         music_root = _inverse_root(music_values, music_ridge)
@@ -167,21 +165,17 @@ def _candidates(
             )
 
 
-def _standardise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (P,), scale (P,) and standardised features (N,P) float64."""
-    features = features.astype(np.float64)
-    mean = features.mean(axis=0)
-    deviation = features.std(axis=0)
+def _scale(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """What standardisation divides by: (P,),(P,P)->(P,), the deviation or infinity."""
+    deviation = np.sqrt(np.diagonal(covariance))
     # Rounding leaves a constant column a deviation near 1e-16 of its size, not zero. An infinite
     # scale makes it weigh nothing, in training and on new items.
-    constant = deviation <= 1e-7 * np.abs(mean)
-    scale = np.where(constant, np.inf, deviation)
-    return mean, scale, (features - mean) / scale
+    return np.where(deviation <= 1e-7 * np.abs(mean), np.inf, deviation)
 
 
-def _eigenvectors(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the covariance of (N,P): vectors (P,P) in columns and values (P,), none negative."""
-    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+def _eigenvectors(covariance: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of standardised features, (P,P),(P,)->vectors (P,P) in columns, values (P,) ≥ 0."""
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     return vectors, np.maximum(values, 0.0)
 
 

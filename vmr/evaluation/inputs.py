@@ -8,8 +8,10 @@ from vmr.errors import UserError
 _ROWS = 4096
 
 
-def check_embeddings(name: str, embeddings: np.ndarray) -> np.ndarray:
+def check_embeddings(name: str, embeddings: np.ndarray, *, first_row: int = 0) -> np.ndarray:
     """Embeddings (N,D), any float type, as they are; they are not copied.
+
+    Of a batch, `first_row` is where it stands among all rows, so that the complaint names the row.
 
     Raises:
         UserError: not a non-empty matrix of real numbers, or a row with NaN or infinity.
@@ -30,10 +32,8 @@ def check_embeddings(name: str, embeddings: np.ndarray) -> np.ndarray:
             raise UserError(f"{name}: expected real numbers, found {embeddings.dtype}") from error
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
-            raise UserError(
-                f"{name}: row {start + int(np.argmin(finite))} holds NaN or infinity; expected "
-                "finite unit rows"
-            )
+            row = first_row + start + int(np.argmin(finite))
+            raise UserError(f"{name}: row {row} holds NaN or infinity; expected finite numbers")
     return embeddings
 
 

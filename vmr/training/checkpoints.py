@@ -1,8 +1,8 @@
 """Checkpoints of a run: the latest, to go on from, and the best by validation, to evaluate."""
 
-import contextlib
+import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 
 import jax
@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vmr.errors import UserError
+from vmr.training.disk import full_disk_in_one_line
 from vmr.training.state import TrainState
 
 
@@ -20,11 +21,14 @@ class Checkpoints:
     place when it is whole.
     """
 
-    def __init__(self, workdir: pathlib.Path, selection: str):
+    def __init__(self, workdir: pathlib.Path, selection: str, read_only: bool = False):
         """Opens `workdir/checkpoints`; `selection` names the metric that chooses the best."""
+        # A full disk is told in one line here; Orbax would add the traceback of its thread.
+        logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
-        def score(metrics: Mapping[str, float]) -> float:
-            return metrics[selection]
+        def score(metrics: Mapping[str, float]) -> tuple[float, float]:
+            # Of equals the first: the same score for less training.
+            return metrics[selection], -metrics["step"]
 
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -38,7 +42,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep, best_fn=score, best_mode="max"
+                preservation_policy=keep,
+                best_fn=score,
+                best_mode="max",
+                create=not read_only,
+                read_only=read_only,
             ),
         )
 
@@ -51,7 +59,7 @@ class Checkpoints:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with _full_disk_in_one_line(self._folder):
+        with full_disk_in_one_line(self._folder):
             self._manager.close()
 
     @property
@@ -70,31 +78,18 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
-        with _full_disk_in_one_line(self._folder):
-            self._manager.save(
-                step, args=ocp.args.StandardSave(state), metrics=validation, force=True
-            )
+        metrics = None if validation is None else {**validation, "step": step}
+        with full_disk_in_one_line(self._folder):
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state saved at a step, on the host; `like` gives the shapes that it must have."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # Orbax and TensorStore raise whatever their readers do
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"checkpoint {step} in {self._folder} does not fit this config: {reason}"
+                f"{self._folder / str(step)} cannot be restored: it is damaged, or of a model that "
+                f"this code no longer builds ({reason})"
             ) from None
-
-
-@contextlib.contextmanager
-def _full_disk_in_one_line(folder: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if "No space left on device" not in str(error):
-            raise
-        raise UserError(
-            f"no space left on the disk of {folder}: earlier checkpoints are whole, "
-            "free some space and run the same command again"
-        ) from None

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -11,7 +12,42 @@ from vmr.evaluation.table import RECALLS
 from vmr.losses.objective import SIDES
 from vmr.training.build import INTER, INTRA
 
-_POSITIVE = ("batch_size", "steps", "log_every", "eval_every", "checkpoint_every")
+# Fields that are numbers, and what they must be for a step to make sense.
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{
+        field: ("at least 1", lambda value: value >= 1)
+        for field in (
+            "batch_size",
+            "steps",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "model.embedding_width",
+            "loss.ranking.top_k",
+            "loss.structure_adjacent.top_k",
+        )
+    },
+    **{
+        field: ("at least 0", lambda value: value >= 0)
+        for field in (
+            "patience",
+            "loss.block_rows",
+            "optimizer.warmup_steps",
+            "optimizer.learning_rate",
+            "optimizer.weight_decay",
+            "optimizer.clip_norm",
+            "optimizer.epsilon",
+        )
+    },
+    **{
+        field: ("in [0, 1)", lambda value: 0 <= value < 1)
+        for field in ("model.dropout", "model.batch_norm.decay", "optimizer.b1", "optimizer.b2")
+    },
+    **{
+        field: ("widths of at least 1", lambda value: all(width >= 1 for width in value))
+        for field in ("model.video.hidden", "model.music.hidden")
+    },
+}
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
     "loss.inter": tuple(INTER),
@@ -21,19 +57,23 @@ _CHOICES = {
 
 
 def require_sound(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError that names the first field whose value cannot work."""
-    for field in _POSITIVE:
-        if config[field] < 1:
-            raise UserError(f"config.{field} is {config[field]}, expected at least 1")
+    """Raises UserError that names the first field that is missing or whose value cannot work."""
+    for field, (expected, is_sound) in _RANGES.items():
+        value = _lookup(config, field)
+        if not is_sound(value):
+            raise UserError(f"config.{field} is {value}, expected {expected}")
     for field, choices in _CHOICES.items():
         _require_choice(field, _lookup(config, field), choices)
-    missing = [term for term in SIDES if term not in config.loss.weights]
-    if missing:
-        raise UserError(f"config.loss.weights has no {', '.join(missing)}")
-    if not config.dataset.data_dir:
+    for term in SIDES:
+        _lookup(config, f"loss.weights.{term}")
+    if not _lookup(config, "dataset.data_dir"):
         raise UserError("config.dataset.data_dir is not set: give --config.dataset.data_dir=DIR")
-    if not 0.0 <= config.model.dropout < 1.0:
-        raise UserError(f"config.model.dropout is {config.model.dropout}, expected in [0, 1)")
+    warmup = config.optimizer.warmup_steps
+    if config.optimizer.schedule == "cosine" and warmup >= config.steps:
+        raise UserError(
+            f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
+            f"{config.steps}"
+        )
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -42,9 +82,12 @@ def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config") -> list[str]:
-    """One line for each field in which two resolved configs differ."""
+    """A phrase for each field in which two resolved configs differ.
+
+    Where the data lie may differ: the dataset's fingerprint says whether they are the same.
+    """
     lines = []
-    for field in sorted(old.keys() | new.keys()):
+    for field in sorted((old.keys() | new.keys()) - {"data_dir"}):
         before, after = old.get(field), new.get(field)
         if isinstance(before, dict) and isinstance(after, dict):
             lines += differences(before, after, f"{prefix}.{field}")
@@ -56,6 +99,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config"
 def _lookup(config: ml_collections.ConfigDict, field: str) -> Any:
     value: Any = config
     for part in field.split("."):
+        if part not in value:
+            raise UserError(f"the config has no field {field!r}, which training needs")
         value = value[part]
     return value
 

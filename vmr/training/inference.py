@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,8 +44,10 @@ class TrainedRun:
 
     def embed(self, split: str, batch_size: int = 1000) -> Iterator[dict[str, np.ndarray]]:
         """The embeddings of a split in stored order: see `embed_batches`."""
+        devices = jax.local_devices()
+        embed = on_devices.pmapped_embed_step(self.model, devices)
         batches = eval_batches(self.dataset, split, batch_size)
-        return embed_batches(self.model, self.state, batches, batch_size, jax.local_devices())
+        return embed_batches(embed, self.state, batches, batch_size, devices)
 
     def meta(self) -> dict[str, Any]:
         """What an npz of this run's embeddings says of their origin."""
@@ -57,20 +59,26 @@ class TrainedRun:
         }
 
 
-def restore_run(workdir: pathlib.Path) -> TrainedRun:
+def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRun:
     """The run in a folder at its best checkpoint.
+
+    Args:
+      workdir: the run's folder.
+      data_dir: where its dataset lies now; None where it lay in training.
 
     Raises:
       UserError: no run there, none of its checkpoints was validated yet, or its data changed.
     """
     on_devices.keep_compiled_programs()
     config = saved_config(workdir)
-    dataset = open_dataset(config.dataset.data_dir)
+    dataset = open_dataset(data_dir or config.dataset.data_dir)
     require_same_data(workdir, dataset.fingerprint)
     model = build_model(config)
     statistics = placeholder_standardization(dataset.video_width, dataset.music_width)
     like = initial_state(model, build_optimizer(config), statistics, config.seed)
-    with Checkpoints(workdir, config.selection) as checkpoints:
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(f"{workdir} has no checkpoint yet: train it first")
+    with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
         state = checkpoints.restore(checkpoints.best_step, like)
@@ -78,7 +86,7 @@ def restore_run(workdir: pathlib.Path) -> TrainedRun:
 
 
 def embed_batches(
-    model: TwoTower,
+    embed: Callable[..., tuple[jax.Array, jax.Array]],
     state: TrainState,
     batches: Iterable[Batch],
     batch_size: int,
@@ -89,8 +97,14 @@ def embed_batches(
     Every batch is filled up to one size that the devices can share, so that the program compiles
     once and the last, partial batch is kept. A batch is dispatched before the one in front of it
     is fetched: reading and embedding overlap.
+
+    Args:
+      embed: of `pmapped_embed_step`, made once for all calls.
+      state: of the model.
+      batches: with `video` and `music`, none larger than `batch_size`.
+      batch_size: items that the program takes at a time.
+      devices: that `embed` runs on.
     """
-    embed = on_devices.pmapped_embed_step(model, devices)
     replicated = on_devices.replicated(state, devices)
     padded_size = -(-batch_size // len(devices)) * len(devices)
     waiting = None

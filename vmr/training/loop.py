@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
@@ -13,7 +13,6 @@ from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.standardization import statistics
 from vmr.data.validation import require_valid
-from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.evaluation.results import recalls
 from vmr.training import build
@@ -41,7 +40,7 @@ def train(
       devices: to share each batch; all local devices by default.
 
     Returns:
-      The last state, on the host's first device.
+      The last state, replicated over the devices.
 
     Raises:
       UserError: a field, the data or the folder is wrong, or the loss is not finite.
@@ -111,14 +110,17 @@ def _train(
         ),
         devices,
     )
+    embed = on_devices.pmapped_embed_step(model, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
     state = on_devices.replicated(state, devices)
     step = int(state.step)
     batches = train_batches(dataset, "train", config.batch_size, config.seed, start_step=step)
+    first_step = step
     progress = Progress(step, config.steps, config.batch_size)
+    stops_early = _stops_early(config, log)
     unchecked = None
 
-    while step < config.steps and not _stops_early(config, log):
+    while step < config.steps and not stops_early:
         batch = next(batches)
         features = {name: batch[name] for name in ("video", "music", "track")}
         state, scalars = take_step(state, on_devices.sharded(features, len(devices)), weights)
@@ -127,6 +129,9 @@ def _train(
         if unchecked is not None:
             _require_finite(workdir, *unchecked)
         unchecked = (step, scalars, batch)
+        if step == first_step + 1:
+            jax.block_until_ready(scalars)
+            progress.restart(step)  # compiling is over
 
         is_last = step == config.steps
         logs, validates, saves = (
@@ -140,27 +145,29 @@ def _train(
         if logs:
             line |= {f"train/{name}": float(value) for name, value in scalars.items()}
             line["train/examples_per_second"] = progress.examples_per_second(step)
-        validation = _validate(config, model, state, dataset, devices) if validates else None
+        validation = _validate(config, embed, state, dataset, devices) if validates else None
         line |= {f"val/{name}": value for name, value in (validation or {}).items()}
         if line:
             log.write(step, line)
             print(progress.line(step, line, config.selection), flush=True)
         if validates or saves:
             checkpoints.save(state, validation)
+        if validates:
+            stops_early = _stops_early(config, log)
         progress.restart(step)
     return state
 
 
 def _validate(
     config: ml_collections.ConfigDict,
-    model: TwoTower,
+    embed: Callable[..., tuple[jax.Array, jax.Array]],
     state: TrainState,
     dataset: Dataset,
     devices: Sequence[jax.Device],
 ) -> dict[str, float]:
     """Recalls and ranks over the whole validation split."""
     batches = eval_batches(dataset, "validation", config.batch_size)
-    embedded = embed_batches(model, state, batches, config.batch_size, devices)
+    embedded = embed_batches(embed, state, batches, config.batch_size, devices)
     split = embeddings.collect(embedded, "validation", {})
     return recalls(split.video_emb, split.music_emb, split.gt_music_index)
 

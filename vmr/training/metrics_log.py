@@ -7,6 +7,8 @@ from types import TracebackType
 
 from clu import metric_writers
 
+from vmr.training.disk import full_disk_in_one_line, write_text
+
 
 class MetricsLog:
     """Writes `metrics.jsonl`, one object a logged step, and the same to TensorBoard."""
@@ -15,9 +17,7 @@ class MetricsLog:
         """Opens the log at a step; lines of later steps, which will be taken again, go."""
         self._path = workdir / "metrics.jsonl"
         self.lines = [line for line in _whole_lines(self._path) if line["step"] <= resumed_step]
-        unfinished = self._path.with_name("metrics.jsonl.unfinished")
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        unfinished.replace(self._path)
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self._file = self._path.open("a")
         self._events = metric_writers.SummaryWriter(str(workdir))
 
@@ -34,13 +34,18 @@ class MetricsLog:
         self._events.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the scalars of a step; a reader finds the line at once."""
+        """Writes the scalars of a step; a reader finds the line at once.
+
+        Raises:
+          UserError: no space is left; lines written before are whole.
+        """
         line = {"step": step, **{name: float(value) for name, value in scalars.items()}}
         self.lines.append(line)
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        self._events.write_scalars(step, dict(scalars))
-        self._events.flush()
+        with full_disk_in_one_line(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            self._events.write_scalars(step, dict(scalars))
+            self._events.flush()
 
 
 def _whole_lines(path: pathlib.Path) -> list[dict[str, float]]:

@@ -66,7 +66,8 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
 
     scalars = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    scalars |= {"parameter_norm": optax.tree.norm(params)}
+    for tower, parameters in params.items():
+        scalars[f"parameter_norm/{tower}"] = optax.tree.norm(parameters)
     scalars |= _term_scalars(terms, axis_name)
     state = state.replace(
         step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state

@@ -14,6 +14,7 @@ import ml_collections
 
 from vmr.errors import UserError
 from vmr.training.config import differences, resolved
+from vmr.training.disk import write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -28,11 +29,16 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint:
         workdir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--workdir={workdir} is a file, expected a folder") from None
-    if (workdir / "config.json").exists():
+    if (workdir / "config.json").exists() and _has_begun(workdir):
         _require_same_run(workdir, config, fingerprint)
         return
     write_json(workdir / "environment.json", environment(fingerprint))
     write_json(workdir / "config.json", resolved(config))
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    """Whether there is a checkpoint: a run that failed before its first one may be mended."""
+    return any((workdir / "checkpoints").glob("[0-9]*"))
 
 
 def _require_same_run(
@@ -94,12 +100,5 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes an indented JSON file, the whole of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    """Writes an indented JSON file, the whole of it or nothing; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

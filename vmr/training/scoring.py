@@ -1,5 +1,6 @@
 """The retrieval table of a run or of anybody's embeddings, with a linear baseline beside it."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -17,18 +18,21 @@ BASELINES = ("none", "cca")
 _BATCH = 1000
 
 
-def evaluate_run(workdir: pathlib.Path, split: str, baseline: str = "none") -> dict[str, Any]:
+def evaluate_run(
+    workdir: pathlib.Path, split: str, baseline: str = "none", data_dir: str | None = None
+) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
     Args:
       workdir: the run's folder.
       split: of the run's dataset.
       baseline: `cca` adds its results under `baselines`.
+      data_dir: where the dataset lies now; None where it lay in training.
 
     Raises:
       UserError: no finished validation in the folder, or no such split.
     """
-    run = restore_run(workdir)
+    run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score(embedded, run.step)
@@ -48,12 +52,15 @@ def evaluate_file(
     loaded = embeddings.load(path)
     if split and loaded.split and split != loaded.split:
         raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
+    loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
     found = score(loaded, loaded.meta.get("step"))
     if baseline == "cca":
         if not data_dir:
             raise UserError(
                 "--baseline=cca with --embeddings needs --data_dir=DIR, to be fitted on"
             )
+        if not loaded.split:
+            raise UserError(f"{path} does not name its split: give --split for the baseline")
         found["baselines"] = {"CCA": score_cca(open_dataset(data_dir), loaded.split)}
     return found
 

@@ -1,0 +1,112 @@
+"""Evaluation traps that training could fall into: the test set watched, partial batches dropped."""
+
+import json
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from vmr.data.dataset import open_dataset
+from vmr.data.pipeline import eval_batches
+from vmr.data.standardization import statistics
+from vmr.training import devices as on_devices
+from vmr.training import inference, loop
+
+DEVICES = jax.devices()[:1]
+
+
+def test_trap_6_training_and_selection_never_open_the_test_split(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = {"train_batches": [], "eval_batches": [], "statistics": []}
+    for name, splits in opened.items():
+        original = getattr(loop, name)
+
+        def noted(dataset, split, *arguments, original=original, splits=splits, **options):  # type: ignore[no-untyped-def]
+            splits.append(split)
+            return original(dataset, split, *arguments, **options)
+
+        monkeypatch.setattr(loop, name, noted)
+    loop.train(config, workdir, DEVICES)
+    assert opened == {
+        "train_batches": ["train"],
+        "eval_batches": ["validation", "validation"],
+        "statistics": ["train"],
+    }
+
+
+@pytest.mark.parametrize("device_count", [1, 8])
+def test_trap_6_the_last_partial_batch_is_embedded(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, device_count: int
+) -> None:
+    loop.train(config, workdir, DEVICES)
+    run = inference.restore_run(workdir)
+    size = run.dataset.splits["test"]
+    whole = next(iter(run.embed("test", batch_size=size)))
+    devices = jax.devices()[:device_count]
+    pieces = list(
+        inference.embed_batches(
+            on_devices.pmapped_embed_step(run.model, devices),
+            run.state,
+            eval_batches(run.dataset, "test", 7),
+            7,
+            devices,
+        )
+    )
+    assert [len(piece["video_id"]) for piece in pieces] == [7] * (size // 7) + [size % 7]
+    for name in ("video_emb", "music_emb"):
+        joined = np.concatenate([piece[name] for piece in pieces])
+        np.testing.assert_allclose(joined, whole[name], atol=1e-6)
+    assert np.concatenate([piece["video_id"] for piece in pieces]).tolist() == list(
+        whole["video_id"]
+    )
+
+
+def test_the_checkpoint_that_is_evaluated_is_the_first_best_by_validation(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    config.update({"steps": 30, "eval_every": 3})
+    config.optimizer.learning_rate = 3e-3
+    loop.train(config, workdir, DEVICES)
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    scores = {line["step"]: line["val/v2m/R@10"] for line in lines if "val/v2m/R@10" in line}
+    assert len(set(scores.values())) > 1
+    assert inference.restore_run(workdir).step == max(scores, key=lambda step: scores[step])
+
+
+def test_inputs_are_standardised_by_the_training_split_alone(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    loop.train(config, workdir, DEVICES)
+    kept = inference.restore_run(workdir).state.standardization
+    measured = statistics(open_dataset(config.dataset.data_dir), "train")
+    jax.tree.map(np.testing.assert_array_equal, kept, measured)
+
+
+def test_a_dataset_that_moved_is_found_by_its_new_path(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    loop.train(config, workdir, DEVICES)
+    moved = tmp_path / "moved"
+    moved.symlink_to(config.dataset.data_dir)
+    assert inference.restore_run(workdir, str(moved)).dataset.data_dir == moved
+    config.dataset.data_dir = str(moved)
+    loop.train(config, workdir, DEVICES)  # the same data: nothing to object to
+
+
+def test_embedding_compiles_once_for_all_validations(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = []
+    original = on_devices.embed_step
+
+    def counted(*arguments, **options):  # type: ignore[no-untyped-def]
+        traces.append(None)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(on_devices, "embed_step", counted)
+    config.eval_every = 1
+    loop.train(config, workdir, DEVICES)
+    assert len(traces) == 1

@@ -1,0 +1,39 @@
+"""Files of a run, written whole or not at all, and a full disk told in one line."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+from vmr.errors import UserError
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file; a reader finds the earlier one or this one, never a part.
+
+    Raises:
+      UserError: the file cannot be written; an earlier one is whole.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a library raises for a full disk into a UserError that names the path."""
+    try:
+        yield
+    except Exception as error:
+        # Orbax, TensorStore and TensorFlow each have an exception of their own for it.
+        if "No space left on device" not in str(error):
+            raise
+        raise UserError(
+            f"no space left on the disk of {path}: what was saved before is whole, free some "
+            "space and run the same command again"
+        ) from None
