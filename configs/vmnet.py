@@ -73,6 +73,7 @@ def _published() -> ConfigDict:
     config.optimizer.epsilon = 1e-8
     config.optimizer.weight_decay = 0.0  # decoupled, of the kernels, times the learning rate
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
+    config.optimizer.average_decay = 0.0  # of the averaged parameters, then evaluated; 0: none
     return config
 
 
@@ -106,6 +107,18 @@ def _demo(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 0.1
 
 
+def _youtube8m_music(config: ConfigDict) -> None:
+    config.steps = 1000
+    config.log_every = 50
+    config.eval_every = 20
+    config.checkpoint_every = 100
+    config.patience = 15
+    config.model.dropout = 0.7
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.average_decay = 0.98
+
+
 def _linear(config: ConfigDict) -> None:
     config.model.linear = True
 
@@ -121,6 +134,7 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "runlocal": _runlocal,
     "demo": _demo,
+    "youtube8m_music": _youtube8m_music,
     "linear": _linear,
     **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
 }

@@ -98,9 +98,30 @@ def test_a_first_array_of_three_axes_is_named(root):
         build(root)
 
 
-@pytest.mark.parametrize("content", [b"", b"no npy at all", None])
-def test_unreadable_files_are_named(root, content):
+@pytest.mark.parametrize("content", [b"", b"no npy at all", b"PK\x03\x04 no archive either"])
+def test_junk_is_named_as_no_npy_file(root, content):
+    (root / "video" / "v1.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"v1\.npy: is no npy file, expected an array saved by"):
+        build(root)
+
+
+def with_header(content, old, new):
+    """The npy file with `old` replaced in its header of 118 characters, from the tenth byte on."""
+    return content[:10] + content[10:128].replace(old, new).ljust(118)[:118] + content[128:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda content: content[:-8], "Failed to read all data"),
+        (lambda content: content[:40], "EOF: reading array header"),
+        (lambda content: content[:8] + b"\x14\x00" + content[10:], "its header is cut or corrupt"),
+        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**16), "its header is cut or"),
+        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**20), "its header is cut or"),
+    ],
+)
+def test_truncated_and_corrupt_files_are_named(root, damage, expected):
     file = root / "video" / "v1.npy"
-    file.write_bytes(file.read_bytes()[:-8] if content is None else content)
-    with pytest.raises(UserError, match=r"v1\.npy: cannot be read as npy"):
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=rf"v1\.npy: cannot be read as npy: {expected}"):
         build(root)

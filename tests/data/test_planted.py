@@ -61,3 +61,5 @@ def test_impossible_sizes_are_refused():
         planted(videos=100, tracks=10)
     with pytest.raises(UserError, match=r"--videos=90: .*--tracks=100"):
         planted(videos=90, tracks=100)
+    with pytest.raises(UserError, match="--seed=-1: expected 0 or more"):
+        planted(videos=90, tracks=80, seed=-1)

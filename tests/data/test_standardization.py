@@ -1,7 +1,11 @@
 """Per-dimension statistics against numpy, at magnitudes that single precision would lose."""
 
-import numpy as np
+from functools import partial
 
+import numpy as np
+from tqdm import tqdm
+
+from vmr.data import standardization
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.standardization import statistics
@@ -22,6 +26,15 @@ def test_statistics_are_those_of_numpy(write):
     assert found["music"]["scale"][:2].tolist() == [1.0, 1.0]
     np.testing.assert_allclose(found["music"]["mean"][0], 0.1, rtol=1e-6)
     assert all(array.dtype == np.float32 for part in found.values() for array in part.values())
+
+
+def test_progress_is_shown_once_it_takes_long(small_planted, monkeypatch, capsys):
+    statistics(small_planted)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(standardization, "_PATIENCE", 0)
+    monkeypatch.setattr(standardization, "tqdm", partial(tqdm, mininterval=0))
+    statistics(small_planted)
+    assert "180/180" in capsys.readouterr().err
 
 
 def test_standardised_planted_features_have_unit_variance(small_planted):

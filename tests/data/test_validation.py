@@ -1,12 +1,16 @@
 """Validation: each kind of fault is found, told apart from a warning, and stops training."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from vmr.data import validation
 from vmr.data.chance import chance_levels
+from vmr.data.findings import Contents
+from vmr.data.leakage import shared_contents
 from vmr.data.report import format_report
 from vmr.data.schema import Modality, Schema
 from vmr.data.validation import require_valid, validate
@@ -36,12 +40,45 @@ def test_videos_and_tracks_in_two_splits_are_errors(write, vectors, vector_schem
     assert "train and validation share tracks: 2 (m0, m2)" in errors
 
 
+def test_a_copy_of_a_pair_in_another_split_is_an_error(write, vectors, vector_schema):
+    train, held_out = vectors(6), vectors(4, start=10)
+    held_out[2] = replace(train[4], video_id="other", music_id="other too")
+    report = validate(write(vector_schema, train=train, test=held_out).data_dir)
+    assert report.errors == ["train and test share whole pairs under other ids: 1 (v4 = other)"]
+
+
+def test_equal_features_of_one_modality_in_two_splits_are_a_warning(write, vectors, vector_schema):
+    train, held_out = vectors(6), vectors(6, start=10)
+    # Two videos have the music of a training track under another id, a third a training video.
+    for row in (1, 2):
+        held_out[row] = replace(held_out[row], music_id="again", music=train[4].music)
+    held_out[3] = replace(held_out[3], video=train[0].video)
+    report = validate(write(vector_schema, train=train, validation=held_out).data_dir)
+    assert report.ok
+    assert report.warnings == [
+        "train and validation share video features under other ids: 1 (v0 = v13)",
+        "train and validation share music features under other ids: 1 (m4 = again)",
+    ]
+
+
+def test_the_hashes_of_two_splits_are_compared_as_sets_are():
+    rng = np.random.default_rng(0)
+    one, other, empty = Contents(), Contents(), Contents()
+    for contents, name in ((one, "a"), (other, "b")):
+        for row, content in enumerate(rng.integers(-300, 300, size=500)):
+            contents.add(f"{name}{row}", int(content))
+    expected = sum(content in set(one.hashes) for content in other.hashes)
+    assert shared_contents(one, other).count == expected
+    assert shared_contents(empty, one).count == shared_contents(one, empty).count == 0
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_errors(write, vectors, vector_schema, value):
     pairs = vectors(5)
     pairs[3].music[1] = value
     report = validate(write(vector_schema, train=pairs).data_dir)
     assert report.errors == ["train: 1 (m3) music features hold NaN or infinity"]
+    assert report.warnings == ["there is no validation split, which training needs"]
 
 
 def test_duplicates_and_constants_are_warnings(write, vectors, vector_schema):
@@ -110,6 +147,39 @@ def test_require_valid_trusts_the_report_of_this_content_only(write, vectors, ve
         require_valid(dataset.data_dir)
     report.write_text("not JSON")
     with pytest.raises(UserError, match=expected):
+        require_valid(dataset.data_dir)
+
+
+def test_shards_that_changed_since_the_report_are_looked_at_again(write, vectors, vector_schema):
+    dataset = write(vector_schema, train=vectors(5))
+    other = type(write)(write.folder.with_name("other"))(vector_schema, train=vectors(5, start=5))
+    require_valid(dataset.data_dir)
+    (shard,), (changed,) = dataset.shards["train"], other.shards["train"]
+    shutil.copyfile(changed.path, shard.path)
+    assert shard.path.stat().st_size == changed.path.stat().st_size
+    with pytest.raises(UserError, match="their fingerprint differs"):
+        require_valid(dataset.data_dir)
+
+
+def test_a_copied_dataset_is_validated_once_more(write, vectors, vector_schema, monkeypatch):
+    dataset = write(vector_schema, train=vectors(5))
+    require_valid(dataset.data_dir)
+    copy = dataset.data_dir.with_name("copy")
+    shutil.copytree(dataset.data_dir, copy, copy_function=shutil.copyfile)
+    looked_at = []
+    monkeypatch.setattr(
+        validation, "validate", lambda folder: looked_at.append(folder) or validate(folder)
+    )
+    for _ in range(2):
+        require_valid(copy)
+    assert looked_at == [copy]
+
+
+def test_a_missing_shard_is_named(write, vectors, vector_schema):
+    dataset = write(vector_schema, train=vectors(5))
+    require_valid(dataset.data_dir)
+    dataset.shards["train"][0].path.unlink()
+    with pytest.raises(UserError, match="00000-of-00001: missing, expected a shard of"):
         require_valid(dataset.data_dir)
 
 

@@ -16,7 +16,7 @@ from vmr.losses import inter, intra
 from vmr.losses.objective import Objective, Pairs
 from vmr.training import devices as on_devices
 from vmr.training.state import TrainState, initial_state, placeholder_standardization
-from vmr.training.step import train_step
+from vmr.training.step import embed_step, train_step
 
 OPTIMIZER = optax.sgd(0.5)
 WEIGHTS = {"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.7}
@@ -160,3 +160,19 @@ import vmr.encoders.two_tower, vmr.encoders.branch, vmr.training.step
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_average_follows_the_parameters_and_is_what_embeds() -> None:
+    averaged = initial_state(
+        towers(None), OPTIMIZER, placeholder_standardization(10, 7), seed=0, averaged=True
+    )
+    keywords = {"model": towers(None), "objective": objective("structure"), "optimizer": OPTIMIZER}
+    plain, _ = train_step(start(), batch(), WEIGHTS, **keywords)
+    found, _ = train_step(averaged, batch(), WEIGHTS, average_decay=0.5, **keywords)
+    jax.tree.map(np.testing.assert_array_equal, found.params, plain.params)
+    # At step 0 the average moves nine tenths of the way.
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, start().params, plain.params)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found.average, expected)
+    embedded = embed_step(found, batch(), model=towers(None))
+    by_hand = embed_step(plain.replace(params=expected), batch(), model=towers(None))
+    np.testing.assert_allclose(embedded[0], by_hand[0], atol=1e-5)

@@ -20,16 +20,8 @@ from vmr.errors import UserError
 
 COLUMNS = ("video_id", "music_id")
 
-# What numpy raises for a header that is cut or overwritten, or a shape that no memory holds.
-_NPY_FAULTS = (
-    EOFError,
-    ValueError,
-    SyntaxError,
-    tokenize.TokenError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-)
+# What numpy raises, beside ValueError, for a header that is no header or a shape beyond all memory.
+_HEADER_FAULTS = (tokenize.TokenError, SyntaxError, TypeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -151,9 +143,11 @@ def _read_array(file: Path) -> np.ndarray:
             array = read_array(opened, allow_pickle=False)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except _NPY_FAULTS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except ValueError as error:
+        reason = " ".join(str(error).split())
         raise UserError(f"{file}: cannot be read as npy: {reason}") from None
+    except _HEADER_FAULTS:
+        raise UserError(f"{file}: cannot be read as npy: its header is cut or corrupt") from None
     if array.dtype.kind not in "fiu":
         raise UserError(f"{file}: holds {array.dtype}, expected an array of real numbers")
     # A number beyond float32 becomes inf, which validation reports with its id.

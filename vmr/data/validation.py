@@ -89,10 +89,8 @@ def require_valid(data_dir: str | Path) -> None:
     """
     dataset = open_dataset(data_dir)
     report = _read(dataset.data_dir / REPORT_FILE)
-    if report is None or (report.fingerprint, report.files) != (
-        dataset.fingerprint,
-        _files(dataset),
-    ):
+    known = report and (report.fingerprint, report.files)
+    if report is None or known != (dataset.fingerprint, _files(dataset)):
         report = validate(data_dir)
     if report.ok:
         return

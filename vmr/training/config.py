@@ -41,7 +41,13 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     },
     **{
         field: ("in [0, 1)", lambda value: 0 <= value < 1)
-        for field in ("model.dropout", "model.batch_norm.decay", "optimizer.b1", "optimizer.b2")
+        for field in (
+            "model.dropout",
+            "model.batch_norm.decay",
+            "optimizer.b1",
+            "optimizer.b2",
+            "optimizer.average_decay",
+        )
     },
     **{
         field: ("widths of at least 1", lambda value: all(width >= 1 for width in value))

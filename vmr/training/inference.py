@@ -75,7 +75,8 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     require_same_data(workdir, dataset.fingerprint)
     model = build_model(config)
     statistics = placeholder_standardization(dataset.video_width, dataset.music_width)
-    like = initial_state(model, build_optimizer(config), statistics, config.seed)
+    averaged = config.optimizer.average_decay > 0
+    like = initial_state(model, build_optimizer(config), statistics, config.seed, averaged)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:

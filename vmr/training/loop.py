@@ -82,7 +82,11 @@ def _first_state(
 ) -> TrainState:
     """The latest checkpoint's state; for a fresh run, the initial one."""
     start = functools.partial(
-        initial_state, build.build_model(config), build.build_optimizer(config), seed=config.seed
+        initial_state,
+        build.build_model(config),
+        build.build_optimizer(config),
+        seed=config.seed,
+        averaged=config.optimizer.average_decay > 0,
     )
     if checkpoints.latest_step is None:
         return start(statistics(dataset, "train"))
@@ -107,6 +111,7 @@ def _train(
             model=model,
             objective=build.build_objective(config),
             optimizer=build.build_optimizer(config),
+            average_decay=config.optimizer.average_decay,
         ),
         devices,
     )

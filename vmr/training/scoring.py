@@ -2,8 +2,10 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from vmr import embeddings
@@ -16,6 +18,7 @@ from vmr.training.inference import restore_run
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
+Map = Callable[[np.ndarray], np.ndarray]  # (b, P) -> (b, D)
 
 
 def evaluate_run(
@@ -87,33 +90,26 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
 
 def score_cca(dataset: Dataset, split: str) -> dict[str, Any]:
     """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
-    train = embeddings.collect(_features(dataset, "train"), "train", {})
-    paired_music = train.music_emb[train.gt_music_index]
-    validation = embeddings.collect(_features(dataset, "validation"), "validation", {})
-    arrays = (validation.video_emb, validation.music_emb, validation.gt_music_index)
-    fitted = cca.select(train.video_emb, paired_music, arrays)
-    scored = embeddings.collect(_features(dataset, split), split, {})
-    return score(
-        Embeddings(
-            video_emb=fitted.embed_video(scored.video_emb),
-            music_emb=fitted.embed_music(scored.music_emb),
-            video_ids=scored.video_ids,
-            music_ids=scored.music_ids,
-            gt_music_index=scored.gt_music_index,
-            split=split,
-            meta={},
-            video_group=scored.video_group,
-            music_group=scored.music_group,
-        ),
-        step=None,
+    train = tqdm.tqdm(
+        eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches", leave=False, delay=3
     )
+    # Validation as features, not embeddings: each setting that is tried embeds them itself.
+    features = embeddings.collect(_mapped(dataset, "validation"), "validation", {})
+    fitted = cca.select(
+        ((batch["video"], batch["music"]) for batch in train),
+        (features.video_emb, features.music_emb, features.gt_music_index),
+    )
+    mapped = _mapped(dataset, split, fitted.embed_video, fitted.embed_music)
+    return score(embeddings.collect(mapped, split, {}), step=None)
 
 
-def _features(dataset: Dataset, split: str) -> Any:
-    """The features of a split where `collect` looks for embeddings, each track once."""
+def _mapped(
+    dataset: Dataset, split: str, video: Map = np.asarray, music: Map = np.asarray
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of a split with their features mapped, by default to themselves."""
     for batch in eval_batches(dataset, split, _BATCH):
-        rows = {name: value for name, value in batch.items() if name not in ("video", "music")}
-        yield {"video_emb": batch["video"], "music_emb": batch["music"], **rows}
+        kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
+        yield {"video_emb": video(batch["video"]), "music_emb": music(batch["music"]), **kept}
 
 
 def report(found: dict[str, Any], name: str) -> str:

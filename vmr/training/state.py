@@ -25,6 +25,7 @@ class TrainState:
       params: of both towers.
       batch_stats: running mean and variance of batch normalisation.
       opt_state: of the optimiser.
+      average: moving average of the parameters, which is evaluated in their place; empty if none.
       standardization: of the inputs per dimension, from the training split.
       key: (2,) uint32, of the run; a step folds its number into it.
     """
@@ -33,8 +34,14 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    average: Any
     standardization: Standardization
     key: Array
+
+    @property
+    def evaluated_params(self) -> Any:
+        """The parameters that embed: the average where there is one."""
+        return self.average or self.params
 
     if TYPE_CHECKING:  # flax adds it where type checkers do not see
 
@@ -47,8 +54,17 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     standardization: Mapping[str, Mapping[str, Array | np.ndarray]],
     seed: int,
+    averaged: bool = False,
 ) -> TrainState:
-    """The state before the first step; widths of the inputs are those of `standardization`."""
+    """The state before the first step; widths of the inputs are those of `standardization`.
+
+    Args:
+      model: the two towers.
+      optimizer: of the run.
+      standardization: of the inputs, per dimension.
+      seed: of the initial parameters and of every step's dropout.
+      averaged: keeps a moving average of the parameters.
+    """
     key = jax.random.PRNGKey(seed)
     init_key, run_key = jax.random.split(key)
     statistics: Standardization = {
@@ -62,6 +78,7 @@ def initial_state(
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(variables["params"]),
+        average=variables["params"] if averaged else {},
         standardization=statistics,
         key=run_key,
     )

@@ -21,6 +21,7 @@ def train_step(
     model: TwoTower,
     objective: Objective,
     optimizer: optax.GradientTransformation,
+    average_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step on the global batch.
@@ -35,6 +36,7 @@ def train_step(
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
       optimizer: whose state stands in `state`.
+      average_decay: of the moving average of the parameters, where the state has one.
       axis_name: the pmapped axis that shards the batch; None for a single device.
 
     Returns:
@@ -70,7 +72,11 @@ def train_step(
         scalars[f"parameter_norm/{tower}"] = optax.tree.norm(parameters)
     scalars |= _term_scalars(terms, axis_name)
     state = state.replace(
-        step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        average=_averaged(state, params, average_decay),
     )
     return state, scalars
 
@@ -80,12 +86,20 @@ def embed_step(
 ) -> tuple[Array, Array]:
     """Unit embeddings of a batch: video (n, P), music (n, Q) -> (n, D), (n, D)."""
     embeddings: Any = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
+        {"params": state.evaluated_params, "batch_stats": state.batch_stats},
         standardized(batch["video"], state.standardization["video"]),
         standardized(batch["music"], state.standardization["music"]),
         train=False,
     )
     return embeddings
+
+
+def _averaged(state: TrainState, params: optax.Params, decay: float) -> optax.Params:
+    """The moving average one step on; early steps weigh more, so that it soon leaves the start."""
+    if not state.average:
+        return state.average
+    step_size = jnp.maximum(1.0 - decay, 9.0 / (10.0 + state.step))
+    return optax.incremental_update(params, state.average, step_size)
 
 
 def _term_scalars(terms: dict[str, Term], axis_name: str | None) -> dict[str, Array]:
