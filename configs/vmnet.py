@@ -50,7 +50,8 @@ def _published() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.embedding_width = 512
-    config.model.dropout = 0.1  # rate
+    config.model.dropout = 0.1  # rate, after each hidden layer
+    config.model.input_dropout = 0.0  # rate, on the inputs
     config.model.linear = False  # leaves every ReLU out
     config.model.video = ConfigDict({"hidden": (2048,)})  # widths of the hidden layers
     config.model.music = ConfigDict({"hidden": (2048, 1024)})
@@ -108,12 +109,13 @@ def _demo(config: ConfigDict) -> None:
 
 
 def _youtube8m_music(config: ConfigDict) -> None:
-    config.steps = 1000
-    config.log_every = 50
-    config.eval_every = 20
+    config.steps = 600
+    config.log_every = 20
+    config.eval_every = 5
     config.checkpoint_every = 100
-    config.patience = 15
-    config.model.dropout = 0.7
+    config.patience = 40
+    config.model.dropout = 0.6
+    config.model.input_dropout = 0.3
     config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 0.1
     config.optimizer.average_decay = 0.98

@@ -32,7 +32,8 @@ class Branch(nn.Module):
     Attributes:
       hidden: widths of the hidden layers.
       width: D, of the embedding.
-      dropout: rate, inverted (kept units are scaled up in training).
+      dropout: rate after each hidden layer, inverted (kept units are scaled up in training).
+      input_dropout: rate on the inputs; the published branches have none.
       linear: leaves every ReLU out, as the released training script does: an ablation.
       batch_norm_decay: of the running mean and variance.
       batch_norm_epsilon: added to the variance.
@@ -43,6 +44,7 @@ class Branch(nn.Module):
     hidden: tuple[int, ...]
     width: int = 512
     dropout: float = 0.1
+    input_dropout: float = 0.0
     linear: bool = False
     batch_norm_decay: float = 0.99
     batch_norm_epsilon: float = 1e-3
@@ -51,7 +53,7 @@ class Branch(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """Embeds a batch; `train` needs the rng `dropout` and the mutable `batch_stats`."""
-        x = inputs
+        x = RowDropout(self.input_dropout, self.axis_name)(inputs, train=train)
         for features in self.hidden:
             x = nn.Dense(features, kernel_init=he_truncated)(x)
             x = x if self.linear else nn.relu(x)

@@ -24,6 +24,7 @@ def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None)
     shared = {
         "width": model.embedding_width,
         "dropout": model.dropout,
+        "input_dropout": model.input_dropout,
         "linear": model.linear,
         "batch_norm_decay": model.batch_norm.decay,
         "batch_norm_epsilon": model.batch_norm.epsilon,
@@ -65,14 +66,17 @@ def build_weights(config: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:
 def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Adam, with decoupled weight decay on the kernels, a schedule and gradient clipping."""
     optimizer = config.optimizer
-    parts = [
-        optax.scale_by_adam(b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon),
-        optax.add_decayed_weights(optimizer.weight_decay, mask=_kernels),
-        optax.scale_by_learning_rate(_schedule(optimizer, config.steps)),
-    ]
-    if optimizer.clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(optimizer.clip_norm))
-    return optax.chain(*parts)
+    adam = optax.adamw(
+        _schedule(optimizer, config.steps),
+        b1=optimizer.b1,
+        b2=optimizer.b2,
+        eps=optimizer.epsilon,
+        weight_decay=optimizer.weight_decay,
+        mask=_kernels,
+    )
+    if not optimizer.clip_norm:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), adam)
 
 
 def _kernels(params: optax.Params) -> Any:

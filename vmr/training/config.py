@@ -12,11 +12,12 @@ from vmr.evaluation.table import RECALLS
 from vmr.losses.objective import SIDES
 from vmr.training.build import INTER, INTRA
 
-# Fields that are numbers, and what they must be for a step to make sense.
-_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **{
-        field: ("at least 1", lambda value: value >= 1)
-        for field in (
+# What a number must be for a step to make sense: in words, as a test, and in which fields.
+_RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    (
+        "at least 1",
+        lambda value: value >= 1,
+        (
             "batch_size",
             "steps",
             "log_every",
@@ -25,11 +26,12 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "model.embedding_width",
             "loss.ranking.top_k",
             "loss.structure_adjacent.top_k",
-        )
-    },
-    **{
-        field: ("at least 0", lambda value: value >= 0)
-        for field in (
+        ),
+    ),
+    (
+        "at least 0",
+        lambda value: value >= 0,
+        (
             "patience",
             "loss.block_rows",
             "optimizer.warmup_steps",
@@ -37,23 +39,26 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "optimizer.weight_decay",
             "optimizer.clip_norm",
             "optimizer.epsilon",
-        )
-    },
-    **{
-        field: ("in [0, 1)", lambda value: 0 <= value < 1)
-        for field in (
+        ),
+    ),
+    (
+        "in [0, 1)",
+        lambda value: 0 <= value < 1,
+        (
             "model.dropout",
+            "model.input_dropout",
             "model.batch_norm.decay",
             "optimizer.b1",
             "optimizer.b2",
             "optimizer.average_decay",
-        )
-    },
-    **{
-        field: ("widths of at least 1", lambda value: all(width >= 1 for width in value))
-        for field in ("model.video.hidden", "model.music.hidden")
-    },
-}
+        ),
+    ),
+    (
+        "widths of at least 1",
+        lambda widths: all(width >= 1 for width in widths),
+        ("model.video.hidden", "model.music.hidden"),
+    ),
+)
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
     "loss.inter": tuple(INTER),
@@ -64,10 +69,11 @@ _CHOICES = {
 
 def require_sound(config: ml_collections.ConfigDict) -> None:
     """Raises UserError that names the first field that is missing or whose value cannot work."""
-    for field, (expected, is_sound) in _RANGES.items():
-        value = _lookup(config, field)
-        if not is_sound(value):
-            raise UserError(f"config.{field} is {value}, expected {expected}")
+    for expected, is_sound, fields in _RANGES:
+        for field in fields:
+            value = _lookup(config, field)
+            if not is_sound(value):
+                raise UserError(f"config.{field} is {value}, expected {expected}")
     for field, choices in _CHOICES.items():
         _require_choice(field, _lookup(config, field), choices)
     for term in SIDES:
