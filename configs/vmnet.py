@@ -109,14 +109,15 @@ def _demo(config: ConfigDict) -> None:
 
 
 def _youtube8m_music(config: ConfigDict) -> None:
-    config.steps = 600
+    config.batch_size = 2000
+    config.steps = 200
     config.log_every = 20
     config.eval_every = 5
     config.checkpoint_every = 100
-    config.patience = 40
+    config.patience = 20
     config.model.dropout = 0.6
     config.model.input_dropout = 0.3
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 0.1
     config.optimizer.average_decay = 0.98
 
