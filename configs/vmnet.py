@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict, config_dict
 
+from configs.losses import loss_options
 from vmr.encoders.branch import DEPTH_ABLATION
 from vmr.errors import UserError
 
@@ -36,6 +37,7 @@ def _published() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 1000  # pairs, global
+    config.microbatch = 0  # pairs that pass the encoders at a time, globally; 0: the whole batch
     config.steps = 700_000  # at most; a step is one batch
     config.log_every = 100  # steps
     config.eval_every = 1000  # steps, on the validation split
@@ -57,13 +59,10 @@ def _published() -> ConfigDict:
     config.model.music = ConfigDict({"hidden": (2048, 1024)})
     config.model.batch_norm = ConfigDict({"decay": 0.99, "epsilon": 1e-3})
 
-    config.loss = ConfigDict()
+    config.loss = loss_options()
     config.loss.inter = "ranking"
     config.loss.intra = "structure_adjacent"  # the released code's; `structure`: all triplets
     config.loss.weights = ConfigDict({"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.2})
-    config.loss.ranking = ConfigDict({"margin": 0.1, "top_k": 100})
-    config.loss.structure_adjacent = ConfigDict({"top_k": 100})
-    config.loss.block_rows = 0  # anchors at a time, for bounded memory; 0: the loss's own choice
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4

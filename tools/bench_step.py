@@ -42,12 +42,12 @@ def _ours() -> Any:
     """The config, model and initial state of configs/vmnet.py."""
     from configs import vmnet
     from vmr.training import build
-    from vmr.training.state import initial_state, placeholder_standardization
+    from vmr.training.state import placeholder_standardization
 
     config = vmnet.get_config()
     model, optimizer = build.build_model(config), build.build_optimizer(config)
     statistics = placeholder_standardization(VIDEO, MUSIC)
-    return config, model, optimizer, initial_state(model, optimizer, statistics, seed=0)
+    return config, model, optimizer, build.build_state(config, statistics)
 
 
 def our_step(batch_size: int) -> Prepared:
@@ -72,7 +72,7 @@ def our_step(batch_size: int) -> Prepared:
     held = [on_devices.replicated(state, devices)]
 
     def run_step() -> None:
-        held[0], scalars = take(held[0], on_devices.sharded(batch, len(devices)), weights)
+        held[0], scalars = take(held[0], on_devices.sharded(batch, len(devices)), weights, False)
         float(scalars["loss"])
 
     return Prepared(run_step)

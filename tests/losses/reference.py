@@ -1,5 +1,7 @@
 """Naive losses in NumPy, written from the formulas, sums over indices and nothing clever."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -16,6 +18,16 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def central_differences(loss: Callable[[np.ndarray], float], at: np.ndarray) -> np.ndarray:
+    """The gradient of a scalar, one entry at a time."""
+    gradient = np.zeros_like(at)
+    for index in np.ndindex(*at.shape):
+        step = np.zeros_like(at)
+        step[index] = 1e-6
+        gradient[index] = (loss(at + step) - loss(at - step)) / 2e-6
+    return gradient
+
+
 def ranking(
     anchors: np.ndarray, gallery: np.ndarray, positives: np.ndarray, margin: float, top_k: int
 ) -> np.ndarray:
@@ -26,6 +38,80 @@ def ranking(
         farthest = min(similarity[positives[i]])
         hardest = sorted(similarity[~positives[i]], reverse=True)[:top_k]
         rows.append(sum(max(0.0, margin - farthest + s) for s in hardest) / top_k)
+    return np.array(rows)
+
+
+def infonce(
+    anchors: np.ndarray,
+    gallery: np.ndarray,
+    positives: np.ndarray,
+    temperature: float = 0.07,
+    label_smoothing: float = 0.0,
+) -> np.ndarray:
+    rows = []
+    for i, anchor in enumerate(anchors):
+        logits = gallery @ anchor / temperature
+        terms = []
+        for p in logits[positives[i]]:
+            candidates = [p, *logits[~positives[i]]]
+            total = sum(np.exp(c) for c in candidates)
+            costs = [-np.log(np.exp(c) / total) for c in candidates]
+            terms.append((1 - label_smoothing) * costs[0] + label_smoothing * np.mean(costs))
+        rows.append(np.mean(terms))
+    return np.array(rows)
+
+
+def siglip(
+    anchors: np.ndarray,
+    gallery: np.ndarray,
+    positives: np.ndarray,
+    scale: float = 10.0,
+    bias: float = -10.0,
+) -> np.ndarray:
+    rows = []
+    for i, anchor in enumerate(anchors):
+        total = 0.0
+        for j, item in enumerate(gallery):
+            y = 1 if positives[i, j] else -1
+            total += np.log1p(np.exp(-y * (scale * (anchor @ item) + bias)))
+        rows.append(total)
+    return np.array(rows)
+
+
+def connectivity(inputs: np.ndarray) -> np.ndarray:
+    count, x = len(inputs), unit(inputs)
+    sums = [sum(x[k] @ x[j] for j in range(count) if j != k) for k in range(count)]
+    return np.array(sums) / count
+
+
+def crossclr(
+    anchors: np.ndarray,
+    gallery: np.ndarray,
+    positives: np.ndarray,
+    own: np.ndarray,
+    inputs: np.ndarray,
+    temperature: float = 0.03,
+    negative_weight: float = 0.8,
+    threshold: float = 0.7,
+    weight_temperature: float = 0.0035,
+) -> np.ndarray:
+    """Own embeddings are an argument apart from the anchors, to be moved alone."""
+    count, c = len(anchors), connectivity(inputs)
+    influential = c > threshold * max(c)
+    importance = np.exp(c / (weight_temperature * sum(abs(c))))
+    rows = []
+    for i, anchor in enumerate(anchors):
+        total = 0.0
+        for k in range(count):
+            if not positives[i, k] and not influential[k]:
+                total += np.exp(anchor @ gallery[k] / temperature)
+                total += negative_weight * np.exp(anchor @ own[k] / temperature)
+        terms = []
+        for p in range(count):
+            if positives[i, p]:
+                matched = np.exp(anchor @ gallery[p] / temperature)
+                terms.append(-np.log(matched / (matched + total)))
+        rows.append(count * importance[i] / sum(importance) * np.mean(terms))
     return np.array(rows)
 
 

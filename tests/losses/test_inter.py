@@ -1,4 +1,4 @@
-"""The ranking loss against its naive reference, and at the edges."""
+"""The ranking loss against its naive reference, and what every loss does with a track."""
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,7 @@ def test_gradient_matches_finite_differences() -> None:
     def loss(z: np.ndarray) -> float:
         return reference.ranking(z, gallery, positives, 0.5, 3).mean()
 
-    numeric = np.zeros_like(anchors)
-    for index in np.ndindex(*anchors.shape):
-        step = np.zeros_like(anchors)
-        step[index] = 1e-6
-        numeric[index] = (loss(anchors + step) - loss(anchors - step)) / 2e-6
+    numeric = reference.central_differences(loss, anchors)
     found = jax.grad(lambda z: inter.ranking(z, gallery, positives, margin=0.5, top_k=3).mean())(
         anchors
     )
@@ -60,9 +56,15 @@ def test_positives_are_never_negatives(count: int) -> None:
     np.testing.assert_array_equal(gradient, 0.0)
 
 
-@pytest.mark.parametrize("rows", [np.zeros((4, 3)), np.ones((4, 3)) / 3**0.5])
-def test_gradients_are_finite_where_rows_are_zero_or_equal(rows: np.ndarray) -> None:
-    gradient = jax.grad(lambda z: inter.ranking(z, z, np.eye(4, dtype=bool), top_k=2).sum())(
-        jnp.asarray(rows)
-    )
-    assert np.isfinite(gradient).all()
+@pytest.mark.parametrize("loss", [inter.infonce, inter.siglip, inter.crossclr, inter.ranking])
+def test_positives_pull_and_negatives_push_in_both_directions(loss) -> None:  # type: ignore[no-untyped-def]
+    """The anchors are the axes, so that an item's coordinates are its similarities."""
+    tracks = np.array([0, 0, 1, 2, 1, 0])
+    same_track = tracks[:, None] == tracks[None, :]
+    similarity = np.random.default_rng(5).uniform(-1, 1, (6, 6))
+    gradient = jax.jit(jax.grad(lambda s: loss(jnp.eye(6), s.T, same_track).sum()))
+    for direction in (similarity, similarity.T):
+        found = np.asarray(gradient(direction))
+        assert (found[same_track] <= 0).all()
+        assert (found[~same_track] >= 0).all()
+        assert (found != 0).all() or loss is inter.ranking  # which sees the farthest positive only

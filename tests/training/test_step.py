@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ import pytest
 from vmr.encoders.branch import Branch
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses import inter, intra
-from vmr.losses.objective import Objective, Pairs
+from vmr.losses.objective import Objective
+from vmr.losses.pairs import Pairs
 from vmr.training import devices as on_devices
 from vmr.training.state import TrainState, initial_state, placeholder_standardization
 from vmr.training.step import embed_step, train_step
@@ -33,8 +35,9 @@ def objective(name: str) -> Objective:
     return Objective(functools.partial(inter.ranking, top_k=5), getattr(intra, name))
 
 
-def start() -> TrainState:
-    return initial_state(towers(None), OPTIMIZER, placeholder_standardization(10, 7), seed=0)
+def start(**options: Any) -> TrainState:
+    widths = placeholder_standardization(10, 7)
+    return initial_state(towers(None), OPTIMIZER, widths, seed=0, **options)
 
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
@@ -46,33 +49,112 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def run(name: str, count: int, steps: int) -> tuple[TrainState, dict[str, jax.Array]]:
+def run(
+    which: Objective,
+    count: int,
+    steps: int,
+    learnt: dict[str, float] | None = None,
+    piece: int | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
     devices = jax.devices()[:count]
     step = functools.partial(
         train_step,
         model=towers(on_devices.AXIS),
-        objective=objective(name),
+        objective=which,
         optimizer=OPTIMIZER,
+        piece=piece,
     )
     take = on_devices.pmapped_train_step(step, devices)
-    state = on_devices.replicated(start(), devices)
+    state = on_devices.replicated(start(learnt=jax.tree.map(jnp.float32, learnt or {})), devices)
     weights = on_devices.replicated(WEIGHTS, devices)
     for number in range(steps):
-        state, scalars = take(state, on_devices.sharded(batch(number), count), weights)
+        state, scalars = take(state, on_devices.sharded(batch(number), count), weights, True)
     return state, scalars
 
 
-@pytest.mark.parametrize("name", ["structure", "structure_adjacent"])
-def test_one_two_and_eight_devices_agree(name: str) -> None:
+def assert_close(found: Any, expected: Any, atol: float = 2e-5) -> None:
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=atol), found, expected
+    )
+
+
+LEARNING = {
+    "ranking": {},
+    "infonce": {"log_temperature": -1.0},
+    "siglip": {"log_scale": 1.0, "bias": -2.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("inter_name", "intra_name"),
+    [("ranking", "structure"), ("ranking", "structure_adjacent"), ("infonce", "ii_mse")],
+)
+def test_one_two_and_eight_devices_agree(inter_name: str, intra_name: str) -> None:
     """With dropout on: masks follow the row of the global batch, statistics the global batch."""
-    expected_state, expected_scalars = run(name, 1, steps=2)
+    which = Objective(getattr(inter, inter_name), getattr(intra, intra_name))
+    learnt = LEARNING[inter_name]
+    expected_state, expected_scalars = run(which, 1, 2, learnt)
     for count in (2, 8):
-        state, scalars = run(name, count, steps=2)
-        jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5),
+        state, scalars = run(which, count, 2, learnt)
+        assert_close(
             (state.params, state.batch_stats, scalars),
             (expected_state.params, expected_state.batch_stats, expected_scalars),
         )
+
+
+@pytest.mark.parametrize(("count", "piece"), [(1, 5), (1, 8), (2, 2), (8, 1)])
+def test_a_batch_in_pieces_takes_the_step_of_the_whole(count: int, piece: int) -> None:
+    """Batch normalisation and dropout included: only rows that are independent are split."""
+    which = Objective(inter.infonce, intra.ii_mse)
+    expected_state, expected_scalars = run(which, 1, 2)
+    state, scalars = run(which, count, 2, piece=piece)
+    assert_close(
+        (state.params, state.batch_stats, scalars),
+        (expected_state.params, expected_state.batch_stats, expected_scalars),
+    )
+
+
+def test_a_batch_in_pieces_holds_the_activations_of_one() -> None:
+    wide = TwoTower(Branch((2048,), width=6), Branch((2048,), width=6))
+    state = initial_state(wide, OPTIMIZER, placeholder_standardization(10, 7), seed=0)
+    rows = {name: np.repeat(values, 128, axis=0) for name, values in batch().items()}
+
+    def temporary_bytes(piece: int | None) -> int:
+        step = functools.partial(
+            train_step,
+            model=wide,
+            objective=Objective(inter.infonce, block_rows=64),
+            optimizer=OPTIMIZER,
+            piece=piece,
+        )
+        return (
+            jax.jit(step).lower(state, rows, WEIGHTS).compile().memory_analysis().temp_size_in_bytes
+        )
+
+    assert temporary_bytes(64) < 0.2 * temporary_bytes(None)
+
+
+def test_learnt_parameters_are_trained_and_embed_without_them() -> None:
+    state, scalars = run(Objective(inter.infonce), 2, 3, {"log_temperature": -1.0})
+    assert state.params["loss"]["log_temperature"] != -1.0
+    assert scalars["learnt/temperature"] > 0
+    without = state.replace(params={n: p for n, p in state.params.items() if n != "loss"})
+    for found, expected in zip(
+        *(embed_step(s, batch(), model=towers(None)) for s in (state, without)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_intra_weights_rise_linearly_from_zero() -> None:
+    keywords = {"model": towers(None), "objective": objective("structure"), "optimizer": OPTIMIZER}
+    for step, share in ((0, 0.0), (3, 0.75), (4, 1.0), (9, 1.0)):
+        state = start().replace(step=jnp.int32(step))
+        warming, scalars = train_step(state, batch(), WEIGHTS, warmup_steps=4, **keywords)
+        risen = WEIGHTS | {term: share * WEIGHTS[term] for term in ("music", "video")}
+        expected, _ = train_step(state, batch(), risen, **keywords)
+        assert_close(warming.params, expected.params, atol=1e-6)
+        total = sum(risen[term] * scalars[f"term/{term}"] for term in risen)
+        np.testing.assert_allclose(scalars["loss"], total, rtol=1e-5)
 
 
 def test_gradients_are_those_of_the_whole_loss() -> None:
@@ -100,11 +182,21 @@ def test_gradients_are_those_of_the_whole_loss() -> None:
 
 
 def test_logged_norms_are_those_of_each_term() -> None:
-    _, one = run("structure", 1, steps=1)
+    _, one = run(objective("structure"), 1, steps=1)
     assert {f"term_gradient_norm/{term}" for term in WEIGHTS} <= one.keys()
     assert {f"term/{term}" for term in WEIGHTS} <= one.keys()
     total = sum(WEIGHTS[term] * one[f"term/{term}"] for term in WEIGHTS)
     np.testing.assert_allclose(one["loss"], total, rtol=1e-5)
+
+
+def test_norms_are_measured_where_the_step_is_logged_and_change_nothing() -> None:
+    keywords = {"model": towers(None), "objective": objective("structure"), "optimizer": OPTIMIZER}
+    logged, scalars = train_step(start(), batch(), WEIGHTS, True, **keywords)
+    silent, others = train_step(start(), batch(), WEIGHTS, False, **keywords)
+    jax.tree.map(np.testing.assert_array_equal, silent.params, logged.params)
+    for name, value in others.items():
+        assert np.isnan(value) == name.startswith("term_gradient_norm/")
+        assert np.isfinite(scalars[name])
 
 
 def test_a_step_is_traced_once() -> None:
@@ -127,7 +219,8 @@ def test_a_step_is_traced_once() -> None:
     state = on_devices.replicated(start(), devices)
     for number in range(4):
         weights = on_devices.replicated(dict.fromkeys(WEIGHTS, 1.0 + number), devices)
-        state, _ = take(state, on_devices.sharded(batch(number), 2), weights)
+        reports = number % 2 == 0
+        state, _ = take(state, on_devices.sharded(batch(number), 2), weights, reports)
     assert len(traces) == 1
 
 
@@ -163,9 +256,7 @@ import vmr.encoders.two_tower, vmr.encoders.branch, vmr.training.step
 
 
 def test_the_average_follows_the_parameters_and_is_what_embeds() -> None:
-    averaged = initial_state(
-        towers(None), OPTIMIZER, placeholder_standardization(10, 7), seed=0, averaged=True
-    )
+    averaged = start(averaged=True)
     keywords = {"model": towers(None), "objective": objective("structure"), "optimizer": OPTIMIZER}
     plain, _ = train_step(start(), batch(), WEIGHTS, **keywords)
     found, _ = train_step(averaged, batch(), WEIGHTS, average_decay=0.5, **keywords)

@@ -50,22 +50,38 @@ class Branch(nn.Module):
     batch_norm_epsilon: float = 1e-3
     axis_name: str | None = None
 
-    @nn.compact
-    def __call__(self, inputs: Array, *, train: bool) -> Array:
-        """Embeds a batch; `train` needs the rng `dropout` and the mutable `batch_stats`."""
-        x = RowDropout(self.input_dropout, self.axis_name)(inputs, train=train)
-        for features in self.hidden:
-            x = nn.Dense(features, kernel_init=he_truncated)(x)
-            x = x if self.linear else nn.relu(x)
-            x = RowDropout(self.dropout, self.axis_name)(x, train=train)
-        x = nn.Dense(self.width, kernel_init=he_truncated)(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
+    def setup(self) -> None:
+        """The layers, named so in the parameters."""
+        self.dense = [
+            nn.Dense(width, kernel_init=he_truncated) for width in (*self.hidden, self.width)
+        ]
+        rates = (self.input_dropout, *(self.dropout for _ in self.hidden))
+        self.drop = [RowDropout(rate) for rate in rates]
+        self.norm = nn.BatchNorm(
             momentum=self.batch_norm_decay,
             epsilon=self.batch_norm_epsilon,
-            axis_name=self.axis_name if train else None,
-        )(x)
-        return unit_rows(x)
+            axis_name=self.axis_name,
+        )
+
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        """Embeds a whole batch; `train` needs the rng `dropout` and the mutable `batch_stats`."""
+        return self.head(self.trunk(inputs, jnp.arange(len(inputs)), train=train), train=train)
+
+    def trunk(self, inputs: Array, places: Array, *, train: bool) -> Array:
+        """(b, P), (b,) -> (b, D): each row by itself; `places` says where it stands in the batch.
+
+        So a batch may pass in pieces.
+        """
+        x = self.drop[0](inputs, places, train=train)
+        for dense, drop in zip(self.dense, self.drop[1:], strict=False):
+            x = dense(x)
+            x = x if self.linear else nn.relu(x)
+            x = drop(x, places, train=train)
+        return self.dense[-1](x)
+
+    def head(self, features: Array, *, train: bool) -> Array:
+        """(B, D) -> (B, D) unit rows: what needs the whole batch at once."""
+        return unit_rows(self.norm(features, use_running_average=not train))
 
 
 def unit_rows(x: Array) -> Array:

@@ -13,27 +13,28 @@ _LEVELS = 1 << 16
 class RowDropout(nn.Module):
     """Inverted dropout: each row of the *global* batch draws its mask from a key of its own.
 
-    So the same step gives the same masks on 1, 2 or 8 devices.
+    So the same step gives the same masks on 1, 2 or 8 devices, and for a batch in pieces.
 
     Attributes:
       rate: of units dropped, to the nearest 1/65536.
-      axis_name: of the pmapped axis that shards the batch; None for a single device.
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """(B, F) -> (B, F): drops units in training, is the identity otherwise."""
+    def __call__(self, x: Array, places: Array, *, train: bool) -> Array:
+        """(b, F), (b,) -> (b, F): drops units in training, is the identity otherwise.
+
+        Args:
+          x: rows of the batch.
+          places: where they stand in the global batch.
+          train: whether to drop.
+        """
         if not train or self.rate == 0.0:
             return x
-        rows, features = x.shape
-        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * rows
-        key = self.make_rng("dropout")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(rows))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
         kept = round((1.0 - self.rate) * _LEVELS)
-        mask = jax.vmap(lambda key: _uniform_levels(key, features))(keys) < kept
+        mask = jax.vmap(lambda key: _uniform_levels(key, x.shape[1]))(keys) < kept
         return jnp.where(mask, x * (_LEVELS / kept), 0.0)
 
 

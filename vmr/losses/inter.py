@@ -1,12 +1,19 @@
 """Inter-modal losses: an anchor of one modality against a gallery of the other.
 
 Every one is a row loss: n anchors of this device or block, N items of the global batch, one value
-per anchor; the loss is their mean. Letters: n anchors, N gallery items, D width of an embedding.
+per anchor; the loss is their mean. Letters: n anchors, N gallery items, D width of an embedding, P
+width of the inputs. ``s_ij`` is the dot product of anchor i and item j.
+
+`positives` (n,N) is true where anchor and item are known to match (the same track); each row has at
+least one. A positive is never a negative.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from vmr.losses.similarity import constant_unit_rows, is_own
 from vmr.losses.top_k import top_k_weights
 
 Array = jax.Array
@@ -17,20 +24,176 @@ def ranking(
 ) -> Array:
     """Hinge of the K hardest negatives of each anchor: (n,D), (N,D), (n,N) -> (n,).
 
-    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, s the dot product, p the farthest of the
-    anchor's positives. Positives are never negatives; a satisfied term stays in the mean.
+    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the farthest of the anchor's positives.
+    A satisfied term stays in the mean.
     Hong, Im, Yang 2018 (arXiv 1704.06761), inter-modal ranking constraint.
 
     Args:
       anchors: unit rows of one modality.
       gallery: unit rows of the other.
-      positives: bool, true where anchor and item are known to match; at least one in each row.
+      positives: bool, at least one in each row.
       margin: m, in units of cosine.
       top_k: K; a gallery of fewer than K items uses all of them.
     """
-    similarity = anchors @ gallery.T
-    positive = jnp.min(jnp.where(positives, similarity, jnp.inf), axis=1, keepdims=True)
-    violation = jax.nn.relu(margin - positive + similarity)
-    top_k = min(top_k, gallery.shape[0])
-    hardest = top_k_weights(similarity, ~positives, top_k)
+    return ranking_of_scores(anchors @ gallery.T, positives, margin=margin, top_k=top_k)
+
+
+def ranking_of_scores(
+    scores: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
+) -> Array:
+    """`ranking` from the scores s: (n,N), (n,N) -> (n,)."""
+    positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
+    violation = jax.nn.relu(margin - positive + scores)
+    top_k = min(top_k, scores.shape[1])
+    hardest = top_k_weights(scores, ~positives, top_k)
     return jnp.sum(hardest * violation, axis=1) / top_k
+
+
+def infonce(
+    anchors: Array,
+    gallery: Array,
+    positives: Array,
+    *,
+    temperature: Array | float = 0.07,
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Cross-entropy of picking each positive out of the negatives: (n,D), (N,D), (n,N) -> (n,).
+
+    ``L_i = mean over positives p of −log( e_ip / (e_ip + Σ_{j negative} e_ij) )`` with
+    ``e_ij = exp(s_ij / τ)``; a row without negatives is 0.
+    van den Oord, Li, Vinyals 2018 (arXiv 1807.03748); both directions, as the objective takes it,
+    are the loss of CLIP (Radford et al. 2021, arXiv 2103.00020). The mean over several positives
+    is SupCon's outer sum (Khosla et al. 2020, arXiv 2004.11362), other positives left out of the
+    denominator: our reading, so that they do not repel one another.
+
+    Args:
+      anchors: unit rows of one modality.
+      gallery: unit rows of the other.
+      positives: bool, at least one in each row.
+      temperature: τ, in units of cosine.
+      label_smoothing: share of the target spread evenly over a positive and all negatives
+        (Szegedy et al. 2016, arXiv 1512.00567).
+    """
+    scores = (anchors @ gallery.T) / temperature
+    loss = _contrast(scores, positives, _log_sum_exp(scores, ~positives))
+    if not label_smoothing:
+        return loss
+    negatives = jnp.sum(~positives, axis=1)
+    of_positives = _mean(scores, positives)
+    of_candidates = (of_positives + jnp.sum(scores, axis=1, where=~positives)) / (1 + negatives)
+    return loss + label_smoothing * (of_positives - of_candidates)
+
+
+def siglip(
+    anchors: Array,
+    gallery: Array,
+    positives: Array,
+    *,
+    scale: Array | float = 10.0,
+    bias: Array | float = -10.0,
+) -> Array:
+    """Every pair by itself, match or no match: (n,D), (N,D), (n,N) -> (n,).
+
+    ``L_i = Σ_j log(1 + exp(−y_ij (t s_ij + b)))``, y = 1 for positives and −1 elsewhere. The mean
+    over anchors is the published sum over all pairs divided by the batch, in either direction.
+    Zhai, Mustafa, Kolesnikov, Beyer 2023 (arXiv 2303.15343), where t and b are learnt.
+
+    Args:
+      anchors: unit rows of one modality.
+      gallery: unit rows of the other.
+      positives: bool, at least one in each row.
+      scale: t.
+      bias: b.
+    """
+    return siglip_of_scores(anchors @ gallery.T, positives, scale=scale, bias=bias)
+
+
+def siglip_of_scores(
+    scores: Array, positives: Array, *, scale: Array | float = 10.0, bias: Array | float = -10.0
+) -> Array:
+    """`siglip` from the scores s: (n,N), (n,N) -> (n,)."""
+    logits = scale * scores + bias
+    return jnp.sum(jax.nn.softplus(jnp.where(positives, -logits, logits)), axis=1)
+
+
+class Own(NamedTuple):
+    """The anchors' own modality over the global batch, for losses that compare anchors too."""
+
+    all_embeddings: Array  # (N, D) unit rows
+    all_inputs: Array  # (N, P) before the encoder
+    rows: Array  # (n,) where each anchor stands among the N
+
+
+def crossclr(
+    anchors: Array,
+    gallery: Array,
+    positives: Array,
+    *,
+    temperature: Array | float = 0.03,
+    negative_weight: float = 0.8,
+    threshold: float = 0.7,
+    weight_temperature: float = 0.0035,
+    own: Own | None = None,
+) -> Array:
+    """InfoNCE that spares items which much resembles: (n,D), (N,D), (n,N) -> (n,).
+
+    The connectivity of item k is the mean cosine of its *input* with the others' inputs,
+    ``c_k = 1/N Σ_{j≠k} cos(x_k, x_j)``. Items with ``c_k > threshold · max c`` are influential,
+    likely to be false negatives, and leave the negatives. The anchor's own modality gives
+    negatives as well, ``e^own_ik = exp(z_i·z_k / τ)``, times λ:
+    ``L_i = w_i · mean over p of −log( e_ip / (e_ip + Σ_k e_ik + λ Σ_k e^own_ik) )``, k neither
+    positive nor influential, w_i ∝ ``exp(c_i / (κ Σ|c|))`` with mean 1 over the global batch.
+
+    Zolfaghari, Zhu, Gehler, Brox 2021 (arXiv 2109.14910), constants of the released code. Ours: an
+    influential item is left out of the sums, as the paper says (the released code sets its score to
+    0, which leaves ``e^0`` in), λ multiplies the exponentials (there the scores), there is no
+    queue, and Σ|c| stands for Σc, the same where no cosine is negative.
+
+    Args:
+      anchors: unit rows of one modality.
+      gallery: unit rows of the other.
+      positives: bool, at least one in each row.
+      temperature: τ, in units of cosine.
+      negative_weight: λ, of negatives of the anchors' own modality.
+      threshold: share of the largest connectivity beyond which an item is influential.
+      weight_temperature: κ, of the anchors' weights.
+      own: the anchors' modality over the global batch; None knows of no inputs and no other
+        anchors, which leaves InfoNCE.
+    """
+    scores = (anchors @ gallery.T) / temperature
+    if own is None:
+        return _contrast(scores, positives, _log_sum_exp(scores, ~positives))
+    connectivity = _connectivity(own.all_inputs)
+    influential = connectivity > threshold * jnp.max(connectivity)
+    negatives = ~positives & ~influential[None, :]
+    own_scores = (anchors @ own.all_embeddings.T) / temperature
+    of_own = _log_sum_exp(own_scores, negatives & ~is_own(own.rows, gallery.shape[0]))
+    both = jnp.logaddexp(_log_sum_exp(scores, negatives), jnp.log(negative_weight) + of_own)
+    shares = connectivity / jnp.maximum(jnp.sum(jnp.abs(connectivity)), 1e-12)
+    weights = connectivity.size * jax.nn.softmax(shares / weight_temperature)
+    return weights[own.rows] * _contrast(scores, positives, both)
+
+
+def _contrast(scores: Array, positives: Array, of_negatives: Array) -> Array:
+    """(n,N), (n,N), log-sum-exp of the negatives (n,) -> (n,): −log softmax of the positives."""
+    return _mean(jax.nn.softplus(of_negatives[:, None] - scores), positives)
+
+
+def _log_sum_exp(scores: Array, where: Array) -> Array:
+    """(n,N), (n,N) -> (n,), −inf for a row that has none; its gradient is 0."""
+    any_there = jnp.any(where, axis=1)
+    counted = jnp.where(any_there[:, None], where, True)
+    sums = jax.nn.logsumexp(jnp.where(counted, scores, -jnp.inf), axis=1)
+    return jnp.where(any_there, sums, -jnp.inf)
+
+
+def _mean(values: Array, where: Array) -> Array:
+    """(n,N), (n,N) -> (n,): the mean of the entries that are there."""
+    total = jnp.sum(jnp.where(where, values, 0.0), axis=1)
+    return total / jnp.maximum(1, jnp.sum(where, axis=1))
+
+
+def _connectivity(inputs: Array) -> Array:
+    """(N,P) -> (N,): the mean cosine of each row with the others, without an N × N matrix."""
+    unit = constant_unit_rows(inputs)
+    return (unit @ jnp.sum(unit, axis=0) - jnp.sum(unit * unit, axis=1)) / unit.shape[0]

@@ -4,6 +4,8 @@ Every one is a row loss: n anchors of this device or block, N items of the globa
 per anchor; the loss is their mean. Letters: n anchors, N items, P width of the inputs, D width of
 an embedding. ``rows`` (n,) says where each anchor stands among the N. The inputs are constants: no
 gradient flows into them.
+
+R is the matrix of the cosines of the inputs, S that of the dot products of the unit embeddings.
 """
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from vmr.losses.ranks import signed_ranks
+from vmr.losses.similarity import cosines, distances, is_own, products
 
 Array = jax.Array
 
@@ -20,7 +23,7 @@ def structure(
 ) -> Array:
     """Soft intra-modal structure over all triplets: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
 
-    With t the cosines of the inputs and s the dot products of the embeddings,
+    With t the entries of R and s those of S,
     ``L_i = 1/((N−1)(N−2)) Σ_{j,k} [sign(s_ij − s_ik) − sign(t_ij − t_ik)] (s_ij − s_ik)`` over
     distinct i, j, k: twice the gap where the order flipped, once where the inputs tie. The sum over
     pairs is ``2 Σ_j s_ij (ρ(s)_ij − ρ(t)_ij)`` with tie-aware signed ranks ρ, and those ranks are
@@ -29,8 +32,8 @@ def structure(
     Hong, Im, Yang 2018 (arXiv 1704.06761), soft intra-modal structure constraint.
     """
     items = all_embeddings.shape[0]
-    before = _cosine(inputs, all_inputs)
-    after = _product(embeddings, all_embeddings)
+    before = cosines(inputs, all_inputs)
+    after = products(embeddings, all_embeddings)
     ranks = signed_ranks(after, rows) - signed_ranks(before, rows)
     triplets = max((items - 1.0) * (items - 2.0), 1.0)  # an int32 ends at N = 46,000
     return 2.0 * jnp.sum(after * ranks.astype(after.dtype), axis=1) / triplets
@@ -64,27 +67,173 @@ def structure_adjacent(
     first = min(top_k, items)
     if first < 2:
         return jnp.zeros_like(embeddings, shape=(embeddings.shape[0],))
-    before = _neighbour_gaps(_cosine(inputs, all_inputs[:first]))
-    after = _neighbour_gaps(_product(embeddings, all_embeddings[:first]))
+    before = _neighbour_gaps(cosines(inputs, all_inputs[:first]))
+    after = _neighbour_gaps(products(embeddings, all_embeddings[:first]))
     disagreement = jax.lax.stop_gradient(jnp.sign(after)) - jnp.sign(before)
     value = jnp.mean(disagreement * after, axis=1)
     return jnp.where(rows < first, value * (items / first), 0.0)
 
 
+def ii_mse(
+    inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
+) -> Array:
+    """How far each cosine moved, squared: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+
+    ``L_i = 1/(N−1) Σ_{j≠i} (R_ij − S_ij)²``.
+
+    The II loss of Chen et al. 2024 (arXiv 2407.19415) as re-derived from the abstract, which asks
+    that the feature distribution of a modality change little from before the encoder to after it:
+    cosines and their squared difference are our reading.
+    """
+    items = all_embeddings.shape[0]
+    change = cosines(inputs, all_inputs) - products(embeddings, all_embeddings)
+    change = jnp.where(is_own(rows, items), 0.0, change)
+    return jnp.sum(change * change, axis=1) / max(items - 1, 1)
+
+
+def ii_kl(
+    inputs: Array,
+    embeddings: Array,
+    all_inputs: Array,
+    all_embeddings: Array,
+    rows: Array,
+    *,
+    temperature: float = 0.07,
+) -> Array:
+    """Divergence of each row's softmax: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+
+    ``L_i = KL(p_i ‖ q_i)``, p and q the row-softmaxes of R and S at temperature τ, own entry left
+    out.
+
+    The II loss of Chen et al. 2024 (arXiv 2407.19415) as re-derived from the abstract; the
+    divergence, its direction (before ‖ after) and τ are our reading.
+
+    Args:
+      inputs: of the anchors, before the encoder.
+      embeddings: of the anchors, unit rows.
+      all_inputs: of the global batch.
+      all_embeddings: of the global batch, unit rows.
+      rows: where each anchor stands among the N.
+      temperature: τ, in units of cosine.
+    """
+    own = is_own(rows, all_embeddings.shape[0])
+    before = _log_softmax(cosines(inputs, all_inputs) / temperature, own)
+    after = _log_softmax(products(embeddings, all_embeddings) / temperature, own)
+    return jnp.sum(jnp.where(own, 0.0, jnp.exp(before) * (before - after)), axis=1)
+
+
+def js(
+    inputs: Array,
+    embeddings: Array,
+    all_inputs: Array,
+    all_embeddings: Array,
+    rows: Array,
+    *,
+    temperature: float = 0.07,
+) -> Array:
+    """Jensen-Shannon divergence of similarity rows: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+
+    ``L_i = ½ KL(p_i ‖ m_i) + ½ KL(q_i ‖ m_i)``, p and q the row-softmaxes of R and S at temperature
+    τ, own entry included, m their mean.
+
+    STRUCTURE, Gröger et al. 2025 (arXiv 2506.16895), one level; the authors weigh it by 10, after a
+    linear warm-up of 500 steps. Ours: cosines of the inputs as they come (their code first centres
+    the unit rows), and the divergence as the paper names it (their code takes KL from the mean).
+
+    Args:
+      inputs: of the anchors, before the encoder.
+      embeddings: of the anchors, unit rows.
+      all_inputs: of the global batch.
+      all_embeddings: of the global batch, unit rows.
+      rows: where each anchor stands among the N; not needed, every row is a whole one.
+      temperature: τ, in units of cosine.
+    """
+    del rows
+    before = jax.nn.log_softmax(cosines(inputs, all_inputs) / temperature, axis=1)
+    after = jax.nn.log_softmax(products(embeddings, all_embeddings) / temperature, axis=1)
+    between = jnp.logaddexp(before, after) - jnp.log(2.0)
+    divergence = jnp.exp(before) * (before - between) + jnp.exp(after) * (after - between)
+    return 0.5 * jnp.sum(divergence, axis=1)
+
+
+def gram(
+    inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
+) -> Array:
+    """Change of similarity rows of unit length: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+
+    ``L_i = 1/N Σ_j (S_ij / ‖S_i‖ − R_ij / ‖R_i‖)²``, own entry included: the mean over anchors is
+    ``‖S̃ − R̃‖²_F / N²``.
+
+    Similarity-preserving distillation, Tung, Mori 2019 (arXiv 1907.09682); there of raw features,
+    here of cosines.
+    """
+    del rows  # every row is a whole one
+    before, after = cosines(inputs, all_inputs), products(embeddings, all_embeddings)
+    before, after = (
+        matrix / optax.safe_norm(matrix, 1e-12, axis=1, keepdims=True) for matrix in (before, after)
+    )
+    return jnp.mean(jnp.square(after - before), axis=1)
+
+
+def rkd_distance(
+    inputs: Array,
+    embeddings: Array,
+    all_inputs: Array,
+    all_embeddings: Array,
+    rows: Array,
+    *,
+    means: tuple[Array, Array] | None = None,
+) -> Array:
+    """Change of distances relative to their mean: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+
+    ``L_i = 1/(N−1) Σ_{j≠i} ℓ(d^z_ij / μ_z − d^x_ij / μ_x)``, d the Euclidean distances of the
+    embeddings and of the inputs as they come, μ their mean over all pairs of the global batch, ℓ
+    the smooth L1 of threshold 1. The gradient flows through μ_z.
+
+    Relational knowledge distillation, distance-wise, Park, Kim, Lu, Cho 2019 (arXiv 1904.05068),
+    over pairs of distinct items as in the paper (the released code's mean has the N zeros too).
+
+    Args:
+      inputs: of the anchors, before the encoder.
+      embeddings: of the anchors, unit rows.
+      all_inputs: of the global batch.
+      all_embeddings: of the global batch, unit rows.
+      rows: where each anchor stands among the N.
+      means: μ_x and μ_z, if they are known: see `mean_distances`; None takes them from all rows.
+    """
+    items = all_embeddings.shape[0]
+    inputs, all_inputs = jax.lax.stop_gradient((inputs, all_inputs))
+    if means is None:
+        everywhere = jnp.arange(items)
+        means = (
+            jnp.mean(mean_distances(all_inputs, all_inputs, everywhere)),
+            jnp.mean(mean_distances(all_embeddings, all_embeddings, everywhere)),
+        )
+    before, after = (
+        found / jnp.where(mean > 0, mean, 1.0)
+        for found, mean in zip(
+            (distances(inputs, all_inputs), distances(embeddings, all_embeddings)),
+            means,
+            strict=True,
+        )
+    )
+    change = jnp.where(is_own(rows, items), 0.0, after - before)
+    return jnp.sum(optax.losses.huber_loss(change), axis=1) / max(items - 1, 1)
+
+
+def mean_distances(x: Array, all_x: Array, rows: Array) -> Array:
+    """The mean distance of each anchor to the other items: (n,P), (N,P), (n,) -> (n,)."""
+    items = all_x.shape[0]
+    apart = jnp.where(is_own(rows, items), 0.0, distances(x, all_x))
+    return jnp.sum(apart, axis=1) / max(items - 1, 1)
+
+
+def _log_softmax(scores: Array, own: Array) -> Array:
+    """(n,N), (n,N) -> (n,N): of the entries that are not the anchor's own, whose own is finite."""
+    least = jnp.finfo(scores.dtype).min / 4  # of the whole row where there is no other item
+    return jax.nn.log_softmax(jnp.where(own, least, scores), axis=1)
+
+
 def _neighbour_gaps(similarity: Array) -> Array:
     """(n, K) -> (n, K−1): each column less the next."""
     return similarity[:, :-1] - similarity[:, 1:]
-
-
-def _cosine(x: Array, y: Array) -> Array:
-    """(n,P), (N,P) -> (n,N) cosines, without gradient; 0 against a zero row."""
-    unit_x, unit_y = (
-        rows / optax.safe_norm(rows, 1e-12, axis=1, keepdims=True)
-        for rows in jax.lax.stop_gradient((x, y))
-    )
-    return _product(unit_x, unit_y)
-
-
-def _product(x: Array, y: Array) -> Array:
-    """(n,D), (N,D) -> (n,N) dot products in full precision: duplicates must tie exactly."""
-    return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)

@@ -1,53 +1,56 @@
 """The objective: one inter-modal loss × two directions + one intra-modal loss × two modalities.
 
 Four terms, four weights. A term is the mean of a row loss over the global batch; the weights are
-arrays, so that changing one compiles nothing. Letters: n pairs of this device, N of the global
-batch, D width of an embedding, P and Q widths of the inputs.
+arrays, so that changing one compiles nothing. The rows are the definition; where a fused form is
+faster, the objective takes it: the same values and the same gradient.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from vmr.losses.blocks import RowLoss, sum_and_gradients
+from vmr.losses import inter, intra
+from vmr.losses.ii_mse_gram import gram_pays, ii_mse_gram
+from vmr.losses.infonce_both import infonce_both
+from vmr.losses.learnt import as_options
+from vmr.losses.pairs import INTER_TERMS, INTRA_TERMS, Pairs
+from vmr.losses.ranks import preferred_block_rows
+from vmr.losses.row_terms import Part, part_by_rows, rows_of_term
+from vmr.losses.scores_both import scores_both
 
 Array = jax.Array
 
-# Of each term, whose rows are the anchors and whose are the gallery.
-SIDES = {
-    "m2v": ("music", "video"),
-    "v2m": ("video", "music"),
-    "music": ("music", "music"),
-    "video": ("video", "video"),
+# Inter-modal losses that need nothing but the scores.
+_OF_SCORES: dict[Callable[..., Array], Callable[..., Array]] = {
+    inter.ranking: inter.ranking_of_scores,
+    inter.siglip: inter.siglip_of_scores,
 }
 
+# Up to here the N × N matrices of a batch are no burden, and blocks would only cost time; beyond,
+# so many anchors at a time that products are still at full speed.
+_WHOLE_ITEMS = 2048
+_BLOCK_ROWS = 512
 
-class Pairs(NamedTuple):
-    """n pairs as the losses see them.
+
+class Outcome(NamedTuple):
+    """What an objective finds.
 
     Attributes:
-      video: (n, D) unit embeddings.
-      music: (n, D) unit embeddings.
-      video_inputs: (n, P) what the video encoder was given.
-      music_inputs: (n, Q) what the music encoder was given.
-      track: (n,) int; pairs of the same track are positives of one another.
+      loss: () the weighted sum of the terms.
+      terms: each term's value (), unweighted.
+      gradient: of the loss at this device's embeddings, {"video": (n, D), "music": (n, D)}.
+      to_learnt: of the loss at the learnt parameters, () each.
     """
 
-    video: Array
-    music: Array
-    video_inputs: Array
-    music_inputs: Array
-    track: Array
-
-
-class Term(NamedTuple):
-    """One term of the objective: its value, and its gradient per modality."""
-
-    value: Array  # ()
-    gradient: dict[str, Array]  # {"video": (n, D), "music": (n, D)}
+    loss: Array
+    terms: dict[str, Array]
+    gradient: dict[str, Array]
+    to_learnt: dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,107 +58,158 @@ class Objective:
     """An inter-modal and an intra-modal row loss, their options already bound.
 
     Attributes:
-      inter: (anchors, gallery, positives) -> (n,), of `vmr.losses.inter`.
+      inter: (anchors, gallery, positives) -> (n,), of `vmr.losses.inter`, or a partial of it.
       intra: (inputs, embeddings, all_inputs, all_embeddings, rows) -> (n,), of
-        `vmr.losses.intra`; None leaves the two intra-modal terms out.
-      block_rows: anchors at a time, for bounded memory; None takes all at once.
+        `vmr.losses.intra`, or a partial of it; None leaves the two intra-modal terms out.
+      block_rows: anchors at a time, for bounded memory; None leaves it to each loss.
+      similarity_dtype: of the factors of InfoNCE's products, e.g. bfloat16; None: as they come.
     """
 
-    inter: Callable[[Array, Array, Array], Array]
-    intra: Callable[[Array, Array, Array, Array, Array], Array] | None = None
+    inter: Callable[..., Array]
+    intra: Callable[..., Array] | None = None
     block_rows: int | None = None
+    similarity_dtype: Any = None
 
     @property
     def terms(self) -> tuple[str, ...]:
         """The names of the terms that this objective has."""
-        return tuple(SIDES) if self.intra else ("m2v", "v2m")
+        return INTER_TERMS + INTRA_TERMS if self.intra else INTER_TERMS
 
-    def rows(self, pairs: Pairs, axis_name: str | None = None) -> dict[str, Array]:
-        """The definition: per term, the row losses (n,) of this device's anchors."""
-        batch, rows = _global_batch(pairs, axis_name)
+    def rows(self, pairs: Pairs, learnt: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The definition, on one device: per term, the row losses (N,)."""
         return {
-            term: self._row_loss(term, batch)(
-                getattr(pairs, anchors), getattr(batch, gallery), _facts(term, pairs, rows)
+            term: rows_of_term(
+                self._loss(term), term, pairs, (learnt or {}) if term in INTER_TERMS else {}
             )
-            for term, (anchors, gallery) in SIDES.items()
-            if term in self.terms
+            for term in self.terms
         }
 
-    def values_and_gradients(self, pairs: Pairs, axis_name: str | None = None) -> dict[str, Term]:
-        """Per term, its mean over the global batch and the gradient at this device's embeddings.
+    def value_and_gradient(
+        self,
+        pairs: Pairs,
+        weights: Mapping[str, Array],
+        learnt: Mapping[str, Array] | None = None,
+        axis_name: str | None = None,
+    ) -> Outcome:
+        """The loss of the global batch, its terms and its gradient.
 
         The gradient is that of the *global* value, summed over the devices that it reaches.
 
         Args:
           pairs: of this device.
+          weights: one scalar a term; those of absent terms are not read.
+          learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnt`), if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
         """
-        batch, rows = _global_batch(pairs, axis_name)
-        return {term: self._term(term, pairs, batch, rows, axis_name) for term in self.terms}
+        learnt = dict(learnt or {})
+        parts = [*self._inter_parts(pairs, weights, learnt, axis_name)]
+        if self.intra is not None:
+            parts += [self._intra_part(term, pairs, weights, axis_name) for term in INTRA_TERMS]
+        terms: dict[str, Array] = {}
+        gradient = {side: jnp.zeros_like(pairs.embeddings(side)) for side in ("video", "music")}
+        to_learnt = jax.tree.map(jnp.zeros_like, learnt)
+        for part in parts:
+            terms |= part.terms
+            gradient |= {side: gradient[side] + found for side, found in part.gradient.items()}
+            to_learnt |= {name: to_learnt[name] + found for name, found in part.to_learnt.items()}
+        loss = sum(weights[term] * value for term, value in terms.items())
+        return Outcome(jnp.asarray(loss), terms, gradient, to_learnt)
 
-    def _term(
-        self, term: str, pairs: Pairs, batch: Pairs, rows: Array, axis_name: str | None
-    ) -> Term:
-        anchors, gallery = SIDES[term]
-        value, to_anchors, to_gallery = sum_and_gradients(
-            self._row_loss(term, batch),
-            getattr(pairs, anchors),
-            getattr(batch, gallery),
-            _facts(term, pairs, rows),
-            self.block_rows,
-        )
-        if axis_name is not None:
-            value = jax.lax.psum(value, axis_name)
-            to_gallery = jax.lax.psum_scatter(to_gallery, axis_name, tiled=True)
-        items = batch.track.shape[0]
-        gradient = {"video": jnp.zeros_like(pairs.video), "music": jnp.zeros_like(pairs.music)}
-        gradient[anchors] += to_anchors / items
-        gradient[gallery] += to_gallery / items
-        return Term(value / items, gradient)
+    def gradient_norms(
+        self,
+        pairs: Pairs,
+        learnt: Mapping[str, Array] | None = None,
+        axis_name: str | None = None,
+    ) -> dict[str, Array]:
+        """Per term, the norm () of its unweighted gradient at the embeddings of the global batch.
 
-    def _row_loss(self, term: str, batch: Pairs) -> RowLoss:
-        """(b,D) anchors, (N,D) gallery, their facts -> (b,): the term over the global batch."""
+        Costs as much as `value_and_gradient` once for each term.
+        """
 
-        def inter_rows(anchors: Array, gallery: Array, track: Array) -> Array:
-            return self.inter(anchors, gallery, track[:, None] == batch.track[None, :])
+        def norm(weights: Array) -> Array:
+            by_term = dict(zip(self.terms, weights, strict=True))
+            gradient = self.value_and_gradient(pairs, by_term, learnt, axis_name).gradient
+            squares = sum(jnp.sum(jnp.square(side)) for side in gradient.values())
+            return jnp.sqrt(squares if axis_name is None else lax.psum(squares, axis_name))
 
-        def intra_rows(anchors: Array, gallery: Array, facts: tuple[Array, Array]) -> Array:
-            assert self.intra is not None
-            inputs, rows = facts
-            return self.intra(inputs, anchors, _inputs(term, batch), gallery, rows)
+        alone = jnp.eye(len(self.terms), dtype=pairs.video.dtype)
+        return dict(zip(self.terms, lax.map(norm, alone), strict=True))
 
-        return inter_rows if term in ("m2v", "v2m") else intra_rows
+    def _loss(self, term: str) -> Callable[..., Array]:
+        loss = self.inter if term in INTER_TERMS else self.intra
+        assert loss is not None
+        return loss
+
+    def _inter_parts(
+        self,
+        pairs: Pairs,
+        weights: Mapping[str, Array],
+        learnt: dict[str, Array],
+        axis_name: str | None,
+    ) -> list[Part]:
+        """Both directions from one score matrix where that can be, each by its rows elsewhere."""
+        loss, options = _function_and_options(self.inter)
+        block_rows = self._block_rows(loss, pairs, axis_name)
+        if loss is inter.infonce:
+            values, gradient, to_log_temperature = infonce_both(
+                pairs.video,
+                pairs.music,
+                pairs.track,
+                weights,
+                **options | as_options(learnt),
+                block_rows=block_rows,
+                dtype=self.similarity_dtype,
+                axis_name=axis_name,
+            )
+            return [Part(values, gradient, dict.fromkeys(learnt, to_log_temperature))]
+        if loss in _OF_SCORES and block_rows is None and axis_name is None:
+            of_scores = functools.partial(_OF_SCORES[loss], **options)
+            return [Part(*scores_both(of_scores, pairs, weights, learnt))]
+        return [
+            part_by_rows(self.inter, term, pairs, weights[term], learnt, block_rows, axis_name)
+            for term in INTER_TERMS
+        ]
+
+    def _intra_part(
+        self, term: str, pairs: Pairs, weights: Mapping[str, Array], axis_name: str | None
+    ) -> Part:
+        """From Gram matrices of the features where they are smaller than the batch, or by rows."""
+        loss, _ = _function_and_options(self._loss(term))
+        inputs, embeddings = pairs.inputs(term), pairs.embeddings(term)
+        if loss is intra.ii_mse and gram_pays(
+            _items(pairs, axis_name), inputs.shape[1], embeddings.shape[1]
+        ):
+            value, gradient = ii_mse_gram(inputs, embeddings, axis_name)
+            return Part({term: value}, {term: weights[term] * gradient}, {})
+        block_rows = self._block_rows(loss, pairs, axis_name)
+        return part_by_rows(self._loss(term), term, pairs, weights[term], {}, block_rows, axis_name)
+
+    def _block_rows(
+        self, loss: Callable[..., Array], pairs: Pairs, axis_name: str | None
+    ) -> int | None:
+        """Anchors at a time; None where all of this device's are taken at once."""
+        items = _items(pairs, axis_name)
+        if self.block_rows:
+            rows = self.block_rows
+        elif loss is intra.structure and jax.default_backend() == "cpu":
+            rows = preferred_block_rows(items)
+        else:
+            rows = items if items <= _WHOLE_ITEMS else _BLOCK_ROWS
+        return rows if rows < pairs.track.size else None
 
 
-def _facts(term: str, pairs: Pairs, rows: Array) -> Array | tuple[Array, Array]:
-    """What a term must know of each anchor: its track, or its inputs and where it stands."""
-    return pairs.track if term in ("m2v", "v2m") else (_inputs(term, pairs), rows)
+def _items(pairs: Pairs, axis_name: str | None) -> int:
+    """N."""
+    devices = 1 if axis_name is None else lax.axis_size(axis_name)
+    return pairs.track.size * devices
 
 
-def _inputs(modality: str, pairs: Pairs) -> Array:
-    return pairs.video_inputs if modality == "video" else pairs.music_inputs
-
-
-def weighted(
-    terms: Mapping[str, Term], weights: Mapping[str, Array]
-) -> tuple[Array, dict[str, Array]]:
-    """The loss and its gradient per modality: the weighted sum of the terms'.
-
-    Args:
-      terms: of `Objective.values_and_gradients`.
-      weights: one scalar a term; those of absent terms are not read.
-    """
-    scaled = [
-        jax.tree.map(lambda x, name=name: weights[name] * x, tuple(term))
-        for name, term in terms.items()
-    ]
-    return jax.tree.map(lambda *parts: sum(parts), *scaled)
-
-
-def _global_batch(pairs: Pairs, axis_name: str | None) -> tuple[Pairs, Array]:
-    """The global batch (N, ...), and where this device's pairs stand in it (n,)."""
-    rows = jnp.arange(pairs.track.shape[0])
-    if axis_name is None:
-        return pairs, rows
-    batch = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), pairs)
-    return batch, rows + jax.lax.axis_index(axis_name) * rows.shape[0]
+def _function_and_options(
+    loss: Callable[..., Array],
+) -> tuple[Callable[..., Array], dict[str, Any]]:
+    """The loss under its partials, and the options that they bind."""
+    options: dict[str, Any] = {}
+    while isinstance(loss, functools.partial):
+        options = {**loss.keywords, **options}
+        loss = loss.func
+    return loss, options

@@ -1,21 +1,41 @@
-"""From a config to the parts of a run: the model, the objective, the optimiser."""
+"""From a config to the parts of a run: the model, the objective, the optimiser, the first state."""
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from vmr.encoders.branch import Branch
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses import inter, intra
-from vmr.losses.objective import SIDES, Objective
-from vmr.losses.ranks import preferred_block_rows
+from vmr.losses.learnt import initial
+from vmr.losses.objective import Objective
+from vmr.losses.pairs import SIDES
+from vmr.training.state import TrainState, initial_state
 
-INTER = {"ranking": inter.ranking}
-INTRA = {"structure": intra.structure, "structure_adjacent": intra.structure_adjacent}
+Loss = Callable[..., Any]
+
+INTER: dict[str, Loss] = {
+    "ranking": inter.ranking,
+    "infonce": inter.infonce,
+    "siglip": inter.siglip,
+    "crossclr": inter.crossclr,
+}
+INTRA: dict[str, Loss] = {
+    "structure": intra.structure,
+    "structure_adjacent": intra.structure_adjacent,
+    "ii_mse": intra.ii_mse,
+    "ii_kl": intra.ii_kl,
+    "gram": intra.gram,
+    "rkd_distance": intra.rkd_distance,
+    "js": intra.js,
+}
+SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None) -> TwoTower:
@@ -40,22 +60,42 @@ def build_objective(config: ml_collections.ConfigDict) -> Objective:
     """The losses that `config.loss` names, their options bound."""
     loss = config.loss
     return Objective(
-        inter=_bound(INTER, loss, loss.inter),
-        intra=None if loss.intra == "none" else _bound(INTRA, loss, loss.intra),
-        block_rows=loss.block_rows or _fastest_block_rows(loss.intra, config.batch_size),
+        inter=functools.partial(INTER[loss.inter], **_options(loss, loss.inter)),
+        intra=(
+            None
+            if loss.intra == "none"
+            else functools.partial(INTRA[loss.intra], **_options(loss, loss.intra))
+        ),
+        block_rows=loss.block_rows or None,
+        similarity_dtype=SIMILARITY_DTYPES[loss.get("similarity_dtype", "float32")],
     )
 
 
-def _fastest_block_rows(intra_name: str, batch_size: int) -> int | None:
-    """The sorting network of `structure` is fastest while a block stays in a CPU's cache."""
-    if intra_name == "structure" and jax.default_backend() == "cpu":
-        return preferred_block_rows(batch_size)
-    return None
+def _options(loss: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
+    """The options of the loss of this name, in `config.loss.<name>` where it has any."""
+    return {option: value for option, value in loss.get(name, {}).items() if option != "learnt"}
 
 
-def _bound(losses: dict[str, Any], config: ml_collections.ConfigDict, name: str) -> Any:
-    """The loss of this name with the options of its field, `config.loss.<name>`, if any."""
-    return functools.partial(losses[name], **config.get(name, {}))
+def _learnt(loss: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:
+    """The parameters of the inter-modal loss where its options are learnt."""
+    if not loss.get(loss.inter, {}).get("learnt", False):
+        return {}
+    return initial(loss.inter, _options(loss, loss.inter))
+
+
+def build_state(
+    config: ml_collections.ConfigDict,
+    standardization: Mapping[str, Mapping[str, jax.Array | np.ndarray]],
+) -> TrainState:
+    """The state before the first step, on inputs of these statistics."""
+    return initial_state(
+        build_model(config),
+        build_optimizer(config),
+        standardization,
+        config.seed,
+        averaged=config.optimizer.average_decay > 0,
+        learnt=_learnt(config.loss),
+    )
 
 
 def build_weights(config: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:

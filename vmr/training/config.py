@@ -9,8 +9,8 @@ import ml_collections
 
 from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
-from vmr.losses.objective import SIDES
-from vmr.training.build import INTER, INTRA
+from vmr.losses.pairs import SIDES
+from vmr.training.build import INTER, INTRA, SIMILARITY_DTYPES
 
 # What a number must be for a step to make sense: in words, as a test, and in which fields.
 _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
@@ -32,8 +32,11 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         "at least 0",
         lambda value: value >= 0,
         (
+            "microbatch",
             "patience",
             "loss.block_rows",
+            "loss.warmup_steps",
+            "loss.crossclr.negative_weight",
             "optimizer.warmup_steps",
             "optimizer.learning_rate",
             "optimizer.weight_decay",
@@ -51,6 +54,19 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "optimizer.b1",
             "optimizer.b2",
             "optimizer.average_decay",
+            "loss.infonce.label_smoothing",
+        ),
+    ),
+    (
+        "more than 0",
+        lambda value: value > 0,
+        (
+            "loss.infonce.temperature",
+            "loss.siglip.scale",
+            "loss.crossclr.temperature",
+            "loss.crossclr.weight_temperature",
+            "loss.ii_kl.temperature",
+            "loss.js.temperature",
         ),
     ),
     (
@@ -63,6 +79,7 @@ _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
     "loss.inter": tuple(INTER),
     "loss.intra": ("none", *INTRA),
+    "loss.similarity_dtype": tuple(SIMILARITY_DTYPES),
     "optimizer.schedule": ("constant", "cosine"),
 }
 
@@ -80,6 +97,16 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
         _lookup(config, f"loss.weights.{term}")
     if not _lookup(config, "dataset.data_dir"):
         raise UserError("config.dataset.data_dir is not set: give --config.dataset.data_dir=DIR")
+    if config.loss.similarity_dtype != "float32" and config.loss.inter != "infonce":
+        raise UserError(
+            f"config.loss.similarity_dtype is {config.loss.similarity_dtype!r}, which "
+            f"config.loss.inter={config.loss.inter} does not have: expected 'float32'"
+        )
+    if config.microbatch > config.batch_size:
+        raise UserError(
+            f"config.microbatch is {config.microbatch}, expected at most config.batch_size, "
+            f"{config.batch_size}"
+        )
     warmup = config.optimizer.warmup_steps
     if config.optimizer.schedule == "cosine" and warmup >= config.steps:
         raise UserError(

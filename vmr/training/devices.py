@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from vmr.encoders.two_tower import TwoTower
@@ -19,13 +20,13 @@ AXIS = "batch"
 def pmapped_train_step(
     step: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
-    """`(state, sharded batch, weights) -> (state, scalars)`, state and scalars replicated."""
+    """`(state, sharded batch, weights, reports) -> (state, scalars)`, both replicated."""
     # Donating the state saves its memory on accelerators; on CPUs it costs time.
     donated = () if devices[0].platform == "cpu" else (0,)
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
         axis_name=AXIS,
-        in_axes=(None, 0, None),
+        in_axes=(None, 0, None, None),
         out_axes=(None, None),
         devices=devices,
         donate_argnums=donated,
@@ -53,12 +54,14 @@ def sharded(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.
     return {name: rows.reshape(device_count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
 
-def require_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
+def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> None:
     """Raises UserError where the global batch cannot be split evenly over the devices."""
-    if batch_size % len(devices):
-        raise UserError(
-            f"config.batch_size is {batch_size}, which {len(devices)} devices cannot share evenly"
-        )
+    for field in ("batch_size", "microbatch"):
+        if config[field] % len(devices):
+            raise UserError(
+                f"config.{field} is {config[field]}, which {len(devices)} devices cannot share "
+                "evenly"
+            )
 
 
 def keep_compiled_programs() -> None:

@@ -15,10 +15,10 @@ from vmr.data.pipeline import eval_batches
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
-from vmr.training.build import build_model, build_optimizer
+from vmr.training.build import build_model, build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
-from vmr.training.state import TrainState, initial_state, placeholder_standardization
+from vmr.training.state import TrainState, placeholder_standardization
 from vmr.training.workdir import require_same_data, saved_config
 
 Batch = Mapping[str, np.ndarray]
@@ -75,8 +75,7 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     require_same_data(workdir, dataset.fingerprint)
     model = build_model(config)
     statistics = placeholder_standardization(dataset.video_width, dataset.music_width)
-    averaged = config.optimizer.average_decay > 0
-    like = initial_state(model, build_optimizer(config), statistics, config.seed, averaged)
+    like = build_state(config, statistics)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:

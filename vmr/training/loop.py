@@ -23,7 +23,7 @@ from vmr.training.config import require_sound
 from vmr.training.inference import embed_batches
 from vmr.training.metrics_log import MetricsLog
 from vmr.training.progress import Progress
-from vmr.training.state import TrainState, initial_state, placeholder_standardization
+from vmr.training.state import TrainState, placeholder_standardization
 from vmr.training.step import train_step
 
 
@@ -47,7 +47,7 @@ def train(
     """
     devices = devices or jax.local_devices()
     require_sound(config)
-    on_devices.require_divisible(config.batch_size, devices)
+    on_devices.require_divisible(config, devices)
     on_devices.keep_compiled_programs()
     dataset = _open(config)
     run_folder.claim(workdir, config, dataset.fingerprint)
@@ -81,18 +81,11 @@ def _first_state(
     config: ml_collections.ConfigDict, dataset: Dataset, checkpoints: Checkpoints
 ) -> TrainState:
     """The latest checkpoint's state; for a fresh run, the initial one."""
-    start = functools.partial(
-        initial_state,
-        build.build_model(config),
-        build.build_optimizer(config),
-        seed=config.seed,
-        averaged=config.optimizer.average_decay > 0,
-    )
     if checkpoints.latest_step is None:
-        return start(statistics(dataset, "train"))
-    like = start(placeholder_standardization(dataset.video_width, dataset.music_width))
+        return build.build_state(config, statistics(dataset, "train"))
+    widths = placeholder_standardization(dataset.video_width, dataset.music_width)
     print(f"going on from step {checkpoints.latest_step:,}", flush=True)
-    return checkpoints.restore(checkpoints.latest_step, like)
+    return checkpoints.restore(checkpoints.latest_step, build.build_state(config, widths))
 
 
 def _train(
@@ -112,6 +105,8 @@ def _train(
             objective=build.build_objective(config),
             optimizer=build.build_optimizer(config),
             average_decay=config.optimizer.average_decay,
+            warmup_steps=config.loss.warmup_steps,
+            piece=config.microbatch // len(devices) or None,
         ),
         devices,
     )
@@ -128,8 +123,13 @@ def _train(
     while step < config.steps and not stops_early:
         batch = next(batches)
         features = {name: batch[name] for name in ("video", "music", "track")}
-        state, scalars = take_step(state, on_devices.sharded(features, len(devices)), weights)
         step += 1
+        is_last = step == config.steps
+        logs, validates, saves = (
+            is_last or step % every == 0
+            for every in (config.log_every, config.eval_every, config.checkpoint_every)
+        )
+        state, scalars = take_step(state, on_devices.sharded(features, len(devices)), weights, logs)
         # The previous step is checked while this one runs: no step waits for the host.
         if unchecked is not None:
             _require_finite(workdir, *unchecked)
@@ -137,12 +137,6 @@ def _train(
         if step == first_step + 1:
             jax.block_until_ready(scalars)
             progress.restart(step)  # compiling is over
-
-        is_last = step == config.steps
-        logs, validates, saves = (
-            is_last or step % every == 0
-            for every in (config.log_every, config.eval_every, config.checkpoint_every)
-        )
         if not (logs or validates or saves):
             continue
         _require_finite(workdir, *unchecked)

@@ -22,7 +22,7 @@ class TrainState:
 
     Attributes:
       step: () int32, steps taken.
-      params: of both towers.
+      params: of both towers, and of the loss where it has learnt ones.
       batch_stats: running mean and variance of batch normalisation.
       opt_state: of the optimiser.
       average: moving average of the parameters, which is evaluated in their place; empty if none.
@@ -55,6 +55,7 @@ def initial_state(
     standardization: Mapping[str, Mapping[str, Array | np.ndarray]],
     seed: int,
     averaged: bool = False,
+    learnt: Mapping[str, Array] | None = None,
 ) -> TrainState:
     """The state before the first step; widths of the inputs are those of `standardization`.
 
@@ -64,6 +65,7 @@ def initial_state(
       standardization: of the inputs, per dimension.
       seed: of the initial parameters and of every step's dropout.
       averaged: keeps a moving average of the parameters.
+      learnt: parameters of the loss before the first step, if it has any.
     """
     key = jax.random.PRNGKey(seed)
     init_key, run_key = jax.random.split(key)
@@ -73,12 +75,13 @@ def initial_state(
     }
     video, music = (statistics[side]["mean"][None, :] for side in ("video", "music"))
     variables = jax.jit(model.init, static_argnames="train")(init_key, video, music, train=False)
+    params = {**variables["params"], **({"loss": dict(learnt)} if learnt else {})}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
+        params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
-        average=variables["params"] if averaged else {},
+        opt_state=optimizer.init(params),
+        average=params if averaged else {},
         standardization=statistics,
         key=run_key,
     )

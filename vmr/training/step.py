@@ -1,5 +1,6 @@
 """One training step and one embedding step: pure, top-level, `pmap`ped elsewhere."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,7 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from vmr.encoders.two_tower import TwoTower
-from vmr.losses.objective import Objective, Pairs, Term, weighted
+from vmr.losses.learnt import as_options, bounded
+from vmr.losses.objective import Objective
+from vmr.losses.pairs import INTRA_TERMS, Pairs, places_of
+from vmr.training.pieces import vjp_in_pieces
 from vmr.training.state import TrainState, standardized
 
 Array = jax.Array
@@ -17,60 +21,81 @@ def train_step(
     state: TrainState,
     batch: dict[str, Array],
     weights: dict[str, Array],
+    reports: Array | bool = True,
     *,
     model: TwoTower,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     average_decay: float = 0.0,
+    warmup_steps: int = 0,
+    piece: int | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step on the global batch.
 
-    The losses' gradients are taken at the embeddings, each term's by itself; their weighted sum
-    then goes once through the encoders.
+    The loss's gradient is taken at the embeddings, then goes once through the encoders.
 
     Args:
       state: before the step.
       batch: this device's rows: video (n, P), music (n, Q), track (n,) int.
       weights: one scalar a term: m2v, v2m, music, video.
+      reports: whether the step is logged: only then are the terms' gradient norms measured, which
+        takes the objective once more for each term; NaN elsewhere.
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
       optimizer: whose state stands in `state`.
       average_decay: of the moving average of the parameters, where the state has one.
+      warmup_steps: over which the weights of the intra-modal terms rise from 0.
+      piece: rows of this device that pass the encoders at a time; None passes all at once.
       axis_name: the pmapped axis that shards the batch; None for a single device.
 
     Returns:
       The state after the step, and scalars to log (the same on every device).
     """
+    params, learnt = _towers_and_learnt(state.params)
     video = standardized(batch["video"], state.standardization["video"])
     music = standardized(batch["music"], state.standardization["music"])
+    rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
 
-    def encode(params: optax.Params) -> tuple[tuple[Array, Array], optax.Params]:
+    def trunks(params: optax.Params, rows: tuple[Array, Array, Array]) -> Any:
+        return model.apply({"params": params}, *rows, train=True, rngs=rngs, method="trunks")
+
+    def heads(params: optax.Params, features: Any) -> tuple[Any, Any]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
         embeddings, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            video,
-            music,
-            train=True,
-            rngs={"dropout": jax.random.fold_in(state.key, state.step)},
-            mutable=["batch_stats"],
+            variables, *features, train=True, method="heads", mutable=["batch_stats"]
         )
         return embeddings, updated.get("batch_stats", {})
 
-    embeddings, pull_back, batch_stats = jax.vjp(encode, state.params, has_aux=True)
-    pairs = Pairs(*embeddings, video_inputs=video, music_inputs=music, track=batch["track"])
-    terms = objective.values_and_gradients(pairs, axis_name)
-    loss, gradient = weighted(terms, weights)
+    rows = video, music, places_of(video.shape[0], axis_name)
+    features, pull_trunks = vjp_in_pieces(trunks, params, rows, piece)
+    embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
+    pairs = Pairs(embeddings[0], embeddings[1], video, music, batch["track"])
+    weights = _warmed_up(weights, state.step, warmup_steps)
+    found = objective.value_and_gradient(pairs, weights, learnt, axis_name)
 
-    (gradients,) = pull_back((gradient["video"], gradient["music"]))
+    to_params, to_features = pull_heads((found.gradient["video"], found.gradient["music"]))
+    gradients = jax.tree.map(jnp.add, to_params, pull_trunks(to_features))
     if axis_name is not None:
         gradients = jax.lax.psum(gradients, axis_name)
+    gradients |= {"loss": found.to_learnt} if learnt else {}
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    params |= {"loss": bounded(params["loss"])} if learnt else {}
 
-    scalars = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    for tower, parameters in params.items():
-        scalars[f"parameter_norm/{tower}"] = optax.tree.norm(parameters)
-    scalars |= _term_scalars(terms, axis_name)
+    def gradient_norms() -> dict[str, Array]:
+        return objective.gradient_norms(pairs, learnt, axis_name)
+
+    def not_measured() -> dict[str, Array]:
+        return dict.fromkeys(objective.terms, jnp.full((), jnp.nan, found.loss.dtype))
+
+    norms = jax.lax.cond(reports, gradient_norms, not_measured)
+    scalars = {"loss": found.loss, "gradient_norm": optax.tree.norm(gradients)}
+    towers, _ = _towers_and_learnt(params)
+    scalars |= {f"parameter_norm/{name}": optax.tree.norm(tree) for name, tree in towers.items()}
+    scalars |= {f"term/{term}": value for term, value in found.terms.items()}
+    scalars |= {f"term_gradient_norm/{term}": norm for term, norm in norms.items()}
+    scalars |= {f"learnt/{name}": value for name, value in as_options(learnt).items()}
     state = state.replace(
         step=state.step + 1,
         params=params,
@@ -85,8 +110,9 @@ def embed_step(
     state: TrainState, batch: dict[str, Array], *, model: TwoTower
 ) -> tuple[Array, Array]:
     """Unit embeddings of a batch: video (n, P), music (n, Q) -> (n, D), (n, D)."""
+    params, _ = _towers_and_learnt(state.evaluated_params)
     embeddings: Any = model.apply(
-        {"params": state.evaluated_params, "batch_stats": state.batch_stats},
+        {"params": params, "batch_stats": state.batch_stats},
         standardized(batch["video"], state.standardization["video"]),
         standardized(batch["music"], state.standardization["music"]),
         train=False,
@@ -102,13 +128,17 @@ def _averaged(state: TrainState, params: optax.Params, decay: float) -> optax.Pa
     return optax.incremental_update(params, state.average, step_size)
 
 
-def _term_scalars(terms: dict[str, Term], axis_name: str | None) -> dict[str, Array]:
-    """Each term's value, unweighted, and the norm of its gradient at the embeddings."""
-    scalars = {}
-    for name, term in terms.items():
-        squared = sum(jnp.sum(jnp.square(part)) for part in term.gradient.values())
-        if axis_name is not None:
-            squared = jax.lax.psum(squared, axis_name)
-        scalars[f"term/{name}"] = term.value
-        scalars[f"term_gradient_norm/{name}"] = jnp.sqrt(squared)
-    return scalars
+def _towers_and_learnt(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The encoders' parameters, and those of the loss if it has any."""
+    towers = dict(params)
+    return towers, towers.pop("loss", {})
+
+
+def _warmed_up(weights: Mapping[str, Array], step: Array, warmup_steps: int) -> dict[str, Array]:
+    """The weights at a step: those of the intra-modal terms rise linearly from 0 at the first."""
+    if not warmup_steps:
+        return dict(weights)
+    share = jnp.minimum(1.0, step / warmup_steps)
+    return {
+        term: weight * share if term in INTRA_TERMS else weight for term, weight in weights.items()
+    }

@@ -1,0 +1,260 @@
+"""InfoNCE in both directions from one score matrix that is never held whole.
+
+A first pass over blocks of videos leaves the log-sum-exp of the negatives of every row and every
+column; a second forms each block of scores again, and from it the block's gradient: 8 N²D
+operations and O(block · N) memory, where two row losses need 12 N²D. A single block is formed once.
+Over several devices each holds its own videos against all music: one tower is gathered, and columns
+are joined by a maximum and a sum of N numbers.
+
+Letters: n videos of this device, b of a block, N pairs of the global batch, D width.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vmr.losses.blocks import in_blocks
+from vmr.losses.pairs import places_of
+from vmr.losses.partners import partners_of
+
+Array = jax.Array
+
+
+class Side(NamedTuple):
+    """What the gradient must know of each row (n,), or of each column (N,).
+
+    The gap of a positive is the log-sum-exp of the negatives less the positive's score.
+    """
+
+    log_sum: Array  # log Σ exp of the negatives; −inf where there is none
+    share: Array  # of each positive in the mean, 1 / their number
+    slope: Array  # mean over positives of sigmoid(gap), the negatives' share of the softmax
+    evened: Array  # by label smoothing: what each candidate is owed of the target
+
+
+class Scores(NamedTuple):
+    """The score matrix of this device, not yet formed: its videos against all music."""
+
+    video: Array  # (n, D) unit rows
+    music: Array  # (N, D) unit rows
+    scale: Array  # () 1 / temperature
+    track: Array  # (n,) of the videos
+    all_tracks: Array  # (N,) of the music
+    places: Array  # (n,) where each video stands among the N
+
+
+class Videos(NamedTuple):
+    """A block of videos; the last block is filled up with videos that are not real."""
+
+    video: Array  # (b, D)
+    track: Array  # (b,)
+    is_real: Array  # (b,) bool
+    side: Side | None  # of their rows
+
+    def are_negatives(self, all_tracks: Array) -> Array:
+        """(N,) -> (b,N) bool."""
+        return (self.track[:, None] != all_tracks[None, :]) & self.is_real[:, None]
+
+
+def infonce_both(
+    video: Array,
+    music: Array,
+    track: Array,
+    weights: Mapping[str, Array],
+    *,
+    temperature: Array | float = 0.07,
+    label_smoothing: float = 0.0,
+    block_rows: int | None = None,
+    dtype: Any = None,
+    axis_name: str | None = None,
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    """The means of `inter.infonce` in both directions, and the gradient of their weighted sum.
+
+    Args:
+      video: (n, D) unit rows of this device.
+      music: (n, D) unit rows of this device.
+      track: (n,) int; items of one track are positives of one another.
+      weights: `v2m` and `m2v`, scalars.
+      temperature: τ.
+      label_smoothing: see `inter.infonce`.
+      block_rows: videos at a time; None takes all at once.
+      dtype: of the factors of products, e.g. bfloat16; they accumulate in that of the embeddings.
+      axis_name: the pmapped axis over which the global batch is sharded.
+
+    Returns:
+      The values {"v2m": (), "m2v": ()}, the gradient at this device's embeddings {"video": (n, D),
+      "music": (n, D)}, and the gradient at log τ ().
+    """
+    block = min(block_rows or track.size, track.size)
+    scores = _scores(video, music, track, temperature, axis_name)
+    log_sums = _log_sums(scores, block, dtype, axis_name)
+    values, sides = _over_positives(scores, log_sums, label_smoothing, axis_name)
+    to_video, to_music = _gradients(scores, sides, weights, label_smoothing, block, dtype)
+    # A score is scale · video · music: the gradient at log scale is that at the videos, times them.
+    to_log_scale = jnp.sum(video * to_video)
+    if axis_name is not None:
+        to_log_scale = lax.psum(to_log_scale, axis_name)
+        to_music = lax.psum_scatter(to_music, axis_name, tiled=True)
+    return values, {"video": to_video, "music": to_music}, -to_log_scale
+
+
+def _scores(
+    video: Array, music: Array, track: Array, temperature: Array | float, axis_name: str | None
+) -> Scores:
+    scale = 1.0 / jnp.asarray(temperature, video.dtype)
+    places = places_of(track.size, axis_name)
+    if axis_name is None:
+        return Scores(video, music, scale, track, track, places)
+    music, all_tracks = lax.all_gather((music, track), axis_name, tiled=True)
+    return Scores(video, music, scale, track, all_tracks, places)
+
+
+def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> tuple[Array, Array]:
+    """log Σ exp of the negatives of each row (n,) and of each column (N,).
+
+    A column's sum is kept relative to the largest score that it has met.
+    """
+    music = _cast(scores.music.T, dtype)
+
+    def add_block(columns: tuple[Array, Array], videos: Videos) -> tuple[Any, Array]:
+        largest, total = columns
+        found = scores.scale * _product(_cast(videos.video, dtype), music, scores)
+        found = jnp.where(videos.are_negatives(scores.all_tracks), found, -jnp.inf)
+        larger = jnp.maximum(largest, jnp.max(found, axis=0))
+        reference = _finite(larger)
+        more = jnp.sum(jnp.exp(found - reference[None, :]), axis=0)
+        total = total * jnp.exp(largest - reference) + more
+        return (larger, total), jax.nn.logsumexp(found, axis=1)
+
+    nothing = jnp.zeros(scores.all_tracks.shape, scores.video.dtype)
+    columns, rows = lax.scan(add_block, (nothing - jnp.inf, nothing), _blocks(scores, block))
+    largest, total = columns
+    if axis_name is not None:
+        of_device, largest = largest, lax.pmax(largest, axis_name)
+        total = lax.psum(total * jnp.exp(of_device - _finite(largest)), axis_name)
+    return rows.reshape(-1)[: scores.track.size], _finite(largest) + jnp.log(total)
+
+
+def _over_positives(
+    scores: Scores, log_sums: tuple[Array, Array], label_smoothing: float, axis_name: str | None
+) -> tuple[dict[str, Array], tuple[Side, Side]]:
+    """The values of both directions, and what the gradient must know of rows and columns.
+
+    Items of a track take turns as each other's positive: as many rounds of O(n D) as the largest
+    track of the batch has items.
+    """
+    partners = partners_of(scores.all_tracks)
+    row_sizes = partners.sizes[scores.places]
+
+    def add_round(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        turn, rows, columns = carry
+        positive = partners.at(turn)[scores.places]
+        score = scores.scale * jnp.sum(scores.video * scores.music[positive], axis=1)
+        counts = (turn < row_sizes)[None, :]
+        of_rows, of_columns = (
+            jnp.where(counts, _of_positive(log_sum, score), 0.0)
+            for log_sum in (log_sums[0], log_sums[1][positive])
+        )
+        return turn + 1, rows + of_rows, columns.at[:, positive].add(of_columns)
+
+    count = scores.all_tracks.size
+    nothing = [jnp.zeros((3, size), scores.video.dtype) for size in (scores.track.size, count)]
+    rounds = jnp.max(partners.sizes)
+    _, rows, columns = lax.while_loop(
+        lambda carry: carry[0] < rounds, add_round, (jnp.int32(0), *nothing)
+    )
+    all_video = jnp.sum(scores.video, axis=0)
+    if axis_name is not None:
+        columns, all_video = lax.psum((columns, all_video), axis_name)
+    totals = (
+        scores.scale * (scores.video @ jnp.sum(scores.music, axis=0)),
+        scores.scale * (scores.music @ all_video),
+    )
+    of_rows, row_side = _side(log_sums[0], row_sizes, rows, totals[0], count, label_smoothing)
+    of_columns, column_side = _side(
+        log_sums[1], partners.sizes, columns, totals[1], count, label_smoothing
+    )
+    of_rows = jnp.sum(of_rows)
+    if axis_name is not None:
+        of_rows = lax.psum(of_rows, axis_name)
+    return {"v2m": of_rows / count, "m2v": jnp.mean(of_columns)}, (row_side, column_side)
+
+
+def _of_positive(log_sum: Array, score: Array) -> Array:
+    """(n,), (n,) -> (3,n): loss, slope and score of one positive of each item."""
+    gap = log_sum - score
+    return jnp.stack([jax.nn.softplus(gap), jax.nn.sigmoid(gap), score])
+
+
+def _side(
+    log_sum: Array, sizes: Array, sums: Array, total: Array, count: int, label_smoothing: float
+) -> tuple[Array, Side]:
+    """The loss of each item, and its side, from sums (3,n) over positives and `total` over all."""
+    value, slope, score = sums / sizes[None, :]
+    candidates = 1 + count - sizes
+    of_candidates = (total - (sizes - 1) * score) / candidates
+    value += label_smoothing * (score - of_candidates)
+    return value, Side(log_sum, 1.0 / sizes, slope, label_smoothing / candidates)
+
+
+def _gradients(
+    scores: Scores,
+    sides: tuple[Side, Side],
+    weights: Mapping[str, Array],
+    label_smoothing: float,
+    block: int,
+    dtype: Any,
+) -> tuple[Array, Array]:
+    """Of the weighted sum of the means: at this device's videos (n,D), at all music (N,D)."""
+    rows, columns = sides
+    music, music_columns = _cast(scores.music, dtype), _cast(scores.music.T, dtype)
+    # Per row and per column, as they are broadcast over a block.
+    across = jax.tree.map(lambda x: x[None, :], columns)
+
+    def add_block(to_music: Array, videos: Videos) -> tuple[Array, Array]:
+        video = _cast(videos.video, dtype)
+        found = scores.scale * _product(video, music_columns, scores)
+        negatives = videos.are_negatives(scores.all_tracks)
+        down = jax.tree.map(lambda x: x[:, None], videos.side)
+        slopes = weights["v2m"] * _slopes(found, negatives, down, label_smoothing)
+        slopes += weights["m2v"] * _slopes(found, negatives, across, label_smoothing)
+        slopes = _cast(slopes, dtype)
+        # XLA's product on CPU is slow where the left factor is stored transposed.
+        video_columns = lax.optimization_barrier(video.T)
+        to_music += _product(video_columns, slopes, scores)
+        return to_music, _product(slopes, music, scores)
+
+    start = jnp.zeros_like(scores.music.T)
+    to_music, to_video = lax.scan(add_block, start, _blocks(scores, block, rows))
+    to_video = to_video.reshape(-1, to_video.shape[-1])[: scores.track.size]
+    scale = scores.scale / scores.all_tracks.size
+    return scale * to_video, scale * to_music.T
+
+
+def _slopes(scores: Array, negatives: Array, side: Side, label_smoothing: float) -> Array:
+    """(b,N) the derivative of each row's (or column's) loss by its scores."""
+    odds = jnp.exp(scores - side.log_sum)  # inf for a positive of a row without negatives
+    of_positives = side.share * (label_smoothing - side.evened - 1.0 / (1.0 + odds))
+    return jnp.where(negatives, side.slope * odds - side.evened, of_positives)
+
+
+def _blocks(scores: Scores, block: int, side: Side | None = None) -> Videos:
+    """The videos, an axis of blocks in front of every field."""
+    is_real = jnp.ones(scores.track.shape, bool)
+    return in_blocks(Videos(scores.video, scores.track, is_real, side), block)
+
+
+def _product(x: Array, y: Array, scores: Scores) -> Array:
+    return jnp.matmul(x, y, preferred_element_type=scores.video.dtype)
+
+
+def _cast(x: Array, dtype: Any) -> Array:
+    return x if dtype is None else x.astype(dtype)
+
+
+def _finite(log_sum: Array) -> Array:
+    """0 where there is nothing to be relative to."""
+    return jnp.where(log_sum > -jnp.inf, log_sum, 0.0)

@@ -1,0 +1,47 @@
+"""Options of a loss that training moves, such as a temperature.
+
+They are parameters of the run beside the encoders'. An option that must stay positive is learnt as
+its logarithm, under the name ``log_<option>``.
+"""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# Per inter-modal loss, its options that can be learnt, as parameters.
+LEARNABLE = {
+    "infonce": ("log_temperature",),
+    "siglip": ("log_scale", "bias"),
+    "crossclr": ("log_temperature",),
+}
+# CLIP's bound on the temperature (Radford et al. 2021): scores are scaled by 100 at most.
+_LEAST = {"log_temperature": math.log(0.01)}
+
+
+def initial(loss: str, options: Mapping[str, float]) -> dict[str, Array]:
+    """The learnt parameters of a loss before the first step, from the options' values."""
+    values = {}
+    for name in LEARNABLE[loss]:
+        option = options[name.removeprefix("log_")]
+        values[name] = jnp.float32(math.log(option) if name.startswith("log_") else option)
+    return values
+
+
+def as_options(parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """The options that the parameters stand for."""
+    return {
+        name.removeprefix("log_"): jnp.exp(value) if name.startswith("log_") else value
+        for name, value in parameters.items()
+    }
+
+
+def bounded(parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """The parameters after a step, back inside their bounds."""
+    return {
+        name: jnp.maximum(value, _LEAST[name]) if name in _LEAST else value
+        for name, value in parameters.items()
+    }
