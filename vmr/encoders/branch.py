@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vmr.encoders.dense import dense_product
 from vmr.encoders.dropout import RowDropout
 
 Array = jax.Array
@@ -53,7 +54,8 @@ class Branch(nn.Module):
     def setup(self) -> None:
         """The layers, named so in the parameters."""
         self.dense = [
-            nn.Dense(width, kernel_init=he_truncated) for width in (*self.hidden, self.width)
+            nn.Dense(width, kernel_init=he_truncated, dot_general=dense_product)
+            for width in (*self.hidden, self.width)
         ]
         rates = (self.input_dropout, *(self.dropout for _ in self.hidden))
         self.drop = [RowDropout(rate) for rate in rates]

@@ -17,6 +17,9 @@ from vmr.losses.similarity import cosines, distances, is_own, products
 
 Array = jax.Array
 
+# The items at the head of a batch that the released code's structure loss sees.
+ADJACENT_TOP_K = 100
+
 
 def structure(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
@@ -46,7 +49,7 @@ def structure_adjacent(
     all_embeddings: Array,
     rows: Array,
     *,
-    top_k: int = 100,
+    top_k: int = ADJACENT_TOP_K,
 ) -> Array:
     """The released code's structure loss, adjacent pairs of the batch's first K items only.
 

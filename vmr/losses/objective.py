@@ -32,9 +32,11 @@ _OF_SCORES: dict[Callable[..., Array], Callable[..., Array]] = {
 }
 
 # Up to here the N × N matrices of a batch are no burden, and blocks would only cost time; beyond,
-# so many anchors at a time that products are still at full speed.
+# so many anchors at a time that products are still at full speed. InfoNCE's own form holds few
+# matrices of a block, a row loss differentiated by JAX some ten.
 _WHOLE_ITEMS = 2048
-_BLOCK_ROWS = 512
+_BLOCK_ROWS = 256
+_INFONCE_BLOCK_ROWS = 512
 
 
 class Outcome(NamedTuple):
@@ -110,7 +112,8 @@ class Objective:
         to_learnt = jax.tree.map(jnp.zeros_like, learnt)
         for part in parts:
             terms |= part.terms
-            gradient |= {side: gradient[side] + found for side, found in part.gradient.items()}
+            for side, found in part.gradient.items():
+                gradient[side] = gradient[side].at[: len(found)].add(found)
             to_learnt |= {name: to_learnt[name] + found for name, found in part.to_learnt.items()}
         loss = sum(weights[term] * value for term, value in terms.items())
         return Outcome(jnp.asarray(loss), terms, gradient, to_learnt)
@@ -173,14 +176,16 @@ class Objective:
     def _intra_part(
         self, term: str, pairs: Pairs, weights: Mapping[str, Array], axis_name: str | None
     ) -> Part:
-        """From Gram matrices of the features where they are smaller than the batch, or by rows."""
-        loss, _ = _function_and_options(self._loss(term))
+        """By rows, or in a form of the loss that takes less."""
+        loss, options = _function_and_options(self._loss(term))
         inputs, embeddings = pairs.inputs(term), pairs.embeddings(term)
         if loss is intra.ii_mse and gram_pays(
             _items(pairs, axis_name), inputs.shape[1], embeddings.shape[1]
         ):
             value, gradient = ii_mse_gram(inputs, embeddings, axis_name)
             return Part({term: value}, {term: weights[term] * gradient}, {})
+        if loss is intra.structure_adjacent and axis_name is None:
+            pairs = pairs.first(options.get("top_k", intra.ADJACENT_TOP_K))
         block_rows = self._block_rows(loss, pairs, axis_name)
         return part_by_rows(self._loss(term), term, pairs, weights[term], {}, block_rows, axis_name)
 
@@ -193,8 +198,10 @@ class Objective:
             rows = self.block_rows
         elif loss is intra.structure and jax.default_backend() == "cpu":
             rows = preferred_block_rows(items)
+        elif items <= _WHOLE_ITEMS:
+            rows = items
         else:
-            rows = items if items <= _WHOLE_ITEMS else _BLOCK_ROWS
+            rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
         return rows if rows < pairs.track.size else None
 
 

@@ -43,6 +43,10 @@ class Pairs(NamedTuple):
         """(n, P or Q) of `video` or `music`."""
         return self.video_inputs if modality == "video" else self.music_inputs
 
+    def first(self, count: int) -> "Pairs":
+        """The first of these pairs, at most so many."""
+        return jax.tree.map(lambda x: x[:count], self)
+
     def gathered(self, axis_name: str | None) -> "Pairs":
         """The N pairs of the global batch, sharded over a pmapped axis."""
         if axis_name is None:

@@ -17,3 +17,12 @@ def ordered_keys(values: jax.Array) -> jax.Array:
     bits = lax.bitcast_convert_type(jnp.where(wide == 0, 0, wide), integer)
     # Floats are sign and magnitude: below zero, the magnitude's order must be turned round.
     return jnp.where(bits < 0, bits ^ jnp.iinfo(integer).max, bits)
+
+
+def float_of_key(keys: jax.Array) -> jax.Array:
+    """The floats whose keys these are, float32 of int32 and float64 of int64; NaN beyond infinity.
+
+    The inverse of `ordered_keys`.
+    """
+    bits = jnp.where(keys < 0, keys ^ jnp.iinfo(keys.dtype).max, keys)
+    return lax.bitcast_convert_type(bits, jnp.float64 if keys.dtype == jnp.int64 else jnp.float32)

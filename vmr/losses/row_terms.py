@@ -28,7 +28,8 @@ class Part(NamedTuple):
 
     Attributes:
       terms: each term's value (), unweighted.
-      gradient: of their weighted sum at embeddings of this device, (n, D) of `video` and `music`.
+      gradient: of their weighted sum at embeddings of this device, (n, D) of `video` and `music`;
+        fewer rows where the others' is zero.
       to_learnt: of their weighted sum at learnt parameters, () each.
     """
 
