@@ -8,7 +8,6 @@ installed are skipped. Every contender runs once before its rounds, to warm up.
 """
 
 import importlib
-import resource
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -116,20 +115,15 @@ def prepare(name: str, items: int, width: int) -> paired.Prepared:
     # Libraries loaded and programs compiled belong to neither the time nor the memory.
     contender(*_pairs(200, width))
     video, music = _pairs(items, width)
-    before = _peak_mb()
+    before = paired.peak_bytes()
     facts: dict[str, str] = {}
 
     def step() -> None:
         v2m, m2v = contender(video, music)
-        facts["peak beyond embeddings"] = f"{_peak_mb() - before:.0f} MB"
+        facts["peak beyond embeddings"] = f"{(paired.peak_bytes() - before) / 2**20:.0f} MB"
         facts["R@10"] = f"v2m {v2m:.2f} m2v {m2v:.2f}"
 
     return paired.Prepared(step, facts)
-
-
-def _peak_mb() -> float:
-    # Linux counts in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(argv: list[str]) -> None:

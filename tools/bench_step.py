@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from tools.paired import Contender, Prepared, lines, machine, take_turns
+from tools.peers.problem import Batch
 from vmr.command import run
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs a step.", lower_bound=2)
@@ -24,8 +25,7 @@ _SECONDS = flags.DEFINE_float("seconds", 30, "Time for each table; three rounds 
 
 VIDEO, MUSIC, WIDTH = 1024, 1140, 512
 HIDDEN = {"video": (2048,), "music": (2048, 1024)}
-MARGIN, TOP_K, DROPOUT = 0.1, 100, 0.1
-WEIGHTS = {"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.2}
+DROPOUT = 0.1
 
 
 def features(batch_size: int) -> dict[str, np.ndarray]:
@@ -82,6 +82,8 @@ def tensorflow_step(batch_size: int) -> Prepared:
     """The same step as one `tf.function`."""
     import tensorflow as tf
 
+    from tools.peers.tensorflow_forms import vmnet
+
     batch = {name: tf.constant(rows) for name, rows in features(batch_size).items()}
     towers = {side: _tensorflow_tower(tf, side) for side in HIDDEN}
     variables = [variable for tower in towers.values() for variable in tower["variables"]]
@@ -93,12 +95,7 @@ def tensorflow_step(batch_size: int) -> Prepared:
         with tf.GradientTape() as tape:
             z_video = _tensorflow_embed(tf, towers["video"], video, train=True)
             z_music = _tensorflow_embed(tf, towers["music"], music, train=True)
-            loss = (
-                WEIGHTS["m2v"] * _tensorflow_ranking(tf, z_music, z_video)
-                + WEIGHTS["v2m"] * _tensorflow_ranking(tf, z_video, z_music)
-                + WEIGHTS["music"] * _tensorflow_adjacent(tf, music, z_music)
-                + WEIGHTS["video"] * _tensorflow_adjacent(tf, video, z_video)
-            )
+            loss = vmnet(Batch(z_video, z_music, video, music, batch["track"]))
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
@@ -140,27 +137,14 @@ def _tensorflow_embed(tf: Any, tower: dict[str, Any], x: Any, train: bool) -> An
     return tf.nn.l2_normalize(x, 1)
 
 
-def _tensorflow_ranking(tf: Any, anchors: Any, gallery: Any) -> Any:
-    similarity = tf.matmul(anchors, gallery, transpose_b=True)
-    positive = tf.linalg.diag_part(similarity)
-    violation = tf.maximum(0.0, MARGIN - positive[:, None] + similarity)
-    violation = tf.linalg.set_diag(violation, tf.zeros_like(positive))
-    return tf.reduce_mean(tf.math.top_k(violation, TOP_K, sorted=False)[0])
-
-
-def _tensorflow_adjacent(tf: Any, inputs: Any, embeddings: Any) -> Any:
-    before, after = tf.nn.l2_normalize(inputs[:TOP_K], 1), embeddings[:TOP_K]
-    before = tf.matmul(before, before, transpose_b=True)
-    after = tf.matmul(after, after, transpose_b=True)
-    gaps, gaps_before = after[:, :-1] - after[:, 1:], before[:, :-1] - before[:, 1:]
-    return tf.reduce_mean(tf.stop_gradient(tf.sign(gaps) - tf.sign(gaps_before)) * gaps)
-
-
 def torch_step(batch_size: int) -> Prepared:
     """The same step in torch, eager."""
     import torch
 
+    from tools.peers.torch_forms import vmnet
+
     batch = {name: torch.from_numpy(rows) for name, rows in features(batch_size).items()}
+    loss_of = vmnet()
     towers = {side: _torch_tower(torch, side) for side in HIDDEN}
     parameters = [p for tower in towers.values() for p in tower.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-4, (0.9, 0.999), 1e-8)
@@ -168,12 +152,7 @@ def torch_step(batch_size: int) -> Prepared:
     def step() -> float:
         z_video = torch.nn.functional.normalize(towers["video"](batch["video"]))
         z_music = torch.nn.functional.normalize(towers["music"](batch["music"]))
-        loss = (
-            WEIGHTS["m2v"] * _torch_ranking(torch, z_music, z_video)
-            + WEIGHTS["v2m"] * _torch_ranking(torch, z_video, z_music)
-            + WEIGHTS["music"] * _torch_adjacent(torch, batch["music"], z_music)
-            + WEIGHTS["video"] * _torch_adjacent(torch, batch["video"], z_video)
-        )
+        loss = loss_of(Batch(z_video, z_music, batch["video"], batch["music"], batch["track"]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -189,20 +168,6 @@ def _torch_tower(torch: Any, side: str) -> Any:
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(DROPOUT)]
     return nn.Sequential(*layers, nn.Linear(widths[-1], WIDTH), nn.BatchNorm1d(WIDTH, 1e-3, 0.01))
-
-
-def _torch_ranking(torch: Any, anchors: Any, gallery: Any) -> Any:
-    similarity = anchors @ gallery.T
-    violation = torch.relu(MARGIN - similarity.diagonal()[:, None] + similarity)
-    own = torch.eye(len(anchors), dtype=torch.bool)
-    return violation.masked_fill(own, 0).topk(TOP_K, sorted=False).values.mean()
-
-
-def _torch_adjacent(torch: Any, inputs: Any, embeddings: Any) -> Any:
-    before = torch.nn.functional.normalize(inputs[:TOP_K])
-    before, after = before @ before.T, embeddings[:TOP_K] @ embeddings[:TOP_K].T
-    gaps, gaps_before = after[:, :-1] - after[:, 1:], before[:, :-1] - before[:, 1:]
-    return ((gaps.sign() - gaps_before.sign()).detach() * gaps).mean()
 
 
 def our_export(batch_size: int) -> Prepared:

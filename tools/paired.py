@@ -8,6 +8,7 @@ reported is the ratio within a round.
 import multiprocessing
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+
+from vmr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,25 +47,38 @@ class Measured:
 def take_turns(
     contenders: Mapping[str, Contender], seconds: float, rounds: int = 3
 ) -> dict[str, Measured]:
-    """Runs the contenders in turn for about so many seconds, `rounds` rounds at least."""
+    """Runs the contenders in turn for about so many seconds, `rounds` rounds at least.
+
+    Raises UserError where a contender's process ends before its turns do.
+    """
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     for name, contender in contenders.items():
         pipes[name], child = spawn.Pipe()
         spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
-        facts[name] = pipes[name].recv()
+        child.close()  # the process has its own: when it ends, nobody is left to wait for
+        facts[name] = _answer(name, pipes[name])
     times: dict[str, list[float]] = {name: [] for name in contenders}
     start = time.perf_counter()
     done = 0
     while done < rounds or time.perf_counter() - start < seconds:
         for name, pipe in pipes.items():
             pipe.send(True)
-            times[name].append(pipe.recv())
+            times[name].append(_answer(name, pipe))
         done += 1
     for pipe in pipes.values():
         pipe.send(False)
     return {name: Measured(np.array(times[name]), facts[name]) for name in contenders}
+
+
+def _answer(name: str, pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise UserError(
+            f"{name}: its process ended early; expected it to run (was there too little memory?)"
+        ) from None
 
 
 def _serve(contender: Contender, parent: Connection) -> None:
@@ -93,6 +109,12 @@ def lines(measured: Mapping[str, Measured], ours: str, unit: str = "", count: fl
             f"{ours}/{name} {ratio(measured, ours, name)}   {facts}".rstrip()
         )
     return "\n".join(text)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident so far."""
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux
+    return 1024 * kib
 
 
 def machine() -> str:

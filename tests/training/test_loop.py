@@ -53,6 +53,10 @@ def test_resumed_is_uninterrupted_to_the_bit(
     lost_at: int,
 ) -> None:
     config.checkpoint_every = 1 if lost_at == 3 else 2
+    if lost_at == 6:
+        config.microbatch = 8
+        config.loss.update({"inter": "infonce", "intra": "ii_mse", "warmup_steps": 5})
+        config.loss.infonce.learnt = True
     whole = train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stopping_at(lost_at, patch)
@@ -108,6 +112,33 @@ def test_every_variant_takes_two_steps(variant: str, data_dir: str, workdir: pat
     assert [line["step"] for line in scalars(workdir)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("inter", "intra"),
+    [
+        ("ranking", "structure"),
+        ("infonce", "ii_mse"),
+        ("siglip", "ii_kl"),
+        ("crossclr", "js"),
+        ("infonce", "gram"),
+        ("siglip", "rkd_distance"),
+        ("crossclr", "none"),
+    ],
+)
+def test_losses_are_switched_by_name(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, inter: str, intra: str
+) -> None:
+    config.loss.update({"inter": inter, "intra": intra, "block_rows": 12})
+    config.microbatch = 16
+    config.steps = 2
+    train(config, workdir)
+    (line,) = scalars(workdir)
+    terms = {"m2v", "v2m"} | ({"music", "video"} if intra != "none" else set())
+    assert {name for name in line if "/term/" in name} == {f"train/term/{term}" for term in terms}
+    assert all(np.isfinite(value) for value in line.values())
+    learnt = {name for name in line if "/learnt/" in name}
+    assert learnt == ({"train/learnt/scale", "train/learnt/bias"} if inter == "siglip" else set())
+
+
 def test_training_learns(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     config.update({"steps": 150, "log_every": 10, "eval_every": 150, "checkpoint_every": 150})
     config.optimizer.learning_rate = 3e-3
@@ -161,6 +192,11 @@ def test_a_folder_of_another_config_is_left_alone(
         ("model.dropout", 1.0, r"expected in \[0, 1\)"),
         ("model.video.hidden", (0,), "expected widths of at least 1"),
         ("loss.ranking.top_k", 0, r"loss\.ranking\.top_k is 0, expected at least 1"),
+        ("loss.infonce.temperature", 0.0, "expected more than 0"),
+        ("loss.infonce.label_smoothing", 1.0, r"expected in \[0, 1\)"),
+        ("loss.similarity_dtype", "float16", "expected one of float32, bfloat16"),
+        ("loss.similarity_dtype", "bfloat16", "which config.loss.inter=ranking does not have"),
+        ("microbatch", 33, r"microbatch is 33, expected at most config\.batch_size, 32"),
         ("patience", -1, "expected at least 0"),
         ("dataset.data_dir", "/nowhere", "/nowhere"),
         ("dataset.data_dir", None, "is not set"),
@@ -233,5 +269,8 @@ def test_eight_devices_train_as_one_does(
 def test_devices_must_share_a_batch_evenly(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
-    with pytest.raises(UserError, match="32, which 3 devices cannot share"):
+    with pytest.raises(UserError, match="batch_size is 32, which 3 devices cannot share"):
         loop.train(config, workdir, jax.devices()[:3])
+    config.microbatch = 3
+    with pytest.raises(UserError, match="microbatch is 3, which 2 devices cannot share"):
+        loop.train(config, workdir, jax.devices()[:2])

@@ -18,7 +18,7 @@ from jax import lax
 
 from vmr.losses.blocks import in_blocks
 from vmr.losses.pairs import places_of
-from vmr.losses.partners import partners_of
+from vmr.losses.partners import Partners, partners_of
 
 Array = jax.Array
 
@@ -91,7 +91,7 @@ def infonce_both(
     block = min(block_rows or track.size, track.size)
     scores = _scores(video, music, track, temperature, axis_name)
     log_sums = _log_sums(scores, block, dtype, axis_name)
-    values, sides = _over_positives(scores, log_sums, label_smoothing, axis_name)
+    values, sides = _sides(scores, log_sums, label_smoothing, axis_name)
     to_video, to_music = _gradients(scores, sides, weights, label_smoothing, block, dtype)
     # A score is scale · video · music: the gradient at log scale is that at the videos, times them.
     to_log_scale = jnp.sum(video * to_video)
@@ -138,66 +138,78 @@ def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> 
     return rows.reshape(-1)[: scores.track.size], _finite(largest) + jnp.log(total)
 
 
-def _over_positives(
+def _sides(
     scores: Scores, log_sums: tuple[Array, Array], label_smoothing: float, axis_name: str | None
 ) -> tuple[dict[str, Array], tuple[Side, Side]]:
-    """The values of both directions, and what the gradient must know of rows and columns.
+    """The values of both directions, and what the gradient must know of rows and columns."""
+    partners, count = partners_of(scores.all_tracks), scores.all_tracks.size
+    sizes = partners.sizes[scores.places], partners.sizes
+    sums = _sums_over_positives(scores, log_sums, partners)
+    if axis_name is not None:
+        sums = sums[0], lax.psum(sums[1], axis_name)
+    means = [found / size[None, :] for found, size in zip(sums, sizes, strict=True)]
+    sides = [
+        Side(log_sum, 1.0 / size, slope, label_smoothing / (1 + count - size))
+        for log_sum, size, (_, slope, _) in zip(log_sums, sizes, means, strict=True)
+    ]
+    of_rows, of_columns = (value for value, _, _ in means)
+    if label_smoothing:
+        of_candidates = _evened_scores(scores, sides, means, sizes, axis_name)
+        of_rows += label_smoothing * means[0][2] - of_candidates[0]
+        of_columns += label_smoothing * means[1][2] - of_candidates[1]
+    of_rows = jnp.sum(of_rows)
+    if axis_name is not None:
+        of_rows = lax.psum(of_rows, axis_name)
+    return {"v2m": of_rows / count, "m2v": jnp.mean(of_columns)}, (sides[0], sides[1])
+
+
+def _sums_over_positives(
+    scores: Scores, log_sums: tuple[Array, Array], partners: Partners
+) -> tuple[Array, Array]:
+    """Sums over the positives of each row (3,n) and column (3,N): of loss, slope and score.
 
     Items of a track take turns as each other's positive: as many rounds of O(n D) as the largest
     track of the batch has items.
     """
-    partners = partners_of(scores.all_tracks)
-    row_sizes = partners.sizes[scores.places]
 
     def add_round(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         turn, rows, columns = carry
         positive = partners.at(turn)[scores.places]
         score = scores.scale * jnp.sum(scores.video * scores.music[positive], axis=1)
-        counts = (turn < row_sizes)[None, :]
-        of_rows, of_columns = (
-            jnp.where(counts, _of_positive(log_sum, score), 0.0)
-            for log_sum in (log_sums[0], log_sums[1][positive])
-        )
-        return turn + 1, rows + of_rows, columns.at[:, positive].add(of_columns)
+        counts = (turn < partners.sizes[scores.places])[None, :]
 
-    count = scores.all_tracks.size
-    nothing = [jnp.zeros((3, size), scores.video.dtype) for size in (scores.track.size, count)]
+        def facts(log_sum: Array) -> Array:
+            gap = log_sum - score
+            found = jnp.stack([jax.nn.softplus(gap), jax.nn.sigmoid(gap), score])
+            return jnp.where(counts, found, 0.0)
+
+        columns = columns.at[:, positive].add(facts(log_sums[1][positive]))
+        return turn + 1, rows + facts(log_sums[0]), columns
+
+    rows, columns = (jnp.zeros((3, len(log_sum)), log_sum.dtype) for log_sum in log_sums)
     rounds = jnp.max(partners.sizes)
-    _, rows, columns = lax.while_loop(
-        lambda carry: carry[0] < rounds, add_round, (jnp.int32(0), *nothing)
-    )
-    all_video = jnp.sum(scores.video, axis=0)
+    start = jnp.int32(0), rows, columns
+    return lax.while_loop(lambda carry: carry[0] < rounds, add_round, start)[1:]
+
+
+def _evened_scores(
+    scores: Scores,
+    sides: list[Side],
+    means: list[Array],
+    sizes: tuple[Array, Array],
+    axis_name: str | None,
+) -> list[Array]:
+    """What label smoothing takes from each row (n,) and column (N,): the share of each candidate of
+    a softmax times the sum of their scores, which are one positive's and all negatives'.
+    """
+    all_video, all_music = jnp.sum(scores.video, axis=0), jnp.sum(scores.music, axis=0)
     if axis_name is not None:
-        columns, all_video = lax.psum((columns, all_video), axis_name)
-    totals = (
-        scores.scale * (scores.video @ jnp.sum(scores.music, axis=0)),
-        scores.scale * (scores.music @ all_video),
-    )
-    of_rows, row_side = _side(log_sums[0], row_sizes, rows, totals[0], count, label_smoothing)
-    of_columns, column_side = _side(
-        log_sums[1], partners.sizes, columns, totals[1], count, label_smoothing
-    )
-    of_rows = jnp.sum(of_rows)
-    if axis_name is not None:
-        of_rows = lax.psum(of_rows, axis_name)
-    return {"v2m": of_rows / count, "m2v": jnp.mean(of_columns)}, (row_side, column_side)
-
-
-def _of_positive(log_sum: Array, score: Array) -> Array:
-    """(n,), (n,) -> (3,n): loss, slope and score of one positive of each item."""
-    gap = log_sum - score
-    return jnp.stack([jax.nn.softplus(gap), jax.nn.sigmoid(gap), score])
-
-
-def _side(
-    log_sum: Array, sizes: Array, sums: Array, total: Array, count: int, label_smoothing: float
-) -> tuple[Array, Side]:
-    """The loss of each item, and its side, from sums (3,n) over positives and `total` over all."""
-    value, slope, score = sums / sizes[None, :]
-    candidates = 1 + count - sizes
-    of_candidates = (total - (sizes - 1) * score) / candidates
-    value += label_smoothing * (score - of_candidates)
-    return value, Side(log_sum, 1.0 / sizes, slope, label_smoothing / candidates)
+        all_video = lax.psum(all_video, axis_name)
+    totals = scores.scale * (scores.video @ all_music), scores.scale * (scores.music @ all_video)
+    return [
+        side.evened * (total - (size - 1) * mean[2])
+        for side, total, size, mean in zip(sides, totals, sizes, means, strict=True)
+    ]
 
 
 def _gradients(

@@ -68,30 +68,24 @@ def part_by_rows(
     anchors_side, gallery_side = SIDES[term]
     batch, places = pairs.gathered(axis_name), pairs.places(axis_name)
     anchors, shared = pairs.embeddings(anchors_side), _shared(loss, term, batch, learnt)
-    means = None
+
+    def mean_and_gradients(row_loss: RowLoss, x: Array, shared: Any, facts: Any) -> Any:
+        found = sum_and_gradients(row_loss, x, shared, facts, block_rows)
+        return _joined(jax.tree.map(lambda total: total / batch.track.size, found), axis_name)
+
     if wants(loss, "means"):
-        means = [
-            _mean_and_gradients(
-                _mean_distances, x, {"gallery": all_x}, places, block_rows, axis_name
-            )
-            for x, all_x in (
-                (lax.stop_gradient(side.inputs(term)) for side in (pairs, batch)),
-                (anchors, shared["gallery"]),
-            )
-        ]
-        shared["means"] = means[0][0], means[1][0]
-    value, to_anchors, to_shared = _mean_and_gradients(
-        _row_loss(loss, term, batch),
-        anchors,
-        shared,
-        _facts(term, pairs, places),
-        block_rows,
-        axis_name,
+        inputs, all_inputs = pairs.inputs(term), batch.inputs(term)
+        before, *_ = mean_and_gradients(_distance_rows, inputs, all_inputs, places)
+        after, *mean_to_rows = mean_and_gradients(
+            _distance_rows, anchors, shared["gallery"], places
+        )
+        shared["means"] = before, after
+    value, to_anchors, to_shared = mean_and_gradients(
+        _row_loss(loss, term, batch), anchors, shared, _facts(term, pairs, places)
     )
-    if means:
+    if "means" in shared:
         # The mean distance of the embeddings moves with every embedding.
-        _, of_anchors, of_shared = means[1]
-        to_anchors += to_shared["means"][1] * (of_anchors + of_shared["gallery"])
+        to_anchors += to_shared["means"][1] * sum(mean_to_rows)
     gradient = {anchors_side: to_anchors + to_shared.get("own", 0.0)}
     gradient[gallery_side] = gradient.get(gallery_side, 0.0) + to_shared["gallery"]
     scaled = jax.tree.map(lambda x: weight * x, (gradient, to_shared["learnt"]))
@@ -135,27 +129,18 @@ def _row_loss(loss: Loss, term: str, batch: Pairs) -> RowLoss:
     return inter_rows if term in INTER_TERMS else intra_rows
 
 
-def _mean_distances(anchors: Array, shared: dict[str, Array], places: Array) -> Array:
-    return mean_distances(anchors, shared["gallery"], places)
+def _distance_rows(anchors: Array, gallery: Array, places: Array) -> Array:
+    return mean_distances(anchors, gallery, places)
 
 
-def _mean_and_gradients(
-    row_loss: RowLoss,
-    anchors: Array,
-    shared: dict[str, Any],
-    facts: Any,
-    block_rows: int | None,
-    axis_name: str | None,
-) -> tuple[Array, Array, dict[str, Any]]:
-    """The mean over the global batch, and its gradients at this device's rows of anchors, shared.
+def _joined(found: tuple[Array, Array, Any], axis_name: str | None) -> tuple[Array, Array, Any]:
+    """A value and gradients, summed over the devices that share the batch.
 
-    Where the batch is sharded, rows (N,D) of what is shared come back as this device's (n,D).
+    Of the gradients at what is shared, rows (N,D) come back as this device's (n,D).
     """
-    found = sum_and_gradients(row_loss, anchors, shared, facts, block_rows)
-    items = shared["gallery"].shape[0]
-    value, to_anchors, to_shared = jax.tree.map(lambda x: x / items, found)
     if axis_name is None:
-        return value, to_anchors, to_shared
+        return found
+    value, to_anchors, to_shared = found
 
     def joined(x: Array) -> Array:
         return lax.psum_scatter(x, axis_name, tiled=True) if x.ndim else lax.psum(x, axis_name)
