@@ -195,7 +195,7 @@ def test_norms_are_measured_where_the_step_is_logged_and_change_nothing() -> Non
     silent, others = train_step(start(), batch(), WEIGHTS, False, **keywords)
     jax.tree.map(np.testing.assert_array_equal, silent.params, logged.params)
     for name, value in others.items():
-        assert np.isnan(value) == name.startswith("term_gradient_norm/")
+        assert np.isnan(value) == name.startswith(("term_gradient_norm/", "parameter_norm/"))
         assert np.isfinite(scalars[name])
 
 

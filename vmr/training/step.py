@@ -39,8 +39,8 @@ def train_step(
       state: before the step.
       batch: this device's rows: video (n, P), music (n, Q), track (n,) int.
       weights: one scalar a term: m2v, v2m, music, video.
-      reports: whether the step is logged: only then are the terms' gradient norms measured, which
-        takes the objective once more for each term; NaN elsewhere.
+      reports: whether the step is logged: only then are the norms of the parameters and of each
+        term's gradient measured (the objective once more for each term); NaN elsewhere.
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
       optimizer: whose state stands in `state`.
@@ -83,18 +83,20 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     params |= {"loss": bounded(params["loss"])} if learnt else {}
 
-    def gradient_norms() -> dict[str, Array]:
-        return objective.gradient_norms(pairs, learnt, axis_name)
+    def norms() -> dict[str, Array]:
+        of_terms = objective.gradient_norms(pairs, learnt, axis_name)
+        towers, _ = _towers_and_learnt(params)
+        return {
+            **{f"term_gradient_norm/{term}": norm for term, norm in of_terms.items()},
+            **{f"parameter_norm/{side}": optax.tree.norm(tree) for side, tree in towers.items()},
+        }
 
     def not_measured() -> dict[str, Array]:
-        return dict.fromkeys(objective.terms, jnp.full((), jnp.nan, found.loss.dtype))
+        return jax.tree.map(lambda x: jnp.full((), jnp.nan, x.dtype), jax.eval_shape(norms))
 
-    norms = jax.lax.cond(reports, gradient_norms, not_measured)
     scalars = {"loss": found.loss, "gradient_norm": optax.tree.norm(gradients)}
-    towers, _ = _towers_and_learnt(params)
-    scalars |= {f"parameter_norm/{name}": optax.tree.norm(tree) for name, tree in towers.items()}
+    scalars |= jax.lax.cond(reports, norms, not_measured)
     scalars |= {f"term/{term}": value for term, value in found.terms.items()}
-    scalars |= {f"term_gradient_norm/{term}": norm for term, norm in norms.items()}
     scalars |= {f"learnt/{name}": value for name, value in as_options(learnt).items()}
     state = state.replace(
         step=state.step + 1,
