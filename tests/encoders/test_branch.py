@@ -22,7 +22,7 @@ def test_published_sizes_at_any_width_of_input() -> None:
         lambda: model.init(KEY, jnp.ones((2, 1024)), jnp.ones((2, 128)), train=False)
     )["params"]
     kernels = {
-        tower: [layers[f"dense_{n}"]["kernel"].shape for n in range(len(layers) - 1)]
+        tower: [layers[f"Dense_{n}"]["kernel"].shape for n in range(len(layers) - 1)]
         for tower, layers in shapes.items()
     }
     assert kernels == {
@@ -46,7 +46,7 @@ def test_weights_are_truncated_at_two_sigma_and_not_rescaled() -> None:
 
 def test_biases_start_at_zero() -> None:
     params = Branch((8,), width=4).init(KEY, features(2), train=False)["params"]
-    np.testing.assert_array_equal(params["dense_0"]["bias"], 0)
+    np.testing.assert_array_equal(params["Dense_0"]["bias"], 0)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -56,13 +56,13 @@ def test_matches_the_formula(train: bool) -> None:
     variables = model.init(KEY, x, train=False)
     found, updated = model.apply(variables, x, train=train, mutable=["batch_stats"])
     layers = variables["params"]
-    hidden = np.maximum(x @ layers["dense_0"]["kernel"], 0) @ layers["dense_1"]["kernel"]
+    hidden = np.maximum(x @ layers["Dense_0"]["kernel"], 0) @ layers["Dense_1"]["kernel"]
     hidden = np.asarray(hidden)
     mean, variance = (hidden.mean(0), hidden.var(0)) if train else (np.zeros(4), np.ones(4))
     expected = (hidden - mean) / np.sqrt(variance + 1e-3)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=2e-5)
-    running = updated["batch_stats"]["norm"]["mean"]
+    running = updated["batch_stats"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(running, 0.01 * mean if train else np.zeros(4), atol=1e-5)
 
 

@@ -52,17 +52,22 @@ class Branch(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
-        """The layers, named so in the parameters."""
+        """The layers; their names are those of their parameters."""
         self.dense = [
-            nn.Dense(width, kernel_init=he_truncated, dot_general=dense_product)
-            for width in (*self.hidden, self.width)
+            nn.Dense(
+                width, kernel_init=he_truncated, dot_general=dense_product, name=f"Dense_{number}"
+            )
+            for number, width in enumerate((*self.hidden, self.width))
         ]
         rates = (self.input_dropout, *(self.dropout for _ in self.hidden))
-        self.drop = [RowDropout(rate) for rate in rates]
+        self.drop = [
+            RowDropout(rate, name=f"RowDropout_{number}") for number, rate in enumerate(rates)
+        ]
         self.norm = nn.BatchNorm(
             momentum=self.batch_norm_decay,
             epsilon=self.batch_norm_epsilon,
             axis_name=self.axis_name,
+            name="BatchNorm_0",
         )
 
     def __call__(self, inputs: Array, *, train: bool) -> Array:

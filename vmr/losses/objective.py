@@ -103,7 +103,7 @@ class Objective:
           learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnt`), if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
         """
-        learnt = dict(learnt or {})
+        learnt, axis_name = dict(learnt or {}), _shared_axis(axis_name)
         parts = [*self._inter_parts(pairs, weights, learnt, axis_name)]
         if self.intra is not None:
             parts += [self._intra_part(term, pairs, weights, axis_name) for term in INTRA_TERMS]
@@ -203,6 +203,11 @@ class Objective:
         else:
             rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
         return rows if rows < pairs.track.size else None
+
+
+def _shared_axis(axis_name: str | None) -> str | None:
+    """None where a single device has the whole batch, which leaves it the forms that need it."""
+    return axis_name if axis_name is not None and lax.axis_size(axis_name) > 1 else None
 
 
 def _items(pairs: Pairs, axis_name: str | None) -> int:
