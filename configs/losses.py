@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 def loss_options() -> ConfigDict:
     """`config.loss` without the names of the losses and their weights."""
     loss = ConfigDict()
-    # Between the modalities. `learnt`: the option is where training starts from.
+    # Between the modalities. `learnt`: training starts from the option and moves it; a temperature
+    # that is learnt stays at 0.01 or more.
     loss.ranking = {"margin": 0.1, "top_k": 100}
     loss.infonce = {"temperature": 0.07, "label_smoothing": 0.0, "learnt": False}
     loss.siglip = {"scale": 10.0, "bias": -10.0, "learnt": True}

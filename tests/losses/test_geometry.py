@@ -109,3 +109,12 @@ def test_distances_ignore_where_the_inputs_lie_how_turned_and_how_large(seed: in
     for moved in (3 * inputs, inputs + random.normal(size=(1, 4)), inputs @ turn):
         found = measured("rkd_distance")(moved, z)
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-12), found, expected)
+
+
+def test_a_zero_row_has_no_steep_gradient_in_gram() -> None:
+    """Its direction is not defined; a slope of 1/‖row‖ would drown every other one."""
+    inputs, z = np.random.default_rng(0).normal(size=(2, 9, 4))
+    z = reference.unit(z)
+    z[3] = 0.0
+    gradient = jax.grad(lambda z: intra.gram(inputs, z, inputs, z, np.arange(9)).mean())(z)
+    assert np.abs(gradient).max() < 10.0

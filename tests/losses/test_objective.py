@@ -9,6 +9,7 @@ import pytest
 from reference import unit
 
 from vmr.losses import inter, intra
+from vmr.losses.ii_mse_gram import gram_pays
 from vmr.losses.objective import Objective, Outcome
 from vmr.losses.pairs import Pairs
 
@@ -48,12 +49,12 @@ def objective(inter_name: str, intra_name: str, block_rows: int | None = None) -
     return Objective(INTER[inter_name], INTRA[intra_name], block_rows)
 
 
-def sample(count: int = 16, tracks: int = 12, seed: int = 0) -> Pairs:
+def sample(count: int = 16, tracks: int = 12, seed: int = 0, width: int = 9) -> Pairs:
     random = np.random.default_rng(seed)
     return Pairs(
         video=jnp.asarray(unit(random.normal(size=(count, 6)))),
         music=jnp.asarray(unit(random.normal(size=(count, 6)))),
-        video_inputs=jnp.asarray(random.normal(size=(count, 9))),
+        video_inputs=jnp.asarray(random.normal(size=(count, width))),
         music_inputs=jnp.asarray(random.normal(size=(count, 8))),
         track=jnp.asarray(random.integers(0, tracks, size=count)),
     )
@@ -75,10 +76,14 @@ def by_autodiff(
     by_both = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
     learnt = {name: jnp.asarray(value) for name, value in learnt.items()}
     (value, terms), gradients = by_both(embeddings, learnt)
-    return Outcome(value, terms, *gradients)
+    return Outcome(value, terms, *gradients, intra_norms={})
 
 
 def assert_same(found: tuple, expected: tuple) -> None:
+    found, expected = (
+        outcome._replace(intra_norms={}) if isinstance(outcome, Outcome) else outcome
+        for outcome in (found, expected)
+    )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12), found, expected)
 
 
@@ -152,6 +157,36 @@ def test_devices_that_share_a_batch_agree_with_one(
     assert_same(gradient, expected.gradient)
 
 
+@pytest.mark.parametrize("block_rows", [None, 5])
+def test_ii_mse_goes_by_rows_where_the_features_are_wider_than_the_batch(
+    block_rows: int | None,
+) -> None:
+    which, pairs = objective("ranking", "ii_mse", block_rows), sample(width=80)
+    assert not gram_pays(16, 80, 6)
+    assert gram_pays(16, 9, 6)
+    found = jax.jit(which.value_and_gradient)(pairs, WEIGHTS)
+    assert_same(found, by_autodiff(which, pairs, {}))
+
+
+@pytest.mark.parametrize("inter_name", ["ranking", "siglip"])
+def test_a_single_device_of_an_axis_takes_what_no_axis_takes(inter_name: str) -> None:
+    """Training is always pmapped: the forms for a whole batch must not be lost by that."""
+    which = objective(inter_name, "structure_adjacent")
+    one = jax.tree.map(lambda x: x[None], sample(64))
+
+    def products(axis_name: str | None) -> int:
+        find = jax.vmap if axis_name is None else jax.pmap
+        options = {} if axis_name is None else {"devices": jax.devices()[:1]}
+        mapped = find(
+            lambda pairs: which.value_and_gradient(pairs, WEIGHTS, axis_name=axis_name),
+            axis_name="batch",
+            **options,
+        )
+        return jax.jit(mapped).lower(one).as_text().count("stablehlo.dot_general")
+
+    assert products("batch") == products(None)
+
+
 @pytest.mark.parametrize(("inter_name", "intra_name"), COMBINATIONS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_degenerate_batches_are_finite(inter_name: str, intra_name: str, count: int) -> None:
@@ -181,12 +216,15 @@ def test_trap_5_pairs_of_one_track_are_negatives_in_neither_direction(inter_name
 @pytest.mark.parametrize("inter_name", ["ranking", "infonce"])
 def test_gradient_norms_are_those_of_each_term_alone(inter_name: str, intra_name: str) -> None:
     which, pairs = objective(inter_name, intra_name), sample()
-    norms = jax.jit(which.gradient_norms)(pairs)
+
+    def measured(pairs: Pairs, axis_name: str | None = None) -> dict[str, jax.Array]:
+        found = which.value_and_gradient(pairs, WEIGHTS, axis_name=axis_name)
+        return which.gradient_norms(found, pairs, axis_name=axis_name)
+
+    norms = jax.jit(measured)(pairs)
     shards = jax.tree.map(lambda x: x.reshape(4, -1, *x.shape[1:]), pairs)
     sharded = jax.pmap(
-        lambda shard: which.gradient_norms(shard, axis_name="batch"),
-        axis_name="batch",
-        devices=jax.devices()[:4],
+        lambda shard: measured(shard, "batch"), axis_name="batch", devices=jax.devices()[:4]
     )(shards)
     assert norms.keys() == sharded.keys() == set(which.terms)
     for term, norm in norms.items():

@@ -13,6 +13,7 @@ import pytest
 from configs import vmnet
 from vmr.errors import UserError
 from vmr.training import loop, metrics_log
+from vmr.training.config import require_sound
 from vmr.training.state import TrainState
 
 DEVICES = jax.devices()[:1]
@@ -192,8 +193,9 @@ def test_a_folder_of_another_config_is_left_alone(
         ("model.dropout", 1.0, r"expected in \[0, 1\)"),
         ("model.video.hidden", (0,), "expected widths of at least 1"),
         ("loss.ranking.top_k", 0, r"loss\.ranking\.top_k is 0, expected at least 1"),
-        ("loss.infonce.temperature", 0.0, "expected more than 0"),
-        ("loss.infonce.label_smoothing", 1.0, r"expected in \[0, 1\)"),
+        ("loss.weights.music", -1.0, r"loss\.weights\.music is -1\.0, expected at least 0"),
+        ("loss.weights.video", float("nan"), "weights.video is nan, expected a finite number"),
+        ("loss.structure_adjacent.top_k", 1, "expected at least 2"),
         ("loss.similarity_dtype", "float16", "expected one of float32, bfloat16"),
         ("loss.similarity_dtype", "bfloat16", "which config.loss.inter=ranking does not have"),
         ("microbatch", 33, r"microbatch is 33, expected at most config\.batch_size, 32"),
@@ -215,6 +217,31 @@ def test_a_wrong_field_is_named_before_anything_starts(
     with pytest.raises(UserError, match=message):
         train(config, workdir)
     assert not (workdir / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("inter", "option", "value", "message"),
+    [
+        ("infonce", "temperature", 0.0, r"infonce\.temperature is 0\.0, expected more than 0"),
+        ("infonce", "label_smoothing", 1.0, r"label_smoothing is 1\.0, expected in \[0, 1\)"),
+        ("siglip", "scale", -1.0, "expected more than 0"),
+        ("crossclr", "threshold", 0.0, r"expected in \(0, 1\]"),
+        ("infonce", "temperature", 0.001, r"expected at least 0\.01 where it is learnt"),
+    ],
+)
+def test_options_are_checked_of_the_losses_that_are_named(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    inter: str,
+    option: str,
+    value: float,
+    message: str,
+) -> None:
+    config.loss[inter].update({option: value, "learnt": True})
+    require_sound(config)  # which trains with `ranking`
+    config.loss.inter = inter
+    with pytest.raises(UserError, match=message):
+        train(config, workdir)
 
 
 def test_warmup_must_end_before_training_does(

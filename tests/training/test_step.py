@@ -78,21 +78,20 @@ def assert_close(found: Any, expected: Any, atol: float = 2e-5) -> None:
     )
 
 
-LEARNING = {
-    "ranking": {},
-    "infonce": {"log_temperature": -1.0},
-    "siglip": {"log_scale": 1.0, "bias": -2.0},
-}
-
-
 @pytest.mark.parametrize(
-    ("inter_name", "intra_name"),
-    [("ranking", "structure"), ("ranking", "structure_adjacent"), ("infonce", "ii_mse")],
+    ("inter_name", "intra_name", "learnt"),
+    [
+        ("ranking", "structure", {}),
+        ("ranking", "structure_adjacent", {}),
+        ("infonce", "ii_mse", {"log_temperature": -1.0}),
+        ("siglip", "ii_kl", {"log_scale": 1.0, "bias": -2.0}),
+    ],
 )
-def test_one_two_and_eight_devices_agree(inter_name: str, intra_name: str) -> None:
+def test_one_two_and_eight_devices_agree(
+    inter_name: str, intra_name: str, learnt: dict[str, float]
+) -> None:
     """With dropout on: masks follow the row of the global batch, statistics the global batch."""
     which = Objective(getattr(inter, inter_name), getattr(intra, intra_name))
-    learnt = LEARNING[inter_name]
     expected_state, expected_scalars = run(which, 1, 2, learnt)
     for count in (2, 8):
         state, scalars = run(which, count, 2, learnt)
@@ -143,6 +142,18 @@ def test_learnt_parameters_are_trained_and_embed_without_them() -> None:
         *(embed_step(s, batch(), model=towers(None)) for s in (state, without)), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_learnt_temperature_ends_on_its_bound() -> None:
+    step = functools.partial(
+        train_step,
+        model=towers(None),
+        objective=Objective(inter.infonce),
+        optimizer=optax.sgd(-1e3),  # uphill, where colder is worse
+    )
+    state = start(learnt={"log_temperature": jnp.float32(np.log(0.011))})
+    state, _ = step(state, batch(), WEIGHTS)
+    np.testing.assert_allclose(state.params["loss"]["log_temperature"], np.log(0.01), rtol=1e-6)
 
 
 def test_intra_weights_rise_linearly_from_zero() -> None:

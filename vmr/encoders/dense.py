@@ -9,8 +9,12 @@ from jax import lax
 Array = jax.Array
 
 
-def dense_product(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """`rows_product` where Flax's dense layer expects a `dot_general` of its own."""
+def dense_product(
+    x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
+) -> Array:
+    """`rows_product` where Flax's dense layer takes a `dot_general`."""
+    assert dimension_numbers == (((1,), (0,)), ((), ()))
+    assert precision is None
     return rows_product(x, kernel)
 
 

@@ -46,6 +46,14 @@ class Scores(NamedTuple):
     places: Array  # (n,) where each video stands among the N
 
 
+class Positives(NamedTuple):
+    """Of each row (n,), or of each column (N,): over its positives."""
+
+    loss: Array
+    slope: Array
+    score: Array
+
+
 class Videos(NamedTuple):
     """A block of videos; the last block is filled up with videos that are not real."""
 
@@ -88,6 +96,7 @@ def infonce_both(
       The values {"v2m": (), "m2v": ()}, the gradient at this device's embeddings {"video": (n, D),
       "music": (n, D)}, and the gradient at log τ ().
     """
+    video, music, track = map(jnp.asarray, (video, music, track))
     block = min(block_rows or track.size, track.size)
     scores = _scores(video, music, track, temperature, axis_name)
     log_sums = _log_sums(scores, block, dtype, axis_name)
@@ -144,19 +153,22 @@ def _sides(
     """The values of both directions, and what the gradient must know of rows and columns."""
     partners, count = partners_of(scores.all_tracks), scores.all_tracks.size
     sizes = partners.sizes[scores.places], partners.sizes
-    sums = _sums_over_positives(scores, log_sums, partners)
+    rows, columns = _sums_over_positives(scores, log_sums, partners)
     if axis_name is not None:
-        sums = sums[0], lax.psum(sums[1], axis_name)
-    means = [found / size[None, :] for found, size in zip(sums, sizes, strict=True)]
-    sides = [
-        Side(log_sum, 1.0 / size, slope, label_smoothing / (1 + count - size))
-        for log_sum, size, (_, slope, _) in zip(log_sums, sizes, means, strict=True)
+        columns = lax.psum(columns, axis_name)
+    means = [
+        jax.tree.map(lambda total, size=size: total / size, sums)
+        for sums, size in zip((rows, columns), sizes, strict=True)
     ]
-    of_rows, of_columns = (value for value, _, _ in means)
+    sides = [
+        Side(log_sum, 1.0 / size, mean.slope, label_smoothing / (1 + count - size))
+        for log_sum, size, mean in zip(log_sums, sizes, means, strict=True)
+    ]
+    of_rows, of_columns = (mean.loss for mean in means)
     if label_smoothing:
-        of_candidates = _evened_scores(scores, sides, means, sizes, axis_name)
-        of_rows += label_smoothing * means[0][2] - of_candidates[0]
-        of_columns += label_smoothing * means[1][2] - of_candidates[1]
+        row_scores, column_scores = _candidate_scores(scores, means, sizes, axis_name)
+        of_rows += label_smoothing * means[0].score - sides[0].evened * row_scores
+        of_columns += label_smoothing * means[1].score - sides[1].evened * column_scores
     of_rows = jnp.sum(of_rows)
     if axis_name is not None:
         of_rows = lax.psum(of_rows, axis_name)
@@ -165,50 +177,50 @@ def _sides(
 
 def _sums_over_positives(
     scores: Scores, log_sums: tuple[Array, Array], partners: Partners
-) -> tuple[Array, Array]:
-    """Sums over the positives of each row (3,n) and column (3,N): of loss, slope and score.
+) -> tuple[Positives, Positives]:
+    """Sums over the positives of each row and of each column, the latter over this device's rows.
 
     Items of a track take turns as each other's positive: as many rounds of O(n D) as the largest
     track of the batch has items.
     """
 
-    def add_round(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def add_round(carry: tuple[Array, Positives, Positives]) -> tuple[Any, Any, Any]:
         turn, rows, columns = carry
         positive = partners.at(turn)[scores.places]
         score = scores.scale * jnp.sum(scores.video * scores.music[positive], axis=1)
-        counts = (turn < partners.sizes[scores.places])[None, :]
+        counts = turn < partners.sizes[scores.places]
 
-        def facts(log_sum: Array) -> Array:
+        def found(log_sum: Array) -> Positives:
             gap = log_sum - score
-            found = jnp.stack([jax.nn.softplus(gap), jax.nn.sigmoid(gap), score])
-            return jnp.where(counts, found, 0.0)
+            values = Positives(jax.nn.softplus(gap), jax.nn.sigmoid(gap), score)
+            return jax.tree.map(lambda value: jnp.where(counts, value, 0.0), values)
 
-        columns = columns.at[:, positive].add(facts(log_sums[1][positive]))
-        return turn + 1, rows + facts(log_sums[0]), columns
+        rows = jax.tree.map(jnp.add, rows, found(log_sums[0]))
+        columns = jax.tree.map(
+            lambda total, more: total.at[positive].add(more), columns, found(log_sums[1][positive])
+        )
+        return turn + 1, rows, columns
 
-    rows, columns = (jnp.zeros((3, len(log_sum)), log_sum.dtype) for log_sum in log_sums)
+    rows, columns = (Positives(*[jnp.zeros_like(log_sum)] * 3) for log_sum in log_sums)
     rounds = jnp.max(partners.sizes)
     start = jnp.int32(0), rows, columns
     return lax.while_loop(lambda carry: carry[0] < rounds, add_round, start)[1:]
 
 
-def _evened_scores(
+def _candidate_scores(
     scores: Scores,
-    sides: list[Side],
-    means: list[Array],
+    means: list[Positives],
     sizes: tuple[Array, Array],
     axis_name: str | None,
 ) -> list[Array]:
-    """What label smoothing takes from each row (n,) and column (N,): the share of each candidate of
-    a softmax times the sum of their scores, which are one positive's and all negatives'.
-    """
+    """The scores of one positive and of all negatives, summed: of rows (n,) and of columns (N,)."""
     all_video, all_music = jnp.sum(scores.video, axis=0), jnp.sum(scores.music, axis=0)
     if axis_name is not None:
         all_video = lax.psum(all_video, axis_name)
     totals = scores.scale * (scores.video @ all_music), scores.scale * (scores.music @ all_video)
     return [
-        side.evened * (total - (size - 1) * mean[2])
-        for side, total, size, mean in zip(sides, totals, sizes, means, strict=True)
+        total - (size - 1) * mean.score
+        for total, size, mean in zip(totals, sizes, means, strict=True)
     ]
 
 
@@ -233,6 +245,7 @@ def _gradients(
         down = jax.tree.map(lambda x: x[:, None], videos.side)
         slopes = weights["v2m"] * _slopes(found, negatives, down, label_smoothing)
         slopes += weights["m2v"] * _slopes(found, negatives, across, label_smoothing)
+        # Videos that are not real have slopes, but no length: they add nothing to the music.
         slopes = _cast(slopes, dtype)
         # XLA's product on CPU is slow where the left factor is stored transposed.
         video_columns = lax.optimization_barrier(video.T)

@@ -105,14 +105,7 @@ def siglip(
       scale: t.
       bias: b.
     """
-    return siglip_of_scores(anchors @ gallery.T, positives, scale=scale, bias=bias)
-
-
-def siglip_of_scores(
-    scores: Array, positives: Array, *, scale: Array | float = 10.0, bias: Array | float = -10.0
-) -> Array:
-    """`siglip` from the scores s: (n,N), (n,N) -> (n,)."""
-    logits = scale * scores + bias
+    logits = scale * (anchors @ gallery.T) + bias
     return jnp.sum(jax.nn.softplus(jnp.where(positives, -logits, logits)), axis=1)
 
 
@@ -137,10 +130,11 @@ def crossclr(
 ) -> Array:
     """InfoNCE that spares items which much resembles: (n,D), (N,D), (n,N) -> (n,).
 
-    The connectivity of item k is the mean cosine of its *input* with the others' inputs,
-    ``c_k = 1/N Σ_{j≠k} cos(x_k, x_j)``. Items with ``c_k > threshold · max c`` are influential,
-    likely to be false negatives, and leave the negatives. The anchor's own modality gives
-    negatives as well, ``e^own_ik = exp(z_i·z_k / τ)``, times λ:
+    The connectivity of pair k is the mean cosine of its input *in the anchors' modality* with the
+    other inputs there, ``c_k = 1/N Σ_{j≠k} cos(x_k, x_j)``. Pairs with ``c_k > threshold · max c``
+    are influential: their items are likely to be false negatives, and leave the negatives of both
+    modalities. The anchors' own modality gives negatives as well, ``e^own_ik = exp(z_i·z_k / τ)``,
+    times λ:
     ``L_i = w_i · mean over p of −log( e_ip / (e_ip + Σ_k e_ik + λ Σ_k e^own_ik) )``, k neither
     positive nor influential, w_i ∝ ``exp(c_i / (κ Σ|c|))`` with mean 1 over the global batch.
 

@@ -18,8 +18,9 @@ LEARNABLE = {
     "siglip": ("log_scale", "bias"),
     "crossclr": ("log_temperature",),
 }
-# CLIP's bound on the temperature (Radford et al. 2021): scores are scaled by 100 at most.
-_LEAST = {"log_temperature": math.log(0.01)}
+# CLIP's bound (Radford et al. 2021): scores are scaled by 100 at most.
+LEAST_TEMPERATURE = 0.01
+_LEAST = {"log_temperature": math.log(LEAST_TEMPERATURE)}
 
 
 def initial(loss: str, options: Mapping[str, float]) -> dict[str, Array]:

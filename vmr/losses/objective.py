@@ -25,12 +25,6 @@ from vmr.losses.scores_both import scores_both
 
 Array = jax.Array
 
-# Inter-modal losses that need nothing but the scores.
-_OF_SCORES: dict[Callable[..., Array], Callable[..., Array]] = {
-    inter.ranking: inter.ranking_of_scores,
-    inter.siglip: inter.siglip_of_scores,
-}
-
 # Up to here the N × N matrices of a batch are no burden, and blocks would only cost time; beyond,
 # so many anchors at a time that products are still at full speed. InfoNCE's own form holds few
 # matrices of a block, a row loss differentiated by JAX some ten.
@@ -47,12 +41,16 @@ class Outcome(NamedTuple):
       terms: each term's value (), unweighted.
       gradient: of the loss at this device's embeddings, {"video": (n, D), "music": (n, D)}.
       to_learnt: of the loss at the learnt parameters, () each.
+      intra_norms: per intra-modal term, the norm () of its unweighted gradient at the embeddings of
+        the global batch. Those of the inter-modal terms, which share their work, take more: see
+        `Objective.gradient_norms`.
     """
 
     loss: Array
     terms: dict[str, Array]
     gradient: dict[str, Array]
     to_learnt: dict[str, Array]
+    intra_norms: dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +102,13 @@ class Objective:
           axis_name: the pmapped axis over which the global batch is sharded.
         """
         learnt, axis_name = dict(learnt or {}), _shared_axis(axis_name)
-        parts = [*self._inter_parts(pairs, weights, learnt, axis_name)]
-        if self.intra is not None:
-            parts += [self._intra_part(term, pairs, weights, axis_name) for term in INTRA_TERMS]
+        parts = self._inter_parts(pairs, weights, learnt, axis_name)
+        intra_norms = {}
+        for term in INTRA_TERMS if self.intra else ():
+            part = self._intra_part(term, pairs, axis_name)
+            intra_norms[term] = _norm(part.gradient, axis_name)
+            parts.append(part.times(weights[term]))
+
         terms: dict[str, Array] = {}
         gradient = {side: jnp.zeros_like(pairs.embeddings(side)) for side in ("video", "music")}
         to_learnt = jax.tree.map(jnp.zeros_like, learnt)
@@ -116,27 +118,34 @@ class Objective:
                 gradient[side] = gradient[side].at[: len(found)].add(found)
             to_learnt |= {name: to_learnt[name] + found for name, found in part.to_learnt.items()}
         loss = sum(weights[term] * value for term, value in terms.items())
-        return Outcome(jnp.asarray(loss), terms, gradient, to_learnt)
+        return Outcome(jnp.asarray(loss), terms, gradient, to_learnt, intra_norms)
 
     def gradient_norms(
         self,
+        found: Outcome,
         pairs: Pairs,
         learnt: Mapping[str, Array] | None = None,
         axis_name: str | None = None,
     ) -> dict[str, Array]:
         """Per term, the norm () of its unweighted gradient at the embeddings of the global batch.
 
-        Costs as much as `value_and_gradient` once for each term.
+        Takes the inter-modal loss once more for each direction.
+
+        Args:
+          found: by `value_and_gradient` of the same pairs.
+          pairs: of this device.
+          learnt: the inter-modal loss's learnt parameters, if it has any.
+          axis_name: the pmapped axis over which the global batch is sharded.
         """
+        alone = dataclasses.replace(self, intra=None)
 
         def norm(weights: Array) -> Array:
-            by_term = dict(zip(self.terms, weights, strict=True))
-            gradient = self.value_and_gradient(pairs, by_term, learnt, axis_name).gradient
-            squares = sum(jnp.sum(jnp.square(side)) for side in gradient.values())
-            return jnp.sqrt(squares if axis_name is None else lax.psum(squares, axis_name))
+            by_term = dict(zip(INTER_TERMS, weights, strict=True))
+            gradient = alone.value_and_gradient(pairs, by_term, learnt, axis_name).gradient
+            return _norm(gradient, axis_name)
 
-        alone = jnp.eye(len(self.terms), dtype=pairs.video.dtype)
-        return dict(zip(self.terms, lax.map(norm, alone), strict=True))
+        of_inter = lax.map(norm, jnp.eye(len(INTER_TERMS), dtype=pairs.video.dtype))
+        return {**dict(zip(INTER_TERMS, of_inter, strict=True)), **found.intra_norms}
 
     def _loss(self, term: str) -> Callable[..., Array]:
         loss = self.inter if term in INTER_TERMS else self.intra
@@ -150,7 +159,7 @@ class Objective:
         learnt: dict[str, Array],
         axis_name: str | None,
     ) -> list[Part]:
-        """Both directions from one score matrix where that can be, each by its rows elsewhere."""
+        """Gradients of the weighted terms, both from one score matrix where that can be."""
         loss, options = _function_and_options(self.inter)
         block_rows = self._block_rows(loss, pairs, axis_name)
         if loss is inter.infonce:
@@ -165,17 +174,20 @@ class Objective:
                 axis_name=axis_name,
             )
             return [Part(values, gradient, dict.fromkeys(learnt, to_log_temperature))]
-        if loss in _OF_SCORES and block_rows is None and axis_name is None:
-            of_scores = functools.partial(_OF_SCORES[loss], **options)
-            return [Part(*scores_both(of_scores, pairs, weights, learnt))]
-        return [
-            part_by_rows(self.inter, term, pairs, weights[term], learnt, block_rows, axis_name)
+        if loss is inter.ranking and block_rows is None and axis_name is None:
+            of_scores = functools.partial(inter.ranking_of_scores, **options)
+            return [Part(*scores_both(of_scores, pairs, weights))]
+        if loss is inter.siglip:  # each pair counts by itself: the same mean either way
+            part = part_by_rows(self.inter, "v2m", pairs, learnt, block_rows, axis_name)
+            both = Part(dict.fromkeys(INTER_TERMS, part.terms["v2m"]), *part[1:])
+            return [both.times(weights["v2m"] + weights["m2v"])]
+        parts = {
+            term: part_by_rows(self.inter, term, pairs, learnt, block_rows, axis_name)
             for term in INTER_TERMS
-        ]
+        }
+        return [part.times(weights[term]) for term, part in parts.items()]
 
-    def _intra_part(
-        self, term: str, pairs: Pairs, weights: Mapping[str, Array], axis_name: str | None
-    ) -> Part:
+    def _intra_part(self, term: str, pairs: Pairs, axis_name: str | None) -> Part:
         """By rows, or in a form of the loss that takes less."""
         loss, options = _function_and_options(self._loss(term))
         inputs, embeddings = pairs.inputs(term), pairs.embeddings(term)
@@ -183,11 +195,11 @@ class Objective:
             _items(pairs, axis_name), inputs.shape[1], embeddings.shape[1]
         ):
             value, gradient = ii_mse_gram(inputs, embeddings, axis_name)
-            return Part({term: value}, {term: weights[term] * gradient}, {})
+            return Part({term: value}, {term: gradient}, {})
         if loss is intra.structure_adjacent and axis_name is None:
             pairs = pairs.first(options.get("top_k", intra.ADJACENT_TOP_K))
         block_rows = self._block_rows(loss, pairs, axis_name)
-        return part_by_rows(self._loss(term), term, pairs, weights[term], {}, block_rows, axis_name)
+        return part_by_rows(self._loss(term), term, pairs, {}, block_rows, axis_name)
 
     def _block_rows(
         self, loss: Callable[..., Array], pairs: Pairs, axis_name: str | None
@@ -203,6 +215,12 @@ class Objective:
         else:
             rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
         return rows if rows < pairs.track.size else None
+
+
+def _norm(gradient: dict[str, Array], axis_name: str | None) -> Array:
+    """Of a gradient whose rows the devices of an axis share."""
+    squares = jnp.asarray(sum(jnp.sum(jnp.square(side)) for side in gradient.values()))
+    return jnp.sqrt(squares if axis_name is None else lax.psum(squares, axis_name))
 
 
 def _shared_axis(axis_name: str | None) -> str | None:

@@ -27,15 +27,20 @@ class Part(NamedTuple):
     """What some terms of an objective give.
 
     Attributes:
-      terms: each term's value (), unweighted.
-      gradient: of their weighted sum at embeddings of this device, (n, D) of `video` and `music`;
-        fewer rows where the others' is zero.
-      to_learnt: of their weighted sum at learnt parameters, () each.
+      terms: each term's value ().
+      gradient: of their sum at embeddings of this device, (n, D) of `video` and `music`; fewer rows
+        where the others' is zero.
+      to_learnt: of their sum at learnt parameters, () each.
     """
 
     terms: dict[str, Array]
     gradient: dict[str, Array]
     to_learnt: dict[str, Array]
+
+    def times(self, weight: Array) -> "Part":
+        """The same terms, the gradients of their weighted sum."""
+        scaled = jax.tree.map(lambda x: weight * x, (self.gradient, self.to_learnt))
+        return Part(self.terms, *scaled)
 
 
 def rows_of_term(loss: Loss, term: str, pairs: Pairs, learnt: Mapping[str, Array]) -> Array:
@@ -49,18 +54,16 @@ def part_by_rows(
     loss: Loss,
     term: str,
     pairs: Pairs,
-    weight: Array,
     learnt: Mapping[str, Array],
     block_rows: int | None,
     axis_name: str | None,
 ) -> Part:
-    """A term's value, and its gradient times its weight.
+    """A term's value and its gradient.
 
     Args:
       loss: of `vmr.losses.inter` or `vmr.losses.intra`, its options bound.
       term: which anchors and gallery it compares.
       pairs: of this device.
-      weight: of the term.
       learnt: parameters of an inter-modal loss.
       block_rows: anchors at a time; None takes all at once.
       axis_name: the pmapped axis over which the global batch is sharded.
@@ -88,8 +91,7 @@ def part_by_rows(
         to_anchors += to_shared["means"][1] * sum(mean_to_rows)
     gradient = {anchors_side: to_anchors + to_shared.get("own", 0.0)}
     gradient[gallery_side] = gradient.get(gallery_side, 0.0) + to_shared["gallery"]
-    scaled = jax.tree.map(lambda x: weight * x, (gradient, to_shared["learnt"]))
-    return Part({term: value}, *scaled)
+    return Part({term: value}, gradient, to_shared["learnt"])
 
 
 def wants(loss: Loss, keyword: str) -> bool:

@@ -1,7 +1,9 @@
 """What a config must hold before anything starts, and how it is kept with the run."""
 
 import difflib
+import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import ml_collections
 
 from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
+from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.build import INTER, INTRA, SIMILARITY_DTYPES
 
@@ -25,9 +28,9 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "checkpoint_every",
             "model.embedding_width",
             "loss.ranking.top_k",
-            "loss.structure_adjacent.top_k",
         ),
     ),
+    ("at least 2", lambda value: value >= 2, ("loss.structure_adjacent.top_k",)),
     (
         "at least 0",
         lambda value: value >= 0,
@@ -37,6 +40,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "loss.block_rows",
             "loss.warmup_steps",
             "loss.crossclr.negative_weight",
+            *(f"loss.weights.{term}" for term in SIDES),
             "optimizer.warmup_steps",
             "optimizer.learning_rate",
             "optimizer.weight_decay",
@@ -69,6 +73,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "loss.js.temperature",
         ),
     ),
+    ("in (0, 1]", lambda value: 0 < value <= 1, ("loss.crossclr.threshold",)),
     (
         "widths of at least 1",
         lambda widths: all(width >= 1 for width in widths),
@@ -86,22 +91,17 @@ _CHOICES = {
 
 def require_sound(config: ml_collections.ConfigDict) -> None:
     """Raises UserError that names the first field that is missing or whose value cannot work."""
+    for field, choices in _CHOICES.items():
+        _require_choice(field, _lookup(config, field), choices)
+    _require_finite(config, "config")
     for expected, is_sound, fields in _RANGES:
-        for field in fields:
+        for field in filter(functools.partial(_is_read, config), fields):
             value = _lookup(config, field)
             if not is_sound(value):
                 raise UserError(f"config.{field} is {value}, expected {expected}")
-    for field, choices in _CHOICES.items():
-        _require_choice(field, _lookup(config, field), choices)
-    for term in SIDES:
-        _lookup(config, f"loss.weights.{term}")
     if not _lookup(config, "dataset.data_dir"):
         raise UserError("config.dataset.data_dir is not set: give --config.dataset.data_dir=DIR")
-    if config.loss.similarity_dtype != "float32" and config.loss.inter != "infonce":
-        raise UserError(
-            f"config.loss.similarity_dtype is {config.loss.similarity_dtype!r}, which "
-            f"config.loss.inter={config.loss.inter} does not have: expected 'float32'"
-        )
+    _require_sound_loss(config.loss)
     if config.microbatch > config.batch_size:
         raise UserError(
             f"config.microbatch is {config.microbatch}, expected at most config.batch_size, "
@@ -113,6 +113,37 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
             f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
             f"{config.steps}"
         )
+
+
+def _require_sound_loss(loss: ml_collections.ConfigDict) -> None:
+    """Raises UserError where fields of `config.loss` do not go together."""
+    if loss.similarity_dtype != "float32" and loss.inter != "infonce":
+        raise UserError(
+            f"config.loss.similarity_dtype is {loss.similarity_dtype!r}, which "
+            f"config.loss.inter={loss.inter} does not have: expected 'float32'"
+        )
+    options = loss.get(loss.inter, {})
+    if options.get("learnt") and options.get("temperature", 1.0) < LEAST_TEMPERATURE:
+        raise UserError(
+            f"config.loss.{loss.inter}.temperature is {options.temperature}, expected at least "
+            f"{LEAST_TEMPERATURE} where it is learnt"
+        )
+
+
+def _require_finite(config: ml_collections.ConfigDict, name: str) -> None:
+    """Raises UserError that names the first number, at any depth, that is NaN or infinite."""
+    for field, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            _require_finite(value, f"{name}.{field}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name}.{field} is {value}, expected a finite number")
+
+
+def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
+    """False for an option of a loss that the config does not name."""
+    room, *rest = field.split(".")
+    is_option = room == "loss" and len(rest) == 2 and rest[0] in {*INTER, *INTRA}
+    return not is_option or rest[0] in (config.loss.inter, config.loss.intra)
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One training step and one embedding step: pure, top-level, `pmap`ped elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ def train_step(
       batch: this device's rows: video (n, P), music (n, Q), track (n,) int.
       weights: one scalar a term: m2v, v2m, music, video.
       reports: whether the step is logged: only then are the norms of the parameters and of each
-        term's gradient measured (the objective once more for each term); NaN elsewhere.
+        term's gradient measured; NaN elsewhere.
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
       optimizer: whose state stands in `state`.
@@ -84,20 +84,13 @@ def train_step(
     params |= {"loss": bounded(params["loss"])} if learnt else {}
 
     def norms() -> dict[str, Array]:
-        of_terms = objective.gradient_norms(pairs, learnt, axis_name)
-        towers, _ = _towers_and_learnt(params)
-        return {
-            **{f"term_gradient_norm/{term}": norm for term, norm in of_terms.items()},
-            **{f"parameter_norm/{side}": optax.tree.norm(tree) for side, tree in towers.items()},
-        }
-
-    def not_measured() -> dict[str, Array]:
-        return jax.tree.map(lambda x: jnp.full((), jnp.nan, x.dtype), jax.eval_shape(norms))
+        of_terms = objective.gradient_norms(found, pairs, learnt, axis_name)
+        return _norms(of_terms, params)
 
     scalars = {"loss": found.loss, "gradient_norm": optax.tree.norm(gradients)}
-    scalars |= jax.lax.cond(reports, norms, not_measured)
     scalars |= {f"term/{term}": value for term, value in found.terms.items()}
     scalars |= {f"learnt/{name}": value for name, value in as_options(learnt).items()}
+    scalars |= _where(reports, norms)
     state = state.replace(
         step=state.step + 1,
         params=params,
@@ -128,6 +121,24 @@ def _averaged(state: TrainState, params: optax.Params, decay: float) -> optax.Pa
         return state.average
     step_size = jnp.maximum(1.0 - decay, 9.0 / (10.0 + state.step))
     return optax.incremental_update(params, state.average, step_size)
+
+
+def _norms(of_terms: Mapping[str, Array], params: Mapping[str, Any]) -> dict[str, Array]:
+    """Scalars of the terms' gradients and of the towers' parameters."""
+    towers, _ = _towers_and_learnt(params)
+    return {
+        **{f"term_gradient_norm/{term}": norm for term, norm in of_terms.items()},
+        **{f"parameter_norm/{side}": optax.tree.norm(tree) for side, tree in towers.items()},
+    }
+
+
+def _where(reports: Array | bool, measure: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+    """What is measured, where it is; NaN elsewhere, without measuring."""
+
+    def not_measured() -> dict[str, Array]:
+        return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measure))
+
+    return jax.lax.cond(reports, measure, not_measured)
 
 
 def _towers_and_learnt(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
