@@ -45,14 +45,16 @@ _DEVICES = flags.DEFINE_integer(
     lower_bound=2,
     upper_bound=64,
 )
-_LARGE = flags.DEFINE_bool("large", False, "InfoNCE against naive at 8192 x 512, 16384 x 256, too.")
+_LARGE = flags.DEFINE_bool(
+    "large", False, "InfoNCE against naive at 8192 x 512 and 16384 x 256, and alone at 32768 x 512."
+)
 _SECONDS = flags.DEFINE_float(
     "seconds", 10, "Time for each family and size; three rounds at least.", lower_bound=0
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Markdown file for the table, beside printing it.")
 _PLOT = flags.DEFINE_string("plot", None, "Image file for a plot of the ratios; needs matplotlib.")
 
-_LEAST, _MOST = 2, 16384
+_LEAST, _MOST = 2, 32768
 _PACKAGES = ("jax", "optax", "tensorflow", "torch", "open_clip", "pytorch_metric_learning")
 
 # A family, its peers, and one batch for them.
@@ -72,7 +74,7 @@ def plan(families: Sequence[str], sizes: Sequence[int]) -> Plan:
             problems = [Problem(size, width, input_width) for size in sizes]
         steps += [(family, FAMILIES[family], problem) for problem in problems]
     if _LARGE.value:
-        shapes = ((8192, 512), (16384, 256))
+        shapes = ((8192, 512), (16384, 256), (32768, 512))
         steps += [("infonce, large", LARGE, Problem(*shape, input_width)) for shape in shapes]
     return steps
 
