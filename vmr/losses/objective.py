@@ -29,6 +29,7 @@ Array = jax.Array
 # so many anchors at a time that products are still at full speed. InfoNCE's own form holds few
 # matrices of a block, a row loss differentiated by JAX some ten.
 _WHOLE_ITEMS = 2048
+_WHOLE_RANKING_ITEMS = 1024  # whose many passes over a row want it in the cache
 _BLOCK_ROWS = 256
 _INFONCE_BLOCK_ROWS = 512
 
@@ -210,7 +211,7 @@ class Objective:
             rows = self.block_rows
         elif loss is intra.structure and jax.default_backend() == "cpu":
             rows = preferred_block_rows(items)
-        elif items <= _WHOLE_ITEMS:
+        elif items <= (_WHOLE_RANKING_ITEMS if loss is inter.ranking else _WHOLE_ITEMS):
             rows = items
         else:
             rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
