@@ -28,11 +28,12 @@ class Progress:
         """One line on the scalars of a step; fields that they lack are left out."""
         parts = [f"step {step:,}/{self._last_step:,}"]
         if "train/loss" in scalars:
-            speed = scalars["train/examples_per_second"]
-            seconds_left = (self._last_step - step) * self._batch_size / max(speed, 1e-9)
             parts.append(f"loss {scalars['train/loss']:.4f}")
-            parts.append(f"{speed:,.0f} examples/s")
-            parts.append(f"{datetime.timedelta(seconds=round(seconds_left))} left")
+            speed = scalars["train/examples_per_second"]
+            if speed > 0:  # not known at the first step, where the clock has just been started
+                seconds_left = (self._last_step - step) * self._batch_size / speed
+                parts.append(f"{speed:,.0f} examples/s")
+                parts.append(f"{datetime.timedelta(seconds=round(seconds_left))} left")
         if f"val/{selection}" in scalars:
             parts.append(f"val {selection} {scalars[f'val/{selection}']:.1f}")
         return "  ".join(parts)
