@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from vmr.evaluation import Ranks
+
 
 def grid(generator, items, width=3, levels=2):
     """Small integers (items, width): inner products are exact in float32, and often tie."""
@@ -20,6 +22,24 @@ def first_class(scores, relevant):
     best = scores[relevant].max()
     rivals = scores[~relevant]
     return (rivals > best).sum(), (rivals == best).sum(), (scores[relevant] == best).sum()
+
+
+def all_ranks(scores, relevant):
+    """`Ranks` of one class a query, from all scores (Q,M) and relevance (Q,M)."""
+    queries = np.flatnonzero(relevant.any(axis=1))
+    found = [first_class(scores[query], relevant[query]) for query in queries]
+    above, tied, peers = np.array(found).T[:, :, None]
+    counts = relevant[queries].sum(axis=1)
+    return Ranks(queries, counts, scores.shape[1] - counts + 1, above, tied, peers)
+
+
+def assert_matches(ranks, scores, relevant):
+    """Against every query's row of scores (Q,M) and relevance (Q,M)."""
+    expected = all_ranks(scores, relevant)
+    for name in ("query", "relevant", "gallery"):
+        np.testing.assert_array_equal(getattr(ranks, name), getattr(expected, name))
+    for name in ("above", "tied", "peers"):
+        np.testing.assert_array_equal(getattr(ranks, name)[:, :1], getattr(expected, name))
 
 
 def tie_orders(scores, relevant):

@@ -2,23 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_ranking import first_class, grid, unit_rows
+from naive_ranking import assert_matches, grid, unit_rows
 
 from vmr.errors import UserError
 from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks
 from vmr.evaluation.tiles import TILE
-
-
-def assert_matches(ranks, scores, relevant):
-    """Against every query's row of scores (Q,M) and relevance (Q,M)."""
-    queries = np.flatnonzero(relevant.any(axis=1))
-    np.testing.assert_array_equal(ranks.query, queries)
-    for place, query in enumerate(queries):
-        expected = first_class(scores[query], relevant[query])
-        found = ranks.above[place, 0], ranks.tied[place, 0], ranks.peers[place, 0]
-        assert found == expected
-        assert ranks.relevant[place] == relevant[query].sum()
-        assert ranks.gallery[place] == (~relevant[query]).sum() + 1
 
 
 def test_hand_checked_pairs():

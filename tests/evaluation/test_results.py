@@ -63,3 +63,19 @@ def test_truth_is_scored_by_groups():
 def test_groups_for_one_side_only_are_refused():
     with pytest.raises(UserError, match="come together"):
         evaluate(*example(), split="test", video_group=np.zeros(40))
+
+
+def test_rows_of_one_cluster_are_drawn_together():
+    video, music, index = example()
+    alone = evaluate(video, music, index, split="test", bootstrap_samples=50)
+    settings = {"split": "test", "bootstrap_samples": 50}
+    named = evaluate(video, music, index, music_cluster=np.array(list("abcdefghijkl")), **settings)
+    assert named == alone
+    paired = evaluate(video, music, index, music_cluster=np.arange(12) // 2, **settings)
+    assert paired["v2m"] == alone["v2m"]
+    assert paired["ci95"]["v2m"] != alone["ci95"]["v2m"]
+    # All in one cluster: every resample is the whole.
+    one = evaluate(video, music, index, music_cluster=np.zeros(12), **settings)
+    assert one["ci95"]["m2v"]["R@5"] == pytest.approx([one["m2v"]["R@5"]] * 2)
+    with pytest.raises(UserError, match=r"music_cluster: expected shape \(12,\)"):
+        evaluate(video, music, index, music_cluster=np.zeros(40), **settings)

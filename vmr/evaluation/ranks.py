@@ -14,16 +14,18 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vmr.errors import UserError
 from vmr.evaluation import inputs, tiles
+from vmr.evaluation.items import Embeddings
 from vmr.evaluation.sides import Side
 
 Progress = Callable[[int, int], None]
 
-# Video tiles kept at hand while the music tiles pass by once.
+# Video tiles kept at hand while the music tiles pass by once; of several segments, fewer tiles.
 _BLOCK = 8
 
 
@@ -52,8 +54,8 @@ class Ranks:
 
 
 def pair_ranks(
-    video_emb: np.ndarray,
-    music_emb: np.ndarray,
+    video_emb: Embeddings,
+    music_emb: Embeddings,
     gt_music_index: np.ndarray,
     *,
     classes: int = 1,
@@ -63,11 +65,11 @@ def pair_ranks(
 
     Scores are inner products in float32, whatever the type of the embeddings: cosines, for the
     unit rows that are expected. Tracks without a video stand in the gallery of every video but
-    are no queries themselves.
+    are no queries themselves. Items of several segments score by their best pair of segments.
 
     Args:
-        video_emb: (N,D) one row per video.
-        music_emb: (M,D) one row per unique track.
+        video_emb: (N,D) one row per video, or N `SegmentedItems`.
+        music_emb: (M,D) one row per unique track, or M `SegmentedItems`; both sides of one form.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         classes: relevant score classes to rank for each query; K suffices for mAP@K, nDCG@K.
         progress: called with (tiles done, tiles in all).
@@ -82,8 +84,8 @@ def pair_ranks(
 
 
 def group_ranks(
-    video_emb: np.ndarray,
-    music_emb: np.ndarray,
+    video_emb: Embeddings,
+    music_emb: Embeddings,
     video_group: np.ndarray,
     music_group: np.ndarray,
     *,
@@ -107,8 +109,8 @@ def group_ranks(
 
 
 def _both_directions(
-    video_emb: np.ndarray,
-    music_emb: np.ndarray,
+    video_emb: Embeddings,
+    music_emb: Embeddings,
     video_group: np.ndarray,
     music_group: np.ndarray,
     classes: int,
@@ -150,23 +152,36 @@ def _ranks(side: Side, other: Side) -> Ranks:
     )
 
 
+def _block(videos: Side) -> int:
+    return max(1, _BLOCK // videos.segments)
+
+
 def _walk(videos: Side, tracks: Side) -> Iterator[tuple[int, int]]:
     """All tile pairs (i, j), in an order that loads a music tile once for a block of videos."""
-    for start in range(0, videos.tiles, _BLOCK):
+    block = _block(videos)
+    for start in range(0, videos.tiles, block):
         for j in range(tracks.tiles):
-            for i in range(start, min(start + _BLOCK, videos.tiles)):
+            for i in range(start, min(start + block, videos.tiles)):
                 yield i, j
+
+
+def _score(video: jax.Array, music: jax.Array) -> jax.Array:
+    scores = tiles.score(video, music)
+    if video.ndim == 3:
+        # Work is queued ahead of its execution, and tiles of many segments would pile up in wait.
+        scores.block_until_ready()
+    return scores
 
 
 def _find_relevant(videos: Side, tracks: Side) -> None:
     """Fills `best` with the relevant scores of every item, and `peers` with how many have each."""
-    load_video = functools.lru_cache(_BLOCK)(videos.load)
+    load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
     band = [(i, j) for i, j in _walk(videos, tracks) if videos.meets(i, tracks, j)]
     for i, j in band:
         (video, video_label), (music, music_label) = load_video(i), load_music(j)
         videos.best[i], tracks.best[j] = tiles.merge_relevant(
-            tiles.score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
+            _score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
         )
     for side in (videos, tracks):
         # Nothing stands above or at +inf, so places without a class count nothing.
@@ -174,7 +189,7 @@ def _find_relevant(videos: Side, tracks: Side) -> None:
     for i, j in band:
         (video, video_label), (music, music_label) = load_video(i), load_music(j)
         video_peers, music_peers = tiles.count_peers(
-            tiles.score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
+            _score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
         )
         videos.peers[i] = videos.peers[i] + video_peers
         tracks.peers[j] = tracks.peers[j] + music_peers
@@ -182,11 +197,11 @@ def _find_relevant(videos: Side, tracks: Side) -> None:
 
 def _count_rivals(videos: Side, tracks: Side, progress: Progress | None) -> None:
     """Fills `above` and `tied` with the items that are not relevant, from one pass over tiles."""
-    load_video = functools.lru_cache(_BLOCK)(videos.load)
+    load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
     for done, (i, j) in enumerate(_walk(videos, tracks), start=1):
         (video, video_label), (music, music_label) = load_video(i), load_music(j)
-        scores = tiles.score(video, music)
+        scores = _score(video, music)
         padded = not (videos.full(i) and tracks.full(j))
         if padded or videos.meets(i, tracks, j):
             scores = tiles.hide(scores, video_label, music_label)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import bootstrap, metrics
+from vmr.evaluation import bootstrap, inputs, metrics
+from vmr.evaluation.items import Embeddings
 from vmr.evaluation.ranks import Progress, Ranks, group_ranks, pair_ranks
 
 
 def evaluate(
-    video_emb: np.ndarray,
-    music_emb: np.ndarray,
+    video_emb: Embeddings,
+    music_emb: Embeddings,
     gt_music_index: np.ndarray,
     *,
     split: str,
@@ -20,6 +21,7 @@ def evaluate(
     seed: int = 0,
     video_group: np.ndarray | None = None,
     music_group: np.ndarray | None = None,
+    music_cluster: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> dict:
     """Scores embeddings in both directions: (N,D),(M,D),(N,)->JSON-ready dict.
@@ -30,8 +32,8 @@ def evaluate(
     nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant".
 
     Args:
-        video_emb: (N,D) unit rows, one per video.
-        music_emb: (M,D) unit rows, one per unique track.
+        video_emb: (N,D) unit rows, one per video, or N `SegmentedItems`.
+        music_emb: (M,D) unit rows, one per unique track, or M `SegmentedItems`.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         split: name of the split, for the record.
         step: training step of the embeddings, for the record.
@@ -39,11 +41,13 @@ def evaluate(
         seed: of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
+        music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with
+            the videos that point at it; by default every row of music_emb stands alone.
         progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
 
     Raises:
         UserError: NaN or infinity, widths that differ, an index outside the gallery, groups for
-            one side only.
+            one side only, or clusters of another length.
     """
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
@@ -57,14 +61,17 @@ def evaluate(
     v2m, m2v = pair_ranks(
         video_emb, music_emb, gt_music_index, classes=metrics.DEPTH, progress=progress
     )
-    track = np.asarray(gt_music_index)
+    if music_cluster is None:
+        music_cluster = np.arange(len(music_emb))
+    music_cluster = inputs.check_labels("music_cluster", music_cluster, len(music_emb))
+    video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,
         "step": step,
         "seed": seed,
         "bootstrap_samples": bootstrap_samples,
     }
-    result |= _scores(v2m, m2v, track, len(music_emb), intervals)
+    result |= _scores(v2m, m2v, video_cluster, music_cluster, intervals)
     if video_group is not None and music_group is not None:
         v2m, m2v = group_ranks(
             video_emb,
@@ -74,7 +81,7 @@ def evaluate(
             classes=metrics.DEPTH,
             progress=progress,
         )
-        result["truth"] = _scores(v2m, m2v, track, len(music_emb), intervals)
+        result["truth"] = _scores(v2m, m2v, video_cluster, music_cluster, intervals)
     return result
 
 
@@ -99,21 +106,24 @@ def recalls(
 def _scores(
     v2m: Ranks,
     m2v: Ranks,
-    track: np.ndarray,
-    tracks: int,
+    video_cluster: np.ndarray,
+    music_cluster: np.ndarray,
     intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
 ) -> dict:
-    """Both directions; a video query belongs to the cluster of its track, a track to its own."""
+    """Both directions; clusters are by row of each side, (N,) and (M,)."""
     return {
         "queries": len(v2m.query),
-        "gallery": tracks,
+        "gallery": len(music_cluster),
         "m2v_queries": len(m2v.query),
-        "m2v_gallery": len(track),
+        "m2v_gallery": len(video_cluster),
         "v2m": _summary(v2m),
         "m2v": _summary(m2v),
         "chance": _summary(metrics.at_chance(v2m)),
         "m2v_chance": _summary(metrics.at_chance(m2v)),
-        "ci95": {"v2m": intervals(v2m, track[v2m.query]), "m2v": intervals(m2v, m2v.query)},
+        "ci95": {
+            "v2m": intervals(v2m, video_cluster[v2m.query]),
+            "m2v": intervals(m2v, music_cluster[m2v.query]),
+        },
     }
 
 

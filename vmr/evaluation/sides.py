@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vmr.evaluation.items import Embeddings, SegmentedItems
 from vmr.evaluation.tiles import TILE
 
 
@@ -11,7 +12,8 @@ class Side:
     """N items, R relevant score classes each; the lists hold one (T,R) array a tile.
 
     Args:
-        embeddings: (N,D) as the caller gave them; a tile at a time is copied and made float32.
+        embeddings: (N,D) or segmented, as the caller gave them; a tile at a time is copied and made
+            float32.
         label: (N,) int32, from 0.
         relevant: (N,) how many items of the other side share the label.
         classes: score classes asked for; R is no larger than the most that an item can have.
@@ -20,7 +22,7 @@ class Side:
 
     def __init__(
         self,
-        embeddings: np.ndarray,
+        embeddings: Embeddings,
         label: np.ndarray,
         relevant: np.ndarray,
         *,
@@ -40,13 +42,27 @@ class Side:
         self.tied = [jnp.zeros(shape, jnp.int32)] * self.tiles
 
     def load(self, tile: int) -> tuple[jax.Array, jax.Array]:
-        """Embeddings (T,D) float32 and labels (T,) of one tile, padded to its full size."""
+        """Embeddings (T,D) or (S,T,D) float32, labels (T,) of one tile, padded to its full size."""
         rows = self.order[tile * TILE : (tile + 1) * TILE]
-        values = np.zeros((TILE, self.embeddings.shape[1]), np.float32)
-        values[: len(rows)] = self.embeddings[rows]
         label = np.full(TILE, self.padding, np.int32)
         label[: len(rows)] = self.label[tile * TILE : (tile + 1) * TILE]
-        return jnp.asarray(values), jnp.asarray(label)
+        return jnp.asarray(self._values(rows)), jnp.asarray(label)
+
+    def _values(self, rows: np.ndarray) -> np.ndarray:
+        items, width = self.embeddings, self.embeddings.shape[-1]
+        if isinstance(items, SegmentedItems):
+            values = np.zeros((items.longest, TILE, width), np.float32)
+            for place in range(items.longest):
+                values[place, : len(rows)] = items.place(rows, place)
+        else:
+            values = np.zeros((TILE, width), np.float32)
+            values[: len(rows)] = items[rows]
+        return values
+
+    @property
+    def segments(self) -> int:
+        """Rows of embeddings that a tile holds for each of its items."""
+        return self.embeddings.longest if isinstance(self.embeddings, SegmentedItems) else 1
 
     def full(self, tile: int) -> bool:
         """Whether a tile has no padding."""

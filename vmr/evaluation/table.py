@@ -11,6 +11,18 @@ RANKS = ("MedR", "MeanR", "MRR")
 INTERVAL = "R@10"
 _ARROWS = {"v2m": "video → music", "m2v": "music → video"}
 
+# What asks and what is ranked. A result of `evaluate_segments` says in its key `unit` whether these
+# were segments, or how the segments of a video and a track made one score.
+_WHOLE = {"v2m": ("videos", "unique tracks"), "m2v": ("tracks", "videos")}
+_SEGMENTS = {
+    "v2m": ("video segments", "segments of unique tracks"),
+    "m2v": ("music segments", "video segments"),
+}
+_SCORES = {
+    "track_mean": ", mean over pairs of segments",
+    "track_max": ", max over pairs of segments",
+}
+
 Rows = Sequence[tuple[str, dict]]
 Layout = Callable[[str, list[list[str]]], str]
 
@@ -18,8 +30,11 @@ Layout = Callable[[str, list[list[str]]], str]
 def render(rows: Rows) -> str:
     """(name, result of `evaluate`) pairs -> aligned text for a terminal.
 
+    Of `evaluate_segments`, one of its results a model, the same for all rows.
+
     Raises:
-        UserError: no rows, or results of different queries or galleries side by side.
+        UserError: no rows, or results of different queries or galleries side by side, or of
+            segments and tracks, or of tracks scored in different ways.
     """
     return _render(rows, _aligned)
 
@@ -45,13 +60,17 @@ def _render(rows: Rows, layout: Layout) -> str:
 
 
 def _title(direction: str, result: dict) -> str:
+    unit = result.get("unit", "")
+    queries, gallery = (_SEGMENTS if unit == "segment" else _WHOLE)[direction]
     if direction == "v2m":
-        queries = f"{result['queries']:,} videos"
-        gallery = f"{result['gallery']:,} unique tracks"
+        asked, found = result["queries"], result["gallery"]
     else:
-        queries = f"{result.get('m2v_queries', result['gallery']):,} tracks"
-        gallery = f"{result.get('m2v_gallery', result['queries']):,} videos"
-    return f"{_ARROWS[direction]} ({direction}), {result['split']}: {queries} against {gallery}"
+        asked = result.get("m2v_queries", result["gallery"])
+        found = result.get("m2v_gallery", result["queries"])
+    return (
+        f"{_ARROWS[direction]} ({direction}), {result['split']}: {asked:,} {queries} against "
+        f"{found:,} {gallery}{_SCORES.get(unit, '')}"
+    )
 
 
 def _cells(values: dict, intervals: dict) -> list[str]:
@@ -66,9 +85,9 @@ def _cells(values: dict, intervals: dict) -> list[str]:
 def _check_comparable(rows: Rows) -> None:
     if not rows:
         raise UserError("a table needs at least one result; found none")
-    sizes = {(result["split"], result["queries"], result["gallery"]) for _, result in rows}
-    if len(sizes) > 1:
-        found = " and ".join(f"{s}: {q} queries, {g} tracks" for s, q, g in sorted(sizes))
+    titles = {_title("v2m", result) for _, result in rows}
+    if len(titles) > 1:
+        found = " and ".join(sorted(titles))
         raise UserError(f"results of different galleries cannot share a table; found {found}")
 
 

@@ -3,7 +3,8 @@
 Every score of an evaluation comes from the one compiled `score`, at one shape. Therefore the same
 two vectors have the same score to the last bit wherever they stand, duplicates tie exactly, and a
 relevant item is compared at the very score that its rivals meet. (A positive scored by a product
-of another shape differs in the last bits, and loses to itself.)
+of another shape differs in the last bits, and loses to itself.) Items of several segments score by
+the maximum of such products, one a pair of segments, all of the one shape.
 
 Padding rows carry negative labels, other ones for videos than for tracks, so they match nothing.
 """
@@ -28,7 +29,22 @@ _TIED = 16
 
 @jax.jit
 def score(video: jax.Array, music: jax.Array) -> jax.Array:
-    """Inner products (T,D),(T,D)->(T,T)."""
+    """Inner products (T,D),(T,D)->(T,T); of segments (S,T,D),(R,T,D)->(T,T), the best pair's."""
+    if video.ndim == 2:
+        return _product(video, music)
+
+    def against_all(best: jax.Array, segment: jax.Array) -> tuple[jax.Array, None]:
+        def against(best: jax.Array, other: jax.Array) -> tuple[jax.Array, None]:
+            return jnp.maximum(best, _product(segment, other)), None
+
+        return jax.lax.scan(against, best, music)
+
+    # A running maximum, so that the memory is that of one pair of segments, however many there are.
+    lowest = jnp.full((video.shape[1], music.shape[1]), -jnp.inf, video.dtype)
+    return jax.lax.scan(against_all, lowest, video)[0]
+
+
+def _product(video: jax.Array, music: jax.Array) -> jax.Array:
     return jax.lax.dot_general(
         video, music, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
     )
