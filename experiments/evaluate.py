@@ -25,6 +25,10 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
 )
 flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings"])
+_SEGMENTS = flags.DEFINE_integer(
+    "segments", 1, "Parts of each sequence: beside whole items, segments query segments, and "
+    "tracks score by theirs. 1: whole items alone.", lower_bound=1,
+)  # fmt: skip
 _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json."
 )
@@ -35,7 +39,9 @@ def main(_: list[str]) -> None:
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
-        found = scoring.evaluate_run(workdir, split, _BASELINE.value, _DATA_DIR.value)
+        found = scoring.evaluate_run(
+            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value
+        )
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)

@@ -28,10 +28,11 @@ from tqdm import tqdm
 from vmr.command import run
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import Batch, eval_batches, train_batches
-from vmr.data.schema import Modality, Pair, Schema, dequantize
+from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.source import Source
 from vmr.data.writing import write_dataset
 from vmr.data.youtube8m import youtube8m
+from vmr.quantization import OFFSET, SCALE
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset to time, its train split. Default: 10,000 generated examples."
@@ -136,7 +137,10 @@ def _frame_contenders(source: Path, stored: Dataset) -> dict[str, Contender]:
         return {name: tf.io.decode_raw(content[name], tf.uint8) for name in _WIDTHS}
 
     def pooled(frames: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        means = {name: tf.reduce_mean(dequantize(frames[name]), axis=0) for name in _WIDTHS}
+        means = {
+            name: tf.reduce_mean(tf.cast(frames[name], tf.float32) * SCALE + OFFSET, axis=0)
+            for name in _WIDTHS
+        }
         return {"video": means["rgb"], "music": means["audio"]}
 
     def straightforward() -> Iterator[Batch]:

@@ -46,7 +46,7 @@ def _ours() -> Any:
 
     config = vmnet.get_config()
     model, optimizer = build.build_model(config), build.build_optimizer(config)
-    statistics = placeholder_standardization(VIDEO, MUSIC)
+    statistics = placeholder_standardization({"video": VIDEO, "music": MUSIC})
     return config, model, optimizer, build.build_state(config, statistics)
 
 
@@ -174,18 +174,18 @@ def our_export(batch_size: int) -> Prepared:
     """Video embeddings as `experiments.export` makes them, the features from NumPy each time."""
     import jax
 
-    from vmr.training.state import standardized
+    from vmr.training.inputs import model_inputs
 
     _, model, _, state = _ours()
 
     @jax.jit
-    def embed(video: jax.Array) -> jax.Array:
+    def embed(batch: dict[str, jax.Array]) -> jax.Array:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        inputs = standardized(video, state.standardization["video"])
-        return model.apply(variables, inputs, method="embed_video")
+        video, _ = model_inputs(batch, state.standardization)
+        return model.apply(variables, video, method="embed_video")
 
-    video = features(batch_size)["video"]
-    return Prepared(lambda: np.asarray(embed(video)))
+    batch = features(batch_size)
+    return Prepared(lambda: np.asarray(embed(batch)))
 
 
 def tensorflow_export(batch_size: int) -> Prepared:

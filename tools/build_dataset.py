@@ -4,6 +4,8 @@ python -m tools.build_dataset --source=planted --output=data/planted
 python -m tools.build_dataset --source=youtube8m --output=data/youtube8m \
     --train='shards/train0[0-6].tfrecord' --validation='shards/validate*' \
     --test=shards/train07.tfrecord --labels=music_labels.json
+python -m tools.build_dataset --source=audioset --output=data/audioset \
+    --train='shards/bal_train*.tfrecord' --held_out=0.1
 python -m tools.build_dataset --source=feature_files --input=features --output=data/mine
 """
 
@@ -18,23 +20,46 @@ from vmr.data.building import build, source_of
 from vmr.data.report import format_report
 
 _SOURCE = flags.DEFINE_enum(
-    "source", None, ["planted", "youtube8m", "feature_files"], "Where pairs come from.",
-    required=True,
+    "source", None, ["planted", "youtube8m", "audioset", "feature_files"],
+    "Where pairs come from.", required=True,
 )  # fmt: skip
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier dataset at --output.")
-flags.DEFINE_list("train", None, "youtube8m: globs of TFRecord files, separated by commas.")
-flags.DEFINE_list("validation", None, "youtube8m: the same for the validation split.")
-flags.DEFINE_list("test", None, "youtube8m: the same for the test split.")
+flags.DEFINE_list("train", None, "youtube8m, audioset: globs of TFRecord files, by commas.")
+flags.DEFINE_list("validation", None, "youtube8m, audioset: the same for the validation split.")
+flags.DEFINE_list("test", None, "youtube8m, audioset: the same for the test split.")
 flags.DEFINE_string(
     "labels", None,
-    "youtube8m: keep videos with at least one of the label indices in this file: JSON (object "
-    "keyed by index, or list) or text, one a line. Default: keep all.",
+    "youtube8m, audioset: keep videos with at least one of the label indices in this file: JSON "
+    "(object keyed by index, or list) or text, one a line. Default: keep all.",
 )  # fmt: skip
-flags.DEFINE_string("input", None, "feature_files: folder with video/, music/ and train.csv.")
+flags.DEFINE_float(
+    "held_out", 0.0,
+    "youtube8m, audioset: share of the videos of --train that goes to validation, and as much to "
+    "test, by a hash of their ids; instead of --validation and --test.",
+)  # fmt: skip
+flags.DEFINE_string(
+    "vocabulary", None,
+    "youtube8m: CSV with columns Index and Name: the names of a video's labels become its text.",
+)  # fmt: skip
+flags.DEFINE_string(
+    "input", None,
+    "feature_files: folder with video/, music/ and train.csv, and text/ or text.csv if there is "
+    "text.",
+)  # fmt: skip
 flags.DEFINE_integer("videos", 6000, "planted: pairs over all splits.")
 flags.DEFINE_integer("tracks", 4000, "planted: distinct tracks over all splits.")
 flags.DEFINE_integer("seed", 0, "planted: everything is drawn from it.")
+flags.DEFINE_integer(
+    "clips", 0, "planted: items are sequences of half to twice so many clips; 0: one vector each."
+)
+flags.DEFINE_bool("text", False, "planted: words about what is shared come with the videos.")
+flags.DEFINE_float("text_absent", 0.3, "planted: share of the videos without text all the same.")
+flags.DEFINE_integer(
+    "group_tracks", 0,
+    "planted: compatible tracks in each group of the training split; 0: one to three, as in the "
+    "other splits.",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:

@@ -39,6 +39,9 @@ class Embeddings:
       meta: schema_version, config, step, dataset fingerprint, created.
       video_group: (N,) int32 or None; items of equal group are truly compatible.
       music_group: (M,) int32 or None.
+      video_segments: (N,) or None; where there are segments, embeddings are (N, S, D), and this is
+        how many of the S an item has.
+      music_segments: (M,) or None.
     """
 
     video_emb: np.ndarray
@@ -50,23 +53,22 @@ class Embeddings:
     meta: Mapping[str, Any]
     video_group: np.ndarray | None = None
     music_group: np.ndarray | None = None
+    video_segments: np.ndarray | None = None
+    music_segments: np.ndarray | None = None
 
 
 def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
     """The embeddings of a split in memory, each track once."""
     tracks = _Tracks()
-    video, music = [], []
+    parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         new = tracks.add(batch)
-        video.append(batch["video_emb"])
-        music.append(batch["music_emb"][new])
-    return Embeddings(
-        video_emb=np.concatenate(video),
-        music_emb=np.concatenate(music),
-        split=split,
-        meta=meta,
-        **tracks.arrays(),
-    )
+        for name in ("video_emb", "music_emb", "video_segments", "music_segments"):
+            if name in batch:
+                rows = batch[name][new] if name.startswith("music") else batch[name]
+                parts.setdefault(name, []).append(rows)
+    arrays = {name: np.concatenate(rows) for name, rows in parts.items()}
+    return Embeddings(split=split, meta=meta, **arrays, **tracks.arrays())
 
 
 def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]) -> None:
@@ -167,7 +169,8 @@ def load(path: pathlib.Path) -> Embeddings:
         the form says; the line names the array.
     """
     arrays = _read_arrays(path)
-    fields = {field.name for field in dataclasses.fields(Embeddings)} - {"split", "meta"}
+    described = {"split", "meta", "video_segments", "music_segments"}
+    fields = {field.name for field in dataclasses.fields(Embeddings)} - described
     optional = {"video_group", "music_group"}
     for name in sorted(fields - optional - arrays.keys()):
         raise UserError(f"{path} has no array {name!r}; it has {', '.join(sorted(arrays))}")

@@ -68,3 +68,19 @@ def small_planted(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("data") / "planted"
     write_dataset(planted(videos=240, tracks=160, seed=3), folder, "a test")
     return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Videos of T clips of 2 bytes, music of T + 1 clips of 3 floats; clip t holds the number t."""
+    pairs = [
+        Pair(
+            f"v{length}",
+            f"m{length}",
+            np.repeat(np.arange(length, dtype=np.uint8)[:, None], 2, axis=1),
+            np.repeat(np.arange(length + 1, dtype=np.float32)[:, None], 3, axis=1),
+        )
+        for length in (1, 2, 3, 4, 5, 7, 8, 10, 11, 16, 21)
+    ]
+    write = Splits(tmp_path_factory.mktemp("data") / "ladder")
+    return write(Schema(Modality(2, True, True), Modality(3, True)), train=pairs)

@@ -12,10 +12,14 @@ OPTIONS |= dict.fromkeys(("train", "validation", "test", "labels"))
 @pytest.mark.parametrize(
     ("name", "given", "owner"),
     [
-        ("planted", "labels", "youtube8m"),
+        ("planted", "labels", "youtube8m and --source=audioset"),
+        ("planted", "held_out", "youtube8m and --source=audioset"),
         ("youtube8m", "videos", "planted"),
         ("youtube8m", "input", "feature_files"),
-        ("feature_files", "test", "youtube8m"),
+        ("audioset", "vocabulary", "youtube8m"),
+        ("audioset", "text", "planted"),
+        ("feature_files", "vocabulary", "youtube8m"),
+        ("feature_files", "test", "youtube8m and --source=audioset"),
     ],
 )
 def test_options_of_another_source_are_refused_if_given(name, given, owner):

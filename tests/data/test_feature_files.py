@@ -92,6 +92,15 @@ def test_wrong_arrays_are_named_and_leave_nothing(root, array, expected):
     assert [path.name for path in root.parent.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("track", ["m0", "m1"])
+def test_a_sequence_without_clips_is_named(root, track):
+    np.save(root / "music" / f"{track}.npy", np.zeros((0, 3)))
+    expected = rf"{track}\.npy: has length 0, expected at least one clip$"
+    with pytest.raises(UserError, match=expected):
+        build(root)
+    assert [path.name for path in root.parent.iterdir()] == ["in"]
+
+
 def test_a_first_array_of_three_axes_is_named(root):
     np.save(root / "music" / "m0.npy", np.zeros((2, 2, 3)))
     with pytest.raises(UserError, match=r"m0\.npy: has shape \(2, 2, 3\), expected \(D,\) or"):

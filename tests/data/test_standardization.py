@@ -9,6 +9,8 @@ from vmr.data import standardization
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.standardization import statistics
+from vmr.data.view import View
+from vmr.quantization import dequantize
 
 
 def test_statistics_are_those_of_numpy(write):
@@ -43,3 +45,22 @@ def test_standardised_planted_features_have_unit_variance(small_planted):
     standard = (video - found["mean"]) * found["scale"]
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(standard.std(axis=0), 1, rtol=1e-4)
+
+
+def test_statistics_of_a_sampling_view_are_those_of_its_clips(ladder):
+    """Of the clips that are shown, as many as an item has; bytes count as the numbers they are."""
+    view = View("global_sparse", clips=4)
+    (batch,) = eval_batches(ladder, "train", 100, view)
+    found = statistics(ladder, view=view)
+    for name, clips in (("video", dequantize(batch["video"])), ("music", batch["music"])):
+        rows = clips[batch[f"{name}_mask"]].astype(np.float64)
+        assert len(rows) < clips.shape[0] * clips.shape[1]  # zeros behind short ones do not count
+        np.testing.assert_allclose(found[name]["mean"], rows.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(found[name]["scale"], 1 / rows.std(axis=0), rtol=1e-5)
+    of_means = statistics(ladder)
+    assert (of_means["music"]["scale"] > found["music"]["scale"]).all()
+
+
+def test_statistics_of_one_modality_are_those_of_both_its_samples(ladder):
+    found = statistics(ladder, view=View("global_sparse", clips=4, pairing="music"))
+    assert found["video"]["mean"].shape == found["music"]["mean"].shape == (3,)

@@ -9,10 +9,10 @@ import pytest
 
 from vmr.data import validation
 from vmr.data.chance import chance_levels
-from vmr.data.findings import Contents
+from vmr.data.findings import Contents, TextFindings
 from vmr.data.leakage import shared_contents
 from vmr.data.report import format_report
-from vmr.data.schema import Modality, Schema
+from vmr.data.schema import Modality, Pair, Schema, Text
 from vmr.data.validation import require_valid, validate
 from vmr.errors import UserError
 
@@ -112,6 +112,55 @@ def test_multiplicity_and_lengths_are_told(write, vectors):
     facts = validate(dataset.data_dir).splits["train"]
     assert facts["tracks_by_videos"] == {"1": 1, "2": 1}
     assert facts["video"]["frames"] == {"min": 1, "median": 2, "max": 4}
+
+
+def with_text(pairs, texts):
+    return [replace(pair, text=text) for pair, text in zip(pairs, texts, strict=True)]
+
+
+def test_text_is_counted(write, vectors):
+    schema = Schema(Modality(4), Modality(3), text=Text())
+    dataset = write(
+        schema,
+        train=with_text(vectors(3), ("slow", "", "fast guitar")),
+        validation=with_text(vectors(2, start=50), ("", "")),
+    )
+    report = validate(dataset.data_dir)
+    assert report.ok
+    assert report.splits["train"]["text"] == {"present": 2, "width": 0, "tokens": None}
+    assert report.warnings == ["validation: no video has text"]
+    assert "  text: strings; 2 of 3 videos have it" in format_report(report)
+
+
+def test_faulty_embeddings_of_text_are_errors(write, vectors):
+    schema = Schema(Modality(4), Modality(3), text=Text(2))
+    embeddings = [np.ones((length, 2), np.float32) for length in (3, 1, 0, 2)]
+    embeddings[1][0, 1] = np.nan
+    report = validate(write(schema, train=with_text(vectors(4), embeddings)).data_dir)
+    assert report.errors == ["train: 1 (v1) text embeddings hold NaN or infinity"]
+    facts = {"present": 3, "width": 2, "tokens": {"min": 1, "median": 2, "max": 3}}
+    assert report.splits["train"]["text"] == facts
+
+
+def test_embeddings_of_another_width_are_errors():
+    findings = TextFindings(Text(3))
+    for item, size in (("a", 12), ("b", 8), ("c", 0), ("d", 24)):
+        findings.add(item, bytes(size))
+    assert list(findings.errors()) == [
+        "1 (b) text embeddings have a wrong size, expected 3 numbers a token"
+    ]
+    assert findings.facts()["present"] == 2
+
+
+def test_a_dataset_of_one_modality_is_valid(write):
+    rng = np.random.default_rng(0)
+    pairs = [Pair(name, name, None, rng.normal(size=(2, 3)).astype("f4")) for name in "abc"]
+    report = validate(write(Schema(None, Modality(3, True)), train=pairs).data_dir)
+    assert report.ok
+    assert set(report.splits["train"]) == {
+        "examples", "tracks", "tracks_by_videos", "chance", "music",
+    }  # fmt: skip
+    assert "video:" not in format_report(report)
 
 
 def test_a_missing_training_split_is_an_error(write, vectors, vector_schema):

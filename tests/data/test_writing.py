@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from vmr.data import writing
 from vmr.data.dataset import open_dataset
 from vmr.data.planted import planted
+from vmr.data.records import read_records
 from vmr.data.writing import write_dataset
 from vmr.errors import UserError
 
@@ -27,6 +28,14 @@ def test_fingerprint_follows_content_and_not_the_rebuild(tmp_path):
     )
     assert first.fingerprint == again.fingerprint != other.fingerprint
     assert len(first.fingerprint) == 64
+
+
+def test_fields_of_records_are_in_the_order_of_their_names(tmp_path):
+    """Else each process would write them in an order, and with a fingerprint, of its own."""
+    (shard,) = build(tmp_path / "a").shards["train"]
+    for _, record in read_records(shard.path):
+        example = tf.train.Example.FromString(record)
+        assert record == example.SerializeToString(deterministic=True)
 
 
 def test_folder_holds_card_facts_and_what_tfds_reads(tmp_path):

@@ -7,71 +7,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from made_records import frame_level, shard, video_level
 
 from vmr.data.building import source_of
 from vmr.data.dataset import open_dataset
 from vmr.data.labels import read_label_filter
 from vmr.data.pipeline import eval_batches, train_batches
-from vmr.data.schema import dequantize
+from vmr.data.report import format_report
+from vmr.data.schema import Text
 from vmr.data.validation import validate
+from vmr.data.view import View
+from vmr.data.vocabulary import read_vocabulary
 from vmr.data.writing import write_dataset
 from vmr.data.youtube8m import youtube8m
 from vmr.errors import UserError
+from vmr.quantization import dequantize
 
 SHARDS = Path(os.environ.get("VMR_DATA", "")) / "youtube8m_music"
 
 
-def _bytes(*values):
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-
-
-def _floats(values):
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
-def _context(video_id, labels, key="id", **features):
-    label_list = tf.train.Feature(int64_list=tf.train.Int64List(value=labels))
-    return tf.train.Features(feature={key: _bytes(video_id), "labels": label_list, **features})
-
-
-def video_level(video_id, labels=(1,), key="id", rgb=1024, audio=128):
-    values = {"mean_rgb": _floats(np.arange(rgb) / 7), "mean_audio": _floats(np.arange(audio) / 3)}
-    return tf.train.Example(features=_context(video_id, labels, key, **values))
-
-
-def frame_level(video_id, frames=3, labels=(1,), key="id", width=1024):
-    rng = np.random.default_rng(frames)
-    content = {
-        "rgb": rng.integers(256, size=(frames, width), dtype=np.uint8),
-        "audio": rng.integers(256, size=(frames, 128), dtype=np.uint8),
-    }
-    lists = {
-        name: tf.train.FeatureList(feature=[_bytes(row.tobytes()) for row in rows])
-        for name, rows in content.items()
-    }
-    record = tf.train.SequenceExample(
-        context=_context(video_id, labels, key),
-        feature_lists=tf.train.FeatureLists(feature_list=lists),
-    )
-    return record, content
-
-
-def shard(path, *records):
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record if isinstance(record, bytes) else record.SerializeToString())
-    return str(path)
-
-
-def built(tmp_path, labels=None, **globs):
-    source = youtube8m({split: [pattern] for split, pattern in globs.items()}, labels)
+def built(tmp_path, labels=None, vocabulary=None, held_out=0.0, **globs):
+    patterns = {split: [pattern] for split, pattern in globs.items()}
+    source = youtube8m(patterns, labels, vocabulary, held_out)
     write_dataset(source, tmp_path / "built", "a test")
     return open_dataset(tmp_path / "built")
 
 
-def by_id(dataset, split="train"):
-    (batch,) = eval_batches(dataset, split, 100)
+def by_id(dataset, split="train", view=None):
+    (batch,) = eval_batches(dataset, split, 100, view)
     return {name: row for row, name in enumerate(batch["video_id"])}, batch
 
 
@@ -226,6 +189,87 @@ def test_a_glob_that_matches_nothing_is_named(tmp_path):
         source_of("youtube8m", options | {"train": None})
 
 
+@pytest.fixture
+def vocabulary(tmp_path):
+    file = tmp_path / "vocabulary.csv"
+    file.write_text('Index,Count,Name\n3,9,Concert\n5,7,"Guitar, electric"\n8,1,\n')
+    return read_vocabulary(file)
+
+
+def test_names_of_all_labels_become_the_text(tmp_path, vocabulary):
+    train = shard(
+        tmp_path / "a",
+        video_level(b"both", [3, 8, 5]),
+        video_level(b"nameless", [8]),
+        video_level(b"bare", []),
+    )
+    dataset = built(tmp_path, vocabulary=vocabulary, train=train)
+    assert dataset.schema.text == Text()
+    stored = {pair.video_id: pair.text for pair in _pairs(train, vocabulary)}
+    assert stored == {"both": "Concert, Guitar, electric", "nameless": "", "bare": ""}
+    rows, batch = by_id(dataset, view=View(tokens=4, vocabulary=1000))
+    tokens = {name: int(batch["text_mask"][row].sum()) for name, row in rows.items()}
+    assert tokens == {"both": 3, "nameless": 0, "bare": 0}
+    card = (dataset.data_dir / "README.md").read_text()
+    assert "annotations given as tags, not what a user typed" in card
+    report = validate(dataset.data_dir)
+    assert report.splits["train"]["text"] == {"present": 1, "width": 0, "tokens": None}
+    assert "  text: strings; 1 of 3 videos have it" in format_report(report)
+
+
+def _pairs(train, vocabulary):
+    return list(youtube8m({"train": [train]}, vocabulary=vocabulary).splits["train"]())
+
+
+def test_labels_that_the_filter_ignores_are_in_the_text_too(tmp_path, vocabulary):
+    train = shard(tmp_path / "a", video_level(b"both", [3, 5]), video_level(b"one", [3]))
+    source = youtube8m({"train": [train]}, frozenset([5]), vocabulary)
+    assert [pair.text for pair in source.splits["train"]()] == ["Concert, Guitar, electric"]
+
+
+def test_without_a_vocabulary_there_is_no_text(tmp_path):
+    dataset = built(tmp_path, train=shard(tmp_path / "a", video_level(b"abcd")))
+    assert dataset.schema.text is None
+    assert "Text:" not in (dataset.data_dir / "README.md").read_text()
+
+
+def test_a_label_that_the_vocabulary_lacks_is_named(tmp_path, vocabulary):
+    train = shard(tmp_path / "a", video_level(b"good", [3]), video_level(b"x", [3, 77]))
+    expected = r"a: record 1 carries label 77, which --vocabulary=.*vocabulary\.csv lacks$"
+    with pytest.raises(UserError, match=expected):
+        built(tmp_path, vocabulary=vocabulary, train=train)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("Id,Name\n1,Rock\n", "lacks column Index; its first line is 'Id,Name', expected Index,"),
+        ("Index,Name\nrock,1\n", "line 2 has index 'rock', expected a label index"),
+        ("Index,Name\n1,Rock\n1,Pop\n", "line 3 repeats index 1, expected each label once"),
+        ("Index,Name\n", "lists no label"),
+        (None, "cannot be read as CSV: .*No such file"),
+        (b"Index,Name\n1,\xff\n", "cannot be read as CSV: .*utf-8"),
+    ],
+)
+def test_unusable_vocabularies_are_named(tmp_path, content, expected):
+    file = tmp_path / "names.csv"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=rf"names\.csv: {expected}"):
+        read_vocabulary(file)
+
+
+def test_the_command_reads_vocabulary_and_share(tmp_path):
+    (tmp_path / "names.csv").write_text("Index,Name\n1,Rock\n")
+    train = shard(tmp_path / "a", *(video_level(b"v%d" % i) for i in range(40)))
+    options = {"train": [train], "validation": None, "test": None, "labels": None}
+    options |= {"vocabulary": str(tmp_path / "names.csv"), "held_out": 0.25}
+    source = source_of("youtube8m", options, given=["train", "vocabulary", "held_out"])
+    pairs = {split: list(read()) for split, read in source.splits.items()}
+    assert sum(map(len, pairs.values())) == 40
+    assert {pair.text for part in pairs.values() for pair in part} == {"Rock"}
+
+
 @pytest.mark.skipif(
     "VMR_DATA" not in os.environ, reason="VMR_DATA names no folder with youtube8m_music/"
 )
@@ -237,7 +281,8 @@ def test_real_shards_become_a_valid_dataset(tmp_path):
         validation=str(SHARDS / "validate00.tfrecord"),
     )
     assert dataset.splits["validation"] == 1441
-    assert (dataset.video_width, dataset.music_width) == (1024, 128)
+    widths = [modality.width for modality in dataset.schema.modalities.values()]
+    assert widths == [1024, 128]
     report = validate(dataset.data_dir)
     assert report.ok, report.errors
     assert json.loads((dataset.data_dir / "validation.json").read_text())["ok"]

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sequences import trunk
 
-from vmr.encoders.branch import DEPTH_ABLATION, Branch, he_truncated, unit_rows
-from vmr.encoders.dropout import RowDropout
+from vmr.encoders.branch import DEPTH_ABLATION, Branch, he_truncated
+from vmr.encoders.clips import Clips
+from vmr.encoders.encoder import unit_rows
 from vmr.encoders.two_tower import TwoTower
 
 KEY = jax.random.PRNGKey(0)
@@ -16,10 +18,15 @@ def features(rows: int, width: int = 20) -> jax.Array:
     return jax.random.normal(jax.random.PRNGKey(1), (rows, width))
 
 
+def items(x: jax.Array) -> Clips:
+    """Each of one clip, which is the whole item."""
+    return Clips(x[:, None], jnp.ones((len(x), 1), bool))
+
+
 def test_published_sizes_at_any_width_of_input() -> None:
     model = TwoTower(Branch((2048,)), Branch((2048, 1024)))
     shapes = jax.eval_shape(
-        lambda: model.init(KEY, jnp.ones((2, 1024)), jnp.ones((2, 128)), train=False)
+        lambda: model.init(KEY, items(jnp.ones((2, 1024))), items(jnp.ones((2, 128))), train=False)
     )["params"]
     kernels = {
         tower: [layers[f"Dense_{n}"]["kernel"].shape for n in range(len(layers) - 1)]
@@ -45,7 +52,7 @@ def test_weights_are_truncated_at_two_sigma_and_not_rescaled() -> None:
 
 
 def test_biases_start_at_zero() -> None:
-    params = Branch((8,), width=4).init(KEY, features(2), train=False)["params"]
+    params = Branch((8,), width=4).init(KEY, items(features(2)), train=False)["params"]
     np.testing.assert_array_equal(params["Dense_0"]["bias"], 0)
 
 
@@ -53,8 +60,8 @@ def test_biases_start_at_zero() -> None:
 def test_matches_the_formula(train: bool) -> None:
     model = Branch((8,), width=4, dropout=0.0)
     x = features(6)
-    variables = model.init(KEY, x, train=False)
-    found, updated = model.apply(variables, x, train=train, mutable=["batch_stats"])
+    variables = model.init(KEY, items(x), train=False)
+    found, updated = model.apply(variables, items(x), train=train, mutable=["batch_stats"])
     layers = variables["params"]
     hidden = np.maximum(x @ layers["Dense_0"]["kernel"], 0) @ layers["Dense_1"]["kernel"]
     hidden = np.asarray(hidden)
@@ -69,32 +76,31 @@ def test_matches_the_formula(train: bool) -> None:
 def test_linear_ablation_leaves_every_relu_out() -> None:
     model = Branch((8, 8), width=4, dropout=0.0, linear=True)
     x = features(6)
-    variables = model.init(KEY, x, train=False)
-    up, down = (model.apply(variables, sign * x, train=False) for sign in (1, -1))
+    variables = model.init(KEY, items(x), train=False)
+    up, down = (model.apply(variables, items(sign * x), train=False) for sign in (1, -1))
     np.testing.assert_allclose(up, -down, atol=1e-5)
 
 
-def test_dropout_is_inverted_and_follows_the_rate() -> None:
-    ones = jnp.ones((200, 500))
-    found = RowDropout(0.1).apply({}, ones, jnp.arange(200), train=True, rngs={"dropout": KEY})
-    np.testing.assert_allclose(np.unique(found), [0.0, 1 / 0.9], rtol=1e-5)
-    np.testing.assert_allclose((np.asarray(found) == 0).mean(), 0.1, atol=3e-3)
-    assert len(np.unique(np.asarray(found), axis=0)) == 200  # each row has its own mask
+def test_clips_are_averaged_first() -> None:
+    model, x = Branch((8,), width=4), features(6)
+    variables = model.init(KEY, items(x), train=False)
+    mask = jnp.array([[True, False, True]] * 2)
+    clips = Clips(x.reshape(2, 3, 20), mask)
+    mean = (x.reshape(2, 3, 20)[:, 0] + x.reshape(2, 3, 20)[:, 2]) / 2
+    found, expected = (model.apply(variables, given, train=False) for given in (clips, items(mean)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_batch_may_pass_the_trunk_in_pieces() -> None:
     """Each row by itself: the same features, and the same masks, whatever passes beside it."""
-    model, x = Branch((8, 8), width=4, dropout=0.3, input_dropout=0.2), features(6)
-    variables = model.init(KEY, x, train=False)
-
-    def trunk(rows: slice) -> jax.Array:
-        places = jnp.arange(6)[rows]
-        return model.apply(
-            variables, x[rows], places, train=True, rngs={"dropout": KEY}, method="trunk"
-        )
-
-    pieces = [trunk(slice(0, 2)), trunk(slice(2, 5)), trunk(slice(5, 6))]
-    np.testing.assert_allclose(np.concatenate(pieces), trunk(slice(0, 6)), atol=1e-6)
+    model, x = Branch((8,), width=4, dropout=0.3, input_dropout=0.2), features(6)
+    variables = model.init(KEY, items(x), train=False)
+    whole = trunk(model, variables, items(x), jnp.arange(6), train=True)
+    pieces = [
+        trunk(model, variables, items(x[:3]), jnp.arange(3), train=True),
+        trunk(model, variables, items(x[3:]), jnp.arange(3, 6), train=True),
+    ]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
 
 
 def test_zero_rows_have_finite_gradients() -> None:

@@ -74,7 +74,7 @@ def test_learnt_options_start_from_their_values_and_do_not_decay(
 ) -> None:
     config.loss.inter = "siglip"
     config.optimizer.weight_decay = 0.5
-    state = build.build_state(config, placeholder_standardization(5, 4))
+    state = build.build_state(config, placeholder_standardization({"video": 5, "music": 4}))
     np.testing.assert_allclose(np.exp(state.params["loss"]["log_scale"]), 10.0, rtol=1e-6)
     assert state.params["loss"]["bias"] == -10.0
     optimizer = build.build_optimizer(config)

@@ -17,6 +17,7 @@ from vmr.losses import inter, intra
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import Pairs
 from vmr.training import devices as on_devices
+from vmr.training.inputs import model_inputs
 from vmr.training.state import TrainState, initial_state, placeholder_standardization
 from vmr.training.step import embed_step, train_step
 
@@ -36,7 +37,7 @@ def objective(name: str) -> Objective:
 
 
 def start(**options: Any) -> TrainState:
-    widths = placeholder_standardization(10, 7)
+    widths = placeholder_standardization({"video": 10, "music": 7})
     return initial_state(towers(None), OPTIMIZER, widths, seed=0, **options)
 
 
@@ -115,7 +116,9 @@ def test_a_batch_in_pieces_takes_the_step_of_the_whole(count: int, piece: int) -
 
 def test_a_batch_in_pieces_holds_the_activations_of_one() -> None:
     wide = TwoTower(Branch((2048,), width=6), Branch((2048,), width=6))
-    state = initial_state(wide, OPTIMIZER, placeholder_standardization(10, 7), seed=0)
+    state = initial_state(
+        wide, OPTIMIZER, placeholder_standardization({"video": 10, "music": 7}), seed=0
+    )
     rows = {name: np.repeat(values, 128, axis=0) for name, values in batch().items()}
 
     def temporary_bytes(piece: int | None) -> int:
@@ -175,8 +178,7 @@ def test_gradients_are_those_of_the_whole_loss() -> None:
     def loss(params: optax.Params) -> jax.Array:
         (video, music), _ = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
-            data["video"],
-            data["music"],
+            *model_inputs(data, state.standardization),
             train=True,
             rngs={"dropout": jax.random.fold_in(state.key, 0)},
             mutable=["batch_stats"],

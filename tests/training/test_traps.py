@@ -12,7 +12,7 @@ from vmr.data.dataset import open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.data.standardization import statistics
 from vmr.training import devices as on_devices
-from vmr.training import inference, loop
+from vmr.training import inference, loop, reading
 
 DEVICES = jax.devices()[:1]
 
@@ -22,13 +22,14 @@ def test_trap_6_training_and_selection_never_open_the_test_split(
 ) -> None:
     opened = {"train_batches": [], "eval_batches": [], "statistics": []}
     for name, splits in opened.items():
-        original = getattr(loop, name)
+        module = loop if name == "train_batches" else reading
+        original = getattr(module, name)
 
         def noted(dataset, split, *arguments, original=original, splits=splits, **options):  # type: ignore[no-untyped-def]
             splits.append(split)
             return original(dataset, split, *arguments, **options)
 
-        monkeypatch.setattr(loop, name, noted)
+        monkeypatch.setattr(module, name, noted)
     loop.train(config, workdir, DEVICES)
     assert opened == {
         "train_batches": ["train"],

@@ -4,18 +4,21 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from vmr.data.audioset import audioset
 from vmr.data.feature_files import feature_files
 from vmr.data.labels import read_label_filter
 from vmr.data.planted import planted
 from vmr.data.source import SPLITS, Source
 from vmr.data.validation import Report, validate
+from vmr.data.vocabulary import read_vocabulary
 from vmr.data.writing import write_dataset
 from vmr.data.youtube8m import youtube8m
 from vmr.errors import UserError
 
 _OPTIONS = {
-    "planted": ("videos", "tracks", "seed"),
-    "youtube8m": (*SPLITS, "labels"),
+    "planted": ("videos", "tracks", "seed", "clips", "text", "text_absent", "group_tracks"),
+    "youtube8m": (*SPLITS, "labels", "held_out", "vocabulary"),
+    "audioset": (*SPLITS, "labels", "held_out"),
     "feature_files": ("input",),
 }
 
@@ -24,9 +27,9 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     """The source called `name`, opened with the options that belong to it.
 
     Args:
-      name: "planted", "youtube8m" or "feature_files".
-      options: `videos`, `tracks`, `seed`; or globs `train`, `validation`, `test`, and `labels`;
-        or `input`.
+      name: "planted", "youtube8m", "audioset" or "feature_files".
+      options: those of `planted`; or globs `train`, `validation`, `test`, and `labels`, `held_out`,
+        `vocabulary`; or `input`.
       given: the options that the user set; the others have their defaults.
 
     Raises:
@@ -34,22 +37,35 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     """
     _refuse_foreign(name, given)
     if name == "planted":
-        return planted(options["videos"], options["tracks"], options["seed"])
+        if "text_absent" in given and not options["text"]:
+            raise UserError("--text_absent: expected with --text only")
+        return planted(**{key: options[key] for key in _OPTIONS["planted"] if key in options})
     if name == "feature_files":
         if not options["input"]:
             raise UserError("--input: missing, expected the folder with train.csv")
         return feature_files(Path(options["input"]))
+    return _of_records(name, options)
+
+
+def _of_records(name: str, options: Mapping[str, Any]) -> Source:
     if not options["train"]:
-        raise UserError("--train: missing, expected a glob of YouTube-8M TFRecord files")
+        raise UserError(f"--train: missing, expected a glob of TFRecord files of {name}")
+    patterns = {split: options[split] for split in SPLITS if options[split]}
     labels = read_label_filter(Path(options["labels"])) if options["labels"] else None
-    return youtube8m({split: options[split] for split in SPLITS if options[split]}, labels)
+    held_out = options.get("held_out", 0.0)
+    if name == "audioset":
+        return audioset(patterns, labels, held_out)
+    file = options.get("vocabulary")
+    vocabulary = read_vocabulary(Path(file)) if file else None
+    return youtube8m(patterns, labels, vocabulary, held_out)
 
 
 def _refuse_foreign(name: str, given: Collection[str]) -> None:
-    for source, options in _OPTIONS.items():
-        foreign = [option for option in options if option in given]
-        if source != name and foreign:
-            raise UserError(f"--{foreign[0]}: belongs to --source={source}, not to --source={name}")
+    for option in given:
+        owners = [source for source, options in _OPTIONS.items() if option in options]
+        if owners and name not in owners:
+            belongs = " and ".join(f"--source={owner}" for owner in owners)
+            raise UserError(f"--{option}: belongs to {belongs}, not to --source={name}")
 
 
 def build(source: Source, output: Path, command: str, overwrite: bool = False) -> Report:

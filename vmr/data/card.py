@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vmr.data.chance import chance_levels
-from vmr.data.schema import Modality
+from vmr.data.schema import Modality, Text
 from vmr.data.source import Source
 
 
@@ -42,8 +42,8 @@ def dataset_card(
         "",
         "| field | stored as |",
         "|---|---|",
-        f"| video | {_describe(schema.video)} |",
-        f"| music | {_describe(schema.music)} |",
+        *(f"| {name} | {_describe(modality)} |" for name, modality in schema.modalities.items()),
+        *([f"| text | {_describe_text(schema.text)} |"] if schema.text else []),
         "| video_id, music_id | text |",
         "| music_index | int64, the track among the distinct tracks of all splits |",
         *(["| labels | int64 list, as the source gives them |"] if schema.has_labels else []),
@@ -75,3 +75,9 @@ def _describe(modality: Modality) -> str:
     if modality.sequence:
         return f"float32 sequence (T, {modality.width})"
     return f"float32 vector ({modality.width},)"
+
+
+def _describe_text(text: Text) -> str:
+    if text.embedded:
+        return f"float32 embeddings (L, {text.width}), none where the text is absent"
+    return "text that comes with the video, empty where it is absent"

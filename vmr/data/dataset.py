@@ -1,8 +1,9 @@
 """A dataset folder, opened: what it holds and where its shards lie."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,32 @@ class Dataset:
     bytes: Mapping[str, int]
 
     @property
-    def video_width(self) -> int:
-        """Numbers in a video's feature vector or frame."""
-        return self.schema.video.width
-
-    @property
-    def music_width(self) -> int:
-        """Numbers in a track's feature vector or frame."""
-        return self.schema.music.width
-
-    @property
     def has_sequences(self) -> bool:
-        """Whether either modality is stored frame by frame."""
-        return self.schema.video.sequence or self.schema.music.sequence
+        """Whether any modality is stored frame by frame."""
+        return any(modality.sequence for modality in self.schema.modalities.values())
+
+    def with_share(self, split: str, share: float) -> "Dataset":
+        """The same with the first part of a split alone: so much of every shard, rounded up.
+
+        Records lie in the order of a hash of their ids, so this is a sample, and the same one each
+        time; a larger share holds the smaller ones.
+
+        Args:
+          split: e.g. "train".
+          share: in (0, 1].
+        """
+        if share == 1.0:
+            return self
+        self.examples(split)
+        shards = tuple(shard.first(math.ceil(share * shard.stored)) for shard in self.shards[split])
+        count = sum(shard.examples for shard in shards)
+        size = self.bytes[split] * count // self.splits[split]
+        return replace(
+            self,
+            splits={**self.splits, split: count},
+            shards={**self.shards, split: shards},
+            bytes={**self.bytes, split: size},
+        )
 
     @property
     def has_groups(self) -> bool:
@@ -104,7 +118,9 @@ def open_dataset(data_dir: str | Path) -> Dataset:
 
 def _shards(folder: Path, split: tfds.core.SplitInfo) -> tuple[Shard, ...]:
     files = (folder / Path(file).name for file in split.filepaths)
-    return tuple(Shard(path, count) for path, count in zip(files, split.shard_lengths, strict=True))
+    return tuple(
+        Shard(path, count, count) for path, count in zip(files, split.shard_lengths, strict=True)
+    )
 
 
 def _read_facts(file: Path) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from vmr.data.records import size_fault
-from vmr.data.schema import Modality
+from vmr.data.schema import Modality, Text
 
 
 class Occurrences:
@@ -42,6 +43,14 @@ class Contents:
         """Notes the hash of what the item with this id holds."""
         self.ids.append(item)
         self.hashes.append(content)
+
+
+def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
+    """Shortest, median and longest of the lengths that were counted; None if there are none."""
+    if not lengths:
+        return None
+    ordered = sorted(lengths.elements())
+    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
 
 
 class FeatureFindings:
@@ -125,10 +134,53 @@ class FeatureFindings:
 
     def describe_lengths(self) -> dict[str, int] | None:
         """Shortest, median and longest sequence in frames; None for vectors."""
-        if not self.lengths:
-            return None
-        lengths = sorted(self.lengths.elements())
-        return {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]}
+        return described_lengths(self.lengths)
+
+
+class TextFindings:
+    """What is found in the text of one split's videos."""
+
+    def __init__(self, text: Text):
+        self.text = text
+        self.present = 0
+        self.lengths: Counter[int] = Counter()
+        self.wrong_size, self.not_finite = Occurrences(), Occurrences()
+
+    def add(self, item: str, stored: bytes) -> None:
+        """Looks at the stored text of the video with this id; empty is absent."""
+        if not stored:
+            return
+        if self.text.embedded:
+            if size_fault(len(stored), self.text.modality):
+                self.wrong_size.add(item)
+                return
+            embeddings = np.frombuffer(stored, np.float32).reshape(-1, self.text.width)
+            self.lengths[len(embeddings)] += 1
+            if not np.isfinite(embeddings).all():
+                self.not_finite.add(item)
+        self.present += 1
+
+    def errors(self) -> Iterator[str]:
+        """What makes the text unfit for training."""
+        expected = f"expected {self.text.width} numbers a token"
+        found = (
+            (self.wrong_size, f"text embeddings have a wrong size, {expected}"),
+            (self.not_finite, "text embeddings hold NaN or infinity"),
+        )
+        return (f"{where} {what}" for where, what in found if where.count)
+
+    def warnings(self) -> Iterator[str]:
+        """What looks odd but can be trained on."""
+        if not self.present:
+            yield "no video has text"
+
+    def facts(self) -> dict[str, Any]:
+        """Videos that have text, width of its embeddings (0: strings), tokens of those."""
+        return {
+            "present": self.present,
+            "width": self.text.width,
+            "tokens": described_lengths(self.lengths),
+        }
 
 
 class PairFindings:
@@ -142,15 +194,21 @@ class PairFindings:
         self.inconsistent = Occurrences()
         self.contents = Contents()
 
-    def add(self, number: int, video_id: str, music_id: str, track: int, content: int) -> None:
-        """Looks at the pair with this number in the split; `content` hashes both its features."""
+    def add(
+        self, number: int, video_id: str, music_id: str, track: int, content: int | None
+    ) -> None:
+        """Looks at the pair with this number in the split.
+
+        `content` hashes both its features; None where there is but one, which is no whole pair.
+        """
         if not video_id or not music_id:
             self.nameless.add(f"example {number}")
             return
         if video_id in self.videos:
             self.repeated.add(video_id)
         self.videos.add(video_id)
-        self.contents.add(video_id, content)
+        if content is not None:
+            self.contents.add(video_id, content)
         self.tracks[music_id] += 1
         if self.index_of.setdefault(music_id, track) != track:
             self.inconsistent.add(music_id)

@@ -6,14 +6,21 @@ Records are skipped as bytes, before they are parsed, so a run that continues at
 there and sees exactly the batches that it would have seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.parsing import parse_vectors
-from vmr.data.records import Shard, report_first_fault
+from vmr.data.parsing import parse_batch
+from vmr.data.records import (
+    counted,
+    first_records,
+    records_in_order,
+    report_first_fault,
+    stored_files,
+)
+from vmr.data.view import View
 from vmr.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -26,7 +33,7 @@ _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
 _PARSERS = 2
 _READ_AHEAD = 4
-# 345 kB each: few enough to stay in the processor's cache until they are pooled.
+# 345 kB each: few enough to stay in the processor's cache until they are pooled or sampled.
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
 
@@ -42,7 +49,12 @@ _RECORD_FAULTS = (
 
 
 def train_batches(
-    dataset: Dataset, split: str, batch_size: int, seed: int, start_step: int = 0
+    dataset: Dataset,
+    split: str,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    view: View | None = None,
 ) -> Iterator[Batch]:
     """Endless shuffled batches; the remainder of an epoch is dropped, another one each epoch.
 
@@ -50,17 +62,24 @@ def train_batches(
       dataset: see `open_dataset`.
       split: e.g. "train".
       batch_size: B, items in every batch.
-      seed: decides the order of every epoch.
+      seed: decides the order of every epoch, and the clips that are drawn.
       start_step: batches that an earlier run has seen; the first batch is the one that follows.
+      view: what to show of each pair; one vector a modality by default.
 
     Yields:
-      `video` (B, Dv) and `music` (B, Dm) float32, `track` (B,) int32 (equal for videos of one
-      track, over all splits), `video_id` and `music_id` (B,) str objects, and, where the dataset
-      has it, `group` (B,) int32.
+      `video` (B, Dv) and `music` (B, Dm) float32; where the view samples clips of a sequence,
+      (B, N, D) as it is stored, float32 or quantised uint8, zeros where it has fewer, and
+      `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32 (equal for videos of one track,
+      over all splits), `video_id` and `music_id` (B,) str objects and, where the dataset has it,
+      `group` (B,) int32. Where the view asks, `label` (B,) int32 and, of a dataset with text,
+      `text` (B, L) int32 or (B, L, E) float32 with `text_mask` (B, L) bool.
 
     Raises:
-      UserError: the split is missing or smaller than a batch, or a record is corrupt.
+      UserError: the split is missing or smaller than a batch, a record is corrupt, the view asks
+        for what the dataset lacks, or it samples a sequence that has no clips.
     """
+    view = view or View()
+    _require_shown(dataset, view)
     examples = dataset.examples(split)
     if not 0 < batch_size <= examples:
         raise UserError(
@@ -75,39 +94,56 @@ def train_batches(
         seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
         return records.skip(tf.cast(seen, tf.int64))
 
-    epochs = tf.data.Dataset.counter(start=first_epoch)
-    return _numpy_batches(dataset, split, epochs.flat_map(records_of), batch_size)
+    records = tf.data.Dataset.counter(start=first_epoch).flat_map(records_of)
+    first = start_step * batch_size
+    return _numpy_batches(dataset, split, records, batch_size, view, seed=seed, first=first)
 
 
-def eval_batches(dataset: Dataset, split: str, batch_size: int) -> Iterator[Batch]:
+def eval_batches(
+    dataset: Dataset, split: str, batch_size: int, view: View | None = None, segments: int = 1
+) -> Iterator[Batch]:
     """Every example of a split once, in stored order; the last batch may be smaller.
 
     Args:
       dataset: see `open_dataset`.
       split: e.g. "validation".
       batch_size: B, items in every batch but the last.
+      view: what to show of each pair; one vector a modality by default. Clips are those of fixed
+        places, nothing is drawn.
+      segments: S; if not 1, clips are those of S equal parts of each sequence, (B, S, N, D) with
+        masks (B, S, N), whatever the view's sampling; a sequence of fewer clips has fewer parts.
 
     Yields:
       batches as `train_batches` does.
 
     Raises:
-      UserError: the split is missing, or a record is corrupt.
+      UserError: as `train_batches`.
     """
+    view = view or View()
+    _require_shown(dataset, view)
     dataset.examples(split)
-    shards = dataset.shards[split]
-    records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
-    return _numpy_batches(dataset, split, counted(records, shards), batch_size)
+    records = records_in_order(dataset.shards[split])
+    return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
+
+
+def _require_shown(dataset: Dataset, view: View) -> None:
+    """Raises UserError where the view asks for a modality that the dataset lacks."""
+    there = dataset.schema.modalities
+    for name in sorted(set(view.sides.values()) - there.keys()):
+        raise UserError(
+            f"{dataset.data_dir}: has no {name}, only {', '.join(there)}; "
+            f"config.pairing={next(iter(there))} compares that with itself"
+        )
 
 
 def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
     shards = dataset.shards[split]
-    files = tf.constant([str(shard.path) for shard in shards])
     order = tf.random.experimental.stateless_shuffle(
-        files, seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        tf.range(len(shards)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
     )
-    records = tf.data.Dataset.from_tensor_slices(order).interleave(
-        tf.data.TFRecordDataset, cycle_length=_SHARDS_IN_TURN, block_length=16
-    )
+    paths, counts = stored_files(shards)
+    files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(counts, order)))
+    records = files.interleave(first_records, cycle_length=_SHARDS_IN_TURN, block_length=16)
     mean_bytes = max(1, dataset.bytes[split] // dataset.splits[split])
     buffer = min(dataset.splits[split], max(_MIN_SHUFFLE_RECORDS, SHUFFLE_BYTES // mean_bytes))
     return counted(records, shards).shuffle(
@@ -115,28 +151,49 @@ def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor)
     )
 
 
-def counted(records: tf.data.Dataset, shards: Sequence[Shard]) -> tf.data.Dataset:
-    """The records, and an error at their end if they are not as many as the shards should hold.
-
-    A shard cut exactly between two records reads without an error; the count gives it away.
-    """
-    expected = sum(shard.examples for shard in shards)
-    return records.apply(tf.data.experimental.assert_cardinality(expected))
-
-
 def _numpy_batches(
-    dataset: Dataset, split: str, records: tf.data.Dataset, batch_size: int
+    dataset: Dataset,
+    split: str,
+    records: tf.data.Dataset,
+    batch_size: int,
+    view: View,
+    seed: int | None = None,
+    first: int = 0,
+    segments: int = 1,
 ) -> Iterator[Batch]:
-    parsed_at_once = min(batch_size, _SEQUENCES_AT_ONCE) if dataset.has_sequences else batch_size
-    batches = records.batch(parsed_at_once).map(
-        lambda serialized: parse_vectors(serialized, dataset.schema),
-        num_parallel_calls=_PARSERS,
-        deterministic=True,
+    at_once = min(batch_size, _SEQUENCES_AT_ONCE) if dataset.has_sequences else batch_size
+    batches = (
+        records.batch(at_once)
+        .enumerate()
+        .map(
+            lambda number, serialized: parse_batch(
+                serialized, first + number * at_once, dataset.schema, view, seed, segments
+            ),
+            num_parallel_calls=_PARSERS,
+            deterministic=True,
+        )
     )
-    if parsed_at_once != batch_size:
+    if at_once != batch_size:
         batches = batches.rebatch(batch_size)
     for batch in naming_faults(batches.prefetch(_READ_AHEAD), dataset, split):
-        yield {name: _readable(array) for name, array in batch.items()}
+        readable = {name: _readable(array) for name, array in batch.items()}
+        _require_clips(readable, dataset, split, view)
+        yield readable
+
+
+def _require_clips(batch: Batch, dataset: Dataset, split: str, view: View) -> None:
+    """Raises UserError that names the first item whose sequence has no clip to show."""
+    for name, source in view.sides.items():
+        mask = batch.get(f"{name}_mask")
+        if mask is None:
+            continue
+        empty = np.flatnonzero(~mask.reshape(len(mask), -1).any(axis=1))
+        if len(empty):
+            item = batch[f"{source}_id"][empty[0]]
+            raise UserError(
+                f"{dataset.data_dir}: {split}: the {source} sequence of {item!r} has length 0, "
+                "expected at least one clip"
+            )
 
 
 def naming_faults(batches: tf.data.Dataset, dataset: Dataset, split: str) -> Iterator[Batch]:

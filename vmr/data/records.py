@@ -1,7 +1,7 @@
 """TFRecord shards: read one by one, and the place of the first record that is not whole."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,10 +13,48 @@ from vmr.errors import UserError
 
 @dataclass(frozen=True)
 class Shard:
-    """A TFRecord file and the number of examples that its dataset says it holds."""
+    """A TFRecord file, or the first examples of it.
+
+    Attributes:
+      path: of the file.
+      examples: that are read.
+      stored: that the dataset says the file holds.
+    """
 
     path: Path
     examples: int
+    stored: int
+
+    def first(self, examples: int) -> "Shard":
+        """The first so many examples alone."""
+        return replace(self, examples=examples)
+
+
+def records_in_order(shards: Sequence[Shard]) -> tf.data.Dataset:
+    """The records of shards as they lie on disk, serialised; see `counted`."""
+    files = tf.data.Dataset.from_tensor_slices(stored_files(shards))
+    return counted(files.flat_map(first_records), shards)
+
+
+def stored_files(shards: Sequence[Shard]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Paths, and how many records to read of each: -1 reads a file to its end."""
+    counts = [shard.examples if shard.examples < shard.stored else -1 for shard in shards]
+    paths = [str(shard.path) for shard in shards]
+    return tf.constant(paths), tf.constant(counts, tf.int64)
+
+
+def first_records(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """The records of one file of `stored_files`."""
+    return tf.data.TFRecordDataset(path).take(count)
+
+
+def counted(records: tf.data.Dataset, shards: Sequence[Shard]) -> tf.data.Dataset:
+    """The records, and an error at their end if they are not as many as the shards should hold.
+
+    A shard cut exactly between two records reads without an error; the count gives it away.
+    """
+    expected = sum(shard.examples for shard in shards)
+    return records.apply(tf.data.experimental.assert_cardinality(expected))
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -57,10 +95,9 @@ def report_first_fault(shards: Iterable[Shard], schema: Schema) -> None:
             if fault:
                 raise UserError(f"{shard.path}: record {number} {fault}")
             count += 1
-        if count != shard.examples:
+        if count != shard.stored:
             raise UserError(
-                f"{shard.path}: holds {count} records, expected {shard.examples} "
-                "(dataset_info.json)"
+                f"{shard.path}: holds {count} records, expected {shard.stored} (dataset_info.json)"
             )
 
 
@@ -73,10 +110,14 @@ def _fault(record: bytes, schema: Schema) -> str | None:
     for name in numbers:
         if len(fields[name].int64_list.value) != 1:
             return f"has no {name}, expected one int64"
-    for name in ("video_id", "music_id", "video", "music"):
+    texts = ["text"] if schema.text else []
+    for name in ("video_id", "music_id", *schema.modalities, *texts):
         if len(fields[name].bytes_list.value) != 1:
             return f"has no {name}, expected one bytes value"
-    for name, modality in (("video", schema.video), ("music", schema.music)):
+    stored = dict(schema.modalities)
+    if schema.text and schema.text.embedded:
+        stored["text"] = schema.text.modality
+    for name, modality in stored.items():
         fault = size_fault(len(fields[name].bytes_list.value[0]), modality)
         if fault:
             return f"{name} {fault}"

@@ -25,10 +25,24 @@ def _split_lines(split: str, facts: dict[str, Any]) -> Iterator[str]:
     multiplicity = ", ".join(f"{n} × {r}" for r, n in facts["tracks_by_videos"].items())
     yield f"  tracks × videos each: {multiplicity}"
     for name in ("video", "music"):
-        frames = facts[name]["frames"]
-        shape = f"{facts[name]['width']} numbers"
-        if frames:
-            shape += f" × {frames['min']}–{frames['max']} frames (median {frames['median']})"
-        yield f"  {name}: {shape}"
+        if name not in facts:
+            continue
+        yield f"  {name}: {_shape(facts[name]['width'], facts[name]['frames'], 'frames')}"
+    if "text" in facts:
+        yield f"  text: {_text(facts['text'], facts['examples'])}"
     for way, levels in facts.get("chance", {}).items():
         yield f"  chance {way}: " + ", ".join(f"{k} {value:.2f} %" for k, value in levels.items())
+
+
+def _shape(width: int, lengths: dict[str, int] | None, of_what: str) -> str:
+    if not lengths:
+        return f"{width} numbers"
+    span = f"{lengths['min']}–{lengths['max']} {of_what} (median {lengths['median']})"
+    return f"{width} numbers × {span}"
+
+
+def _text(facts: dict[str, Any], videos: int) -> str:
+    held = f"{facts['present']} of {videos} videos have it"
+    if not facts["width"]:
+        return f"strings; {held}"
+    return f"{_shape(facts['width'], facts['tokens'], 'tokens')}; {held}"

@@ -7,22 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-FRAME_SCALE = 4.0 / 255.0
-FRAME_OFFSET = 4.0 / 512.0 - 2.0
-
-
-def dequantize(frames: Any) -> Any:
-    """YouTube-8M's bytes as floats in [-1.99, 2.01]: q·4/255 + 4/512 − 2.
-
-    Args:
-      frames: uint8, any shape; numpy or TensorFlow.
-
-    Returns:
-      float32 of the same shape.
-    """
-    if isinstance(frames, tf.Tensor):
-        return tf.cast(frames, tf.float32) * FRAME_SCALE + FRAME_OFFSET
-    return frames.astype(np.float32) * np.float32(FRAME_SCALE) + np.float32(FRAME_OFFSET)
+from vmr.quantization import OFFSET, SCALE, dequantize
 
 
 class QuantizedFrames(tfds.features.Tensor):
@@ -38,8 +23,8 @@ class QuantizedFrames(tfds.features.Tensor):
 
     def decode_example(self, tfexample_data: Any) -> Any:
         """The frames of one example, dequantised: float32 (T, D)."""
-        frames = tf.io.decode_raw(tfexample_data, tf.uint8)
-        return dequantize(tf.reshape(frames, [-1, self._shape[-1]]))
+        frames = tf.reshape(tf.io.decode_raw(tfexample_data, tf.uint8), [-1, self._shape[-1]])
+        return tf.cast(frames, tf.float32) * SCALE + OFFSET
 
     def decode_example_np(self, example_data: Any) -> Any:
         """The same without TensorFlow, for `as_data_source`."""
@@ -90,13 +75,57 @@ class Modality:
 
 
 @dataclass(frozen=True)
-class Schema:
-    """The fields of a dataset's examples."""
+class Text:
+    """How the text that comes with a video is stored; an item may have none.
 
-    video: Modality
-    music: Modality
+    Attributes:
+      width: E, numbers of an embedding that somebody computed, a sequence (L, E); 0: a string.
+    """
+
+    width: int = 0
+
+    @property
+    def embedded(self) -> bool:
+        """Whether embeddings are stored rather than the text itself."""
+        return self.width > 0
+
+    @property
+    def modality(self) -> Modality:
+        """How embeddings are stored: as a sequence, which is empty where the text is absent."""
+        return Modality(self.width, sequence=True)
+
+    def feature(self) -> tfds.features.FeatureConnector:
+        """The TFDS feature that stores the text."""
+        return self.modality.feature() if self.embedded else tfds.features.Text()
+
+    @classmethod
+    def of_feature(cls, feature: tfds.features.FeatureConnector) -> "Text":
+        """Reads back what `feature` wrote into features.json."""
+        return cls() if isinstance(feature, tfds.features.Text) else cls(feature.shape[-1])
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The fields of a dataset's examples.
+
+    Attributes:
+      video, music: the modalities; None for one that a dataset of a single modality lacks.
+      text: that comes with the video, if any does.
+      has_labels: what the source says that the video shows.
+      has_groups: items of equal group are truly compatible.
+    """
+
+    video: Modality | None
+    music: Modality | None
+    text: Text | None = None
     has_labels: bool = False
     has_groups: bool = False
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Those that the dataset has, by name."""
+        named = {"video": self.video, "music": self.music}
+        return {name: modality for name, modality in named.items() if modality is not None}
 
     def features(self) -> tfds.features.FeaturesDict:
         """The schema as TFDS stores it."""
@@ -104,9 +133,10 @@ class Schema:
             "video_id": tfds.features.Text(),
             "music_id": tfds.features.Text(),
             "music_index": tfds.features.Scalar(np.int64),
-            "video": self.video.feature(),
-            "music": self.music.feature(),
+            **{name: modality.feature() for name, modality in self.modalities.items()},
         }
+        if self.text:
+            fields["text"] = self.text.feature()
         if self.has_labels:
             fields["labels"] = tfds.features.Sequence(np.int64)
         if self.has_groups:
@@ -115,10 +145,15 @@ class Schema:
 
     @classmethod
     def of_features(cls, features: tfds.features.FeaturesDict) -> "Schema":
-        """Reads back what `features` wrote; raises KeyError where a field is missing."""
+        """Reads back what `features` wrote; raises KeyError where there is no modality."""
+        there = {name: features[name] for name in ("video", "music") if name in features}
+        if not there:
+            raise KeyError("neither video nor music")
+        modalities = {name: Modality.of_feature(feature) for name, feature in there.items()}
         return cls(
-            video=Modality.of_feature(features["video"]),
-            music=Modality.of_feature(features["music"]),
+            video=modalities.get("video"),
+            music=modalities.get("music"),
+            text=Text.of_feature(features["text"]) if "text" in features else None,
             has_labels="labels" in features,
             has_groups="group" in features,
         )
@@ -129,14 +164,16 @@ class Pair:
     """A video and the track that goes with it.
 
     Attributes:
-      video, music: arrays as their `Modality` says.
+      video, music: arrays as their `Modality` says; None for one that the dataset lacks.
+      text: a string or embeddings (L, E), as the schema's `Text` says; empty where absent.
       labels: what the source says the video shows.
       group: items of equal group are truly compatible; known for planted pairs only.
     """
 
     video_id: str
     music_id: str
-    video: np.ndarray
-    music: np.ndarray
+    video: np.ndarray | None
+    music: np.ndarray | None
+    text: str | np.ndarray = ""
     labels: tuple[int, ...] = ()
     group: int = 0

@@ -4,7 +4,9 @@ import numpy as np
 from tqdm import tqdm
 
 from vmr.data.dataset import Dataset
-from vmr.data.pipeline import eval_batches
+from vmr.data.pipeline import Batch, eval_batches
+from vmr.data.view import View
+from vmr.quantization import dequantize
 
 Statistics = dict[str, dict[str, np.ndarray]]
 
@@ -16,19 +18,20 @@ _PATIENCE = 3
 class _Moments:
     """Mean and sum of squared deviations in float64, merged batch by batch (Chan et al. 1979)."""
 
-    def __init__(self, width: int):
+    def __init__(self) -> None:
         self.count = 0
-        self.mean = np.zeros(width)
-        self.squares = np.zeros(width)
+        # A scalar until the first rows tell the width.
+        self.mean = np.zeros(())
+        self.squares = np.zeros(())
 
     def add(self, rows: np.ndarray) -> None:
         rows = rows.astype(np.float64)
         count = self.count + len(rows)
         mean = rows.mean(axis=0)
         shift = mean - self.mean
-        self.squares += np.square(rows - mean).sum(axis=0)
-        self.squares += np.square(shift) * (self.count * len(rows) / count)
-        self.mean += shift * (len(rows) / count)
+        between = np.square(shift) * (self.count * len(rows) / count)
+        self.squares = self.squares + np.square(rows - mean).sum(axis=0) + between
+        self.mean = self.mean + shift * (len(rows) / count)
         self.count = count
 
     def statistics(self) -> dict[str, np.ndarray]:
@@ -39,15 +42,17 @@ class _Moments:
         return {"mean": self.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
-def statistics(dataset: Dataset, split: str = "train") -> Statistics:
+def statistics(dataset: Dataset, split: str = "train", view: View | None = None) -> Statistics:
     """Per-dimension statistics of a split, in one pass: standardised = (x − mean) · scale.
 
-    Every pair counts once, so a track with several videos weighs as often; sequences enter as the
-    mean of their frames.
+    They are those of what a view shows: of each item's vector or, where it samples, of its clips.
+    Every pair counts once, so a track with several videos weighs as often.
 
     Args:
       dataset: see `open_dataset`.
       split: the split to measure; always the training split, except in tests.
+      view: of the batches that will be standardised; by default one vector an item, the mean of a
+        sequence.
 
     Returns:
       {"video": {"mean": (Dv,), "scale": (Dv,)}, "music": {...}}, float32. `scale` is 1/std, and 1
@@ -56,11 +61,19 @@ def statistics(dataset: Dataset, split: str = "train") -> Statistics:
     Raises:
       UserError: the split is missing, or a record is corrupt.
     """
-    moments = {"video": _Moments(dataset.video_width), "music": _Moments(dataset.music_width)}
+    moments = {"video": _Moments(), "music": _Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
     with tqdm(total=pairs, desc=title, unit=" pairs", leave=False, delay=_PATIENCE) as bar:
-        for batch in eval_batches(dataset, split, _BATCH):
+        for batch in eval_batches(dataset, split, _BATCH, view):
             for name, moment in moments.items():
-                moment.add(batch[name])
+                moment.add(_shown(batch, name))
             bar.update(len(batch["track"]))
     return {name: moment.statistics() for name, moment in moments.items()}
+
+
+def _shown(batch: Batch, name: str) -> np.ndarray:
+    """The vectors or the clips of a batch, one below the other: (rows, D)."""
+    rows = batch[name]
+    if f"{name}_mask" in batch:
+        rows = rows[batch[f"{name}_mask"]]
+    return dequantize(rows) if rows.dtype == np.uint8 else rows

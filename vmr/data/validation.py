@@ -12,22 +12,19 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tqdm import tqdm
 
-from vmr.data.chance import chance_levels
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.findings import FeatureFindings, PairFindings
 from vmr.data.fingerprint import fingerprint
 from vmr.data.leakage import SplitItems, leaked, suspected
 from vmr.data.parsing import parse_stored
-from vmr.data.pipeline import Batch, counted, naming_faults
-from vmr.data.youtube8m import MAX_FRAMES
+from vmr.data.pipeline import Batch, naming_faults
+from vmr.data.records import records_in_order
+from vmr.data.split_findings import SplitFindings
 from vmr.errors import UserError
 
 REPORT_FILE = "validation.json"
 _BATCH = 64
-_FIELDS = ("video_id", "music_id", "track", "video", "music")
 
 
 @dataclass
@@ -102,56 +99,27 @@ def require_valid(data_dir: str | Path) -> None:
 
 
 def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
-    schema = dataset.schema
-    max_frames = MAX_FRAMES if dataset.name == "youtube8m" else None
-    pairs = PairFindings()
-    features = {
-        "video": FeatureFindings(schema.video, max_frames),
-        "music": FeatureFindings(schema.music, max_frames),
-    }
+    findings = SplitFindings(dataset)
     bar = tqdm(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
     try:
         for batch in _stored_batches(dataset, split):
-            rows = zip(*(batch[name] for name in _FIELDS), strict=True)
-            for video_id, music_id, track, video, music in rows:
-                content = hash((video, music))
-                pairs.add(bar.n, video_id.decode(), music_id.decode(), int(track), content)
-                features["video"].add(video_id.decode(), video)
-                features["music"].add(music_id.decode(), music)
+            for row in range(len(batch["track"])):
+                findings.add(bar.n, batch, row)
                 bar.update()
     except UserError as fault:
         report.errors.append(f"{split}: {fault}")
     finally:
         bar.close()
-    report.errors += [f"{split}: {line}" for line in pairs.errors()]
-    for name, findings in features.items():
-        report.errors += [f"{split}: {line}" for line in findings.errors(name)]
-        report.warnings += [f"{split}: {line}" for line in findings.warnings(name)]
-    report.splits[split] = _facts(pairs, features)
-    contents = {name: findings.contents for name, findings in features.items()}
-    return SplitItems(pairs.videos, pairs.tracks.keys(), pairs.contents, contents)
+    report.errors += [f"{split}: {line}" for line in findings.errors()]
+    report.warnings += [f"{split}: {line}" for line in findings.warnings()]
+    report.splits[split] = findings.facts()
+    return findings.items()
 
 
 def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
-    shards = dataset.shards[split]
-    records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
-    batches = counted(records, shards).batch(_BATCH)
+    batches = records_in_order(dataset.shards[split]).batch(_BATCH)
     parsed = batches.map(lambda batch: parse_stored(batch, dataset.schema))
     return naming_faults(parsed.prefetch(1), dataset, split)
-
-
-def _facts(pairs: PairFindings, features: dict[str, FeatureFindings]) -> dict[str, Any]:
-    multiplicities = list(pairs.tracks.values())
-    facts: dict[str, Any] = {
-        "examples": len(pairs.videos),
-        "tracks": len(multiplicities),
-        "tracks_by_videos": pairs.multiplicity(),
-    }
-    if multiplicities:
-        facts["chance"] = chance_levels(multiplicities)
-    for name, findings in features.items():
-        facts[name] = {"width": findings.modality.width, "frames": findings.describe_lengths()}
-    return facts
 
 
 def _files(dataset: Dataset) -> dict[str, list[int]]:

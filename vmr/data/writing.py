@@ -16,6 +16,7 @@ from vmr.data.card import dataset_card
 from vmr.data.fingerprint import fingerprint
 from vmr.data.folder import put_in_place, scratch_beside
 from vmr.data.schema import Pair
+from vmr.data.serialization import fields_in_order
 from vmr.data.source import Source
 from vmr.errors import UserError
 
@@ -71,9 +72,10 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
             "video_id": pair.video_id,
             "music_id": pair.music_id,
             "music_index": track,
-            "video": pair.video,
-            "music": pair.music,
+            **{name: getattr(pair, name) for name in self.source.schema.modalities},
         }
+        if self.source.schema.text:
+            example["text"] = pair.text
         if self.source.schema.has_labels:
             example["labels"] = list(pair.labels)
         if self.source.schema.has_groups:
@@ -96,7 +98,7 @@ def write_dataset(source: Source, output: Path, command: str, overwrite: bool = 
     with scratch_beside(output, overwrite) as scratch:
         builder = PairBuilder(source=source, data_dir=scratch / "tfds", file_format="tfrecord")
         # TFDS announces downloads on the standard output; there are none.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
             builder.download_and_prepare()
         finished = scratch / "finished"
         shutil.move(builder.data_dir, finished)

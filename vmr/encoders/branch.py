@@ -7,10 +7,11 @@ arXiv 1704.06761, ICMR 2018.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from vmr.encoders.dense import dense_product
+from vmr.encoders.clips import Clips, masked_mean
+from vmr.encoders.dense import Dense
 from vmr.encoders.dropout import RowDropout
+from vmr.encoders.encoder import Encoder, unit_rows
 
 Array = jax.Array
 
@@ -27,8 +28,10 @@ def he_truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.floa
     return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * (2.0 / fan_in) ** 0.5
 
 
-class Branch(nn.Module):
-    """(B, P) -> (B, D) unit rows: [Dense, ReLU, dropout] for each hidden width, Dense, BatchNorm.
+class Branch(Encoder):
+    """The mean over the clips, [Dense, ReLU, dropout] for each hidden width, Dense, BatchNorm.
+
+    The published inputs are one vector an item; text is left aside.
 
     Attributes:
       hidden: widths of the hidden layers.
@@ -54,9 +57,7 @@ class Branch(nn.Module):
     def setup(self) -> None:
         """The layers; their names are those of their parameters."""
         self.dense = [
-            nn.Dense(
-                width, kernel_init=he_truncated, dot_general=dense_product, name=f"Dense_{number}"
-            )
+            Dense(width, kernel_init=he_truncated, name=f"Dense_{number}")
             for number, width in enumerate((*self.hidden, self.width))
         ]
         rates = (self.input_dropout, *(self.dropout for _ in self.hidden))
@@ -70,16 +71,10 @@ class Branch(nn.Module):
             name="BatchNorm_0",
         )
 
-    def __call__(self, inputs: Array, *, train: bool) -> Array:
-        """Embeds a whole batch; `train` needs the rng `dropout` and the mutable `batch_stats`."""
-        return self.head(self.trunk(inputs, jnp.arange(len(inputs)), train=train), train=train)
-
-    def trunk(self, inputs: Array, places: Array, *, train: bool) -> Array:
-        """(b, P), (b,) -> (b, D): each row by itself; `places` says where it stands in the batch.
-
-        So a batch may pass in pieces.
-        """
-        x = self.drop[0](inputs, places, train=train)
+    def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
+        """(b, N, P), (b,) -> (b, D): of the mean over the clips."""
+        x = masked_mean(inputs.features, inputs.mask)
+        x = self.drop[0](x, places, train=train)
         for dense, drop in zip(self.dense, self.drop[1:], strict=False):
             x = dense(x)
             x = x if self.linear else nn.relu(x)
@@ -87,10 +82,5 @@ class Branch(nn.Module):
         return self.dense[-1](x)
 
     def head(self, features: Array, *, train: bool) -> Array:
-        """(B, D) -> (B, D) unit rows: what needs the whole batch at once."""
+        """(B, D) -> (B, D) unit rows; `train` needs the mutable `batch_stats`."""
         return unit_rows(self.norm(features, use_running_average=not train))
-
-
-def unit_rows(x: Array) -> Array:
-    """(B, D) -> (B, D): rows of length 1; a zero row stays zero and has a finite gradient."""
-    return x / optax.safe_norm(x, 1e-6, axis=-1, keepdims=True)

@@ -1,7 +1,9 @@
-"""The matrix product of a dense layer, its gradient in the order that CPUs like."""
+"""The dense layer, its matrix product and gradient in the order that CPUs like."""
 
+import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,10 +14,18 @@ Array = jax.Array
 def dense_product(
     x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
 ) -> Array:
-    """`rows_product` where Flax's dense layer takes a `dot_general`."""
-    assert dimension_numbers == (((1,), (0,)), ((), ()))
+    """(..., P), (P, F) -> (..., F): the product where Flax's layer takes a `dot_general`."""
+    assert dimension_numbers == (((x.ndim - 1,), (0,)), ((), ()))
     assert precision is None
-    return rows_product(x, kernel)
+    if x.ndim == 2:
+        return rows_product(x, kernel)
+    # As rows of one matrix, in both directions: on CPU, XLA takes the gradients of (B, N, P) at
+    # half the speed, and those of many narrow rows best in its own order.
+    rows = x.reshape(-1, x.shape[-1]) @ kernel
+    return rows.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+Dense = functools.partial(nn.Dense, dot_general=dense_product)
 
 
 @jax.custom_vjp

@@ -1,5 +1,7 @@
 """Dropout whose mask does not depend on how many devices share the batch, at a quarter the cost."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,10 +25,10 @@ class RowDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, places: Array, *, train: bool) -> Array:
-        """(b, F), (b,) -> (b, F): drops units in training, is the identity otherwise.
+        """(b, ...), (b,) -> (b, ...): drops units in training, is the identity otherwise.
 
         Args:
-          x: rows of the batch.
+          x: rows of the batch; a row is an item with all its clips.
           places: where they stand in the global batch.
           train: whether to drop.
         """
@@ -34,8 +36,9 @@ class RowDropout(nn.Module):
             return x
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
         kept = round((1.0 - self.rate) * _LEVELS)
-        mask = jax.vmap(lambda key: _uniform_levels(key, x.shape[1]))(keys) < kept
-        return jnp.where(mask, x * (_LEVELS / kept), 0.0)
+        units = math.prod(x.shape[1:])
+        mask = jax.vmap(lambda key: _uniform_levels(key, units))(keys) < kept
+        return jnp.where(mask.reshape(x.shape), x * (_LEVELS / kept), 0.0)
 
 
 def _uniform_levels(key: Array, count: int) -> Array:

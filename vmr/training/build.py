@@ -11,6 +11,11 @@ import numpy as np
 import optax
 
 from vmr.encoders.branch import Branch
+from vmr.encoders.clips import Tokens
+from vmr.encoders.encoder import Encoder
+from vmr.encoders.gated_conv import GatedConv
+from vmr.encoders.text import GatedText
+from vmr.encoders.transformer import Transformer
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses import inter, intra
 from vmr.losses.learnt import initial
@@ -38,22 +43,62 @@ INTRA: dict[str, Loss] = {
 SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
+ENCODERS = ("branch", "transformer", "gated_conv")
+FUSIONS = ("none", "gated_sum", "tokens")
+
+
 def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None) -> TwoTower:
-    """The two towers of `config.model`."""
-    model = config.model
+    """The two towers of `config.model`; one for both sides where items are paired with themselves.
+
+    Args:
+      config: of a run.
+      axis_name: of the pmapped axis that shards a training batch.
+    """
+    if config.pairing != "video_music":
+        encoder = _encoder(config.model, config.pairing, axis_name)
+        return TwoTower(encoder, encoder)
+    video, music = (_encoder(config.model, side, axis_name) for side in ("video", "music"))
+    text = config.model.text
+    if text.fusion == "gated_sum":
+        video = GatedText(video, text.width, _vocabulary(text))
+    return TwoTower(video, music)
+
+
+def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None) -> Encoder:
     shared = {
         "width": model.embedding_width,
         "dropout": model.dropout,
         "input_dropout": model.input_dropout,
-        "linear": model.linear,
-        "batch_norm_decay": model.batch_norm.decay,
-        "batch_norm_epsilon": model.batch_norm.epsilon,
-        "axis_name": axis_name,
     }
-    return TwoTower(
-        video_encoder=Branch(hidden=tuple(model.video.hidden), **shared),
-        music_encoder=Branch(hidden=tuple(model.music.hidden), **shared),
+    name = model[side].encoder
+    if name == "gated_conv":
+        return GatedConv(**model.gated_conv, **shared)
+    if name == "transformer":
+        if side == "video" and model.text.fusion == "tokens":
+            shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
+        return Transformer(**model.transformer, **shared)
+    return Branch(
+        hidden=tuple(model[side].hidden),
+        linear=model.linear,
+        batch_norm_decay=model.batch_norm.decay,
+        batch_norm_epsilon=model.batch_norm.epsilon,
+        axis_name=axis_name,
+        **shared,
     )
+
+
+def _vocabulary(text: ml_collections.ConfigDict) -> int:
+    """Buckets of the words; 0 where the text is embeddings that somebody computed."""
+    return 0 if text.embedding_width else text.vocabulary
+
+
+def _text_of_one_item(text: ml_collections.ConfigDict) -> Tokens | None:
+    """Text of the shapes that the video encoder reads, if it reads any."""
+    if text.fusion == "none":
+        return None
+    width = text.embedding_width
+    values = jnp.zeros((1, 1, width)) if width else jnp.zeros((1, 1), jnp.int32)
+    return Tokens(values, jnp.ones((1, 1), bool))
 
 
 def build_objective(config: ml_collections.ConfigDict) -> Objective:
@@ -95,6 +140,7 @@ def build_state(
         config.seed,
         averaged=config.optimizer.average_decay > 0,
         learnt=_learnt(config.loss),
+        text=_text_of_one_item(config.model.text),
     )
 
 

@@ -9,11 +9,15 @@ from typing import Any
 
 import ml_collections
 
+from vmr.data.sampling import METHODS
+from vmr.data.view import PAIRINGS
+from vmr.encoders.pooling import POOLINGS
+from vmr.encoders.positions import POSITIONS
 from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
 from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
-from vmr.training.build import INTER, INTRA, SIMILARITY_DTYPES
+from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES
 
 # What a number must be for a step to make sense: in words, as a test, and in which fields.
 _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
@@ -26,7 +30,11 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "log_every",
             "eval_every",
             "checkpoint_every",
+            "sampling.clips",
             "model.embedding_width",
+            *(f"model.transformer.{name}" for name in ("model_width", "heads", "mlp_ratio")),
+            *(f"model.gated_conv.{name}" for name in ("model_width", "kernel")),
+            *(f"model.text.{name}" for name in ("tokens", "vocabulary", "width")),
             "loss.ranking.top_k",
         ),
     ),
@@ -37,6 +45,9 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         (
             "microbatch",
             "patience",
+            "model.transformer.layers",
+            "model.gated_conv.layers",
+            "model.text.embedding_width",
             "loss.block_rows",
             "loss.warmup_steps",
             "loss.crossclr.negative_weight",
@@ -73,7 +84,11 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "loss.js.temperature",
         ),
     ),
-    ("in (0, 1]", lambda value: 0 < value <= 1, ("loss.crossclr.threshold",)),
+    (
+        "in (0, 1]",
+        lambda value: 0 < value <= 1,
+        ("loss.crossclr.threshold", "dataset.train_share"),
+    ),
     (
         "widths of at least 1",
         lambda widths: all(width >= 1 for width in widths),
@@ -82,6 +97,15 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
 )
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
+    "pairing": PAIRINGS,
+    "positives": ("track", "label"),
+    "sampling.method": METHODS,
+    "model.video.encoder": ENCODERS,
+    "model.music.encoder": ENCODERS,
+    "model.transformer.positions": POSITIONS,
+    "model.transformer.pooling": POOLINGS,
+    "model.gated_conv.pooling": ("mean", "attention"),
+    "model.text.fusion": FUSIONS,
     "loss.inter": tuple(INTER),
     "loss.intra": ("none", *INTRA),
     "loss.similarity_dtype": tuple(SIMILARITY_DTYPES),
@@ -101,6 +125,8 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
                 raise UserError(f"config.{field} is {value}, expected {expected}")
     if not _lookup(config, "dataset.data_dir"):
         raise UserError("config.dataset.data_dir is not set: give --config.dataset.data_dir=DIR")
+    _require_sound_encoders(config)
+    _require_sound_pairing(config)
     _require_sound_loss(config.loss)
     if config.microbatch > config.batch_size:
         raise UserError(
@@ -112,6 +138,54 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
             f"{config.steps}"
+        )
+
+
+def _require_sound_encoders(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where fields of the encoders do not go together."""
+    model, clips = config.model, config.sampling.clips
+    transformer = model.transformer
+    encoders = (model.video.encoder, model.music.encoder)
+    if transformer.model_width % transformer.heads:
+        raise UserError(
+            f"config.model.transformer.model_width is {transformer.model_width}, which "
+            f"{transformer.heads} heads cannot share"
+        )
+    if transformer.positions == "sinusoidal" and transformer.model_width % 2:
+        raise UserError(
+            f"config.model.transformer.model_width is {transformer.model_width}, expected an even "
+            "number for sinusoidal positions"
+        )
+    learned = "transformer" in encoders and transformer.positions == "learned"
+    if learned and config.sampling.method != "mean" and clips > transformer.max_clips:
+        raise UserError(
+            f"config.sampling.clips is {clips}, expected at most "
+            f"config.model.transformer.max_clips, {transformer.max_clips}"
+        )
+    if model.gated_conv.kernel % 2 == 0:
+        raise UserError(
+            f"config.model.gated_conv.kernel is {model.gated_conv.kernel}, expected an odd number"
+        )
+    if model.text.fusion == "tokens" and model.video.encoder != "transformer":
+        raise UserError(
+            "config.model.text.fusion=tokens needs config.model.video.encoder=transformer, found "
+            f"{model.video.encoder!r}; gated_sum goes with any encoder"
+        )
+
+
+def _require_sound_pairing(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where an item cannot be paired with itself."""
+    if config.pairing == "video_music":
+        return
+    if config.sampling.method != "global_sparse":
+        raise UserError(
+            f"config.pairing={config.pairing} compares two samples of an item, for which "
+            f"config.sampling.method must be 'global_sparse', found {config.sampling.method!r}"
+        )
+    if config.model.text.fusion != "none":
+        raise UserError(
+            f"config.pairing={config.pairing} reads no text: config.model.text.fusion must be "
+            f"'none', found {config.model.text.fusion!r}"
         )
 
 

@@ -10,14 +10,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.pipeline import eval_batches
+from vmr.data.dataset import Dataset
+from vmr.data.view import View
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
 from vmr.training.build import build_model, build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
+from vmr.training.inputs import FIELDS
+from vmr.training.reading import dataset_of, evaluation_batches, on_device, shown_widths, view_of
 from vmr.training.state import TrainState, placeholder_standardization
 from vmr.training.workdir import require_same_data, saved_config
 
@@ -31,6 +33,7 @@ class TrainedRun:
     Attributes:
       config: of the run.
       dataset: that it was trained on.
+      view: what its batches show.
       model: the two towers.
       state: restored.
       step: of the checkpoint.
@@ -38,6 +41,7 @@ class TrainedRun:
 
     config: ml_collections.ConfigDict
     dataset: Dataset
+    view: View
     model: TwoTower
     state: TrainState
     step: int
@@ -46,8 +50,32 @@ class TrainedRun:
         """The embeddings of a split in stored order: see `embed_batches`."""
         devices = jax.local_devices()
         embed = on_devices.pmapped_embed_step(self.model, devices)
-        batches = eval_batches(self.dataset, split, batch_size)
+        batches = evaluation_batches(self.dataset, split, batch_size, self.view)
         return embed_batches(embed, self.state, batches, batch_size, devices)
+
+    def embed_segments(
+        self, split: str, segments: int, batch_size: int = 200
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The embeddings of the parts of each sequence, each embedded as a whole one would be.
+
+        Args:
+          split: of the dataset.
+          segments: S, equal parts of a sequence; one of fewer clips has fewer.
+          batch_size: items at a time.
+
+        Yields:
+          batches as `embed_batches`, but with `video_emb` (b, S, D) and `music_emb` (b, S, D) and
+          with the parts that there are, `video_segments` and `music_segments` (b,) int.
+        """
+        devices = jax.local_devices()
+        embed = on_devices.pmapped_embed_step(self.model, devices)
+        batches = evaluation_batches(self.dataset, split, batch_size, self.view, segments)
+        parts = (in_segments(batch, segments) for batch in batches)
+        rows = embed_batches(embed, self.state, parts, batch_size * segments, devices)
+        for batch in rows:
+            shape = (len(batch["video_segments"]), segments, -1)
+            whole = {name: batch[name].reshape(shape) for name in ("video_emb", "music_emb")}
+            yield {**batch, **whole}
 
     def meta(self) -> dict[str, Any]:
         """What an npz of this run's embeddings says of their origin."""
@@ -71,18 +99,18 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     """
     on_devices.keep_compiled_programs()
     config = saved_config(workdir)
-    dataset = open_dataset(data_dir or config.dataset.data_dir)
+    dataset = dataset_of(config, data_dir)
     require_same_data(workdir, dataset.fingerprint)
+    view = view_of(config, dataset)
     model = build_model(config)
-    statistics = placeholder_standardization(dataset.video_width, dataset.music_width)
-    like = build_state(config, statistics)
+    like = build_state(config, placeholder_standardization(shown_widths(dataset, view)))
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
         state = checkpoints.restore(checkpoints.best_step, like)
-        return TrainedRun(config, dataset, model, state, checkpoints.best_step)
+        return TrainedRun(config, dataset, view, model, state, checkpoints.best_step)
 
 
 def embed_batches(
@@ -101,7 +129,7 @@ def embed_batches(
     Args:
       embed: of `pmapped_embed_step`, made once for all calls.
       state: of the model.
-      batches: with `video` and `music`, none larger than `batch_size`.
+      batches: as the model was trained on, none larger than `batch_size`.
       batch_size: items that the program takes at a time.
       devices: that `embed` runs on.
     """
@@ -109,7 +137,7 @@ def embed_batches(
     padded_size = -(-batch_size // len(devices)) * len(devices)
     waiting = None
     for batch in batches:
-        features = {name: _filled_up(batch[name], padded_size) for name in ("video", "music")}
+        features = {name: _filled_up(rows, padded_size) for name, rows in on_device(batch).items()}
         embedded = embed(replicated, on_devices.sharded(features, len(devices)))
         if waiting is not None:
             yield _fetched(*waiting)
@@ -118,12 +146,34 @@ def embed_batches(
         yield _fetched(*waiting)
 
 
+def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
+    """A batch of b items in S parts as one of b·S items: clips (b, S, N, D) -> (b·S, N, D).
+
+    What is one an item, `video_segments` and `music_segments` among it, stays (b,); text goes with
+    every part. A modality without a sequence has its vector as its only part.
+    """
+    flat = dict(batch)
+    for side in ("video", "music"):
+        mask = batch.get(f"{side}_mask")
+        if mask is None:
+            flat[side] = np.repeat(batch[side], segments, axis=0)
+            flat[f"{side}_segments"] = np.ones(len(batch[side]), np.int64)
+        else:
+            flat[side] = batch[side].reshape(-1, *batch[side].shape[2:])
+            flat[f"{side}_mask"] = mask.reshape(-1, mask.shape[-1])
+            flat[f"{side}_segments"] = mask.any(axis=2).sum(axis=1)
+    for name in ("text", "text_mask", "track"):
+        if name in batch:
+            flat[name] = np.repeat(batch[name], segments, axis=0)
+    return flat
+
+
 def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, [(0, size - len(rows)), (0, 0)])
+    return np.pad(rows, [(0, size - len(rows)), *([(0, 0)] * (rows.ndim - 1))])
 
 
 def _fetched(batch: Batch, embedded: tuple[jax.Array, jax.Array]) -> dict[str, np.ndarray]:
     count = len(batch["video"])
     video, music = (np.asarray(rows).reshape(-1, rows.shape[-1])[:count] for rows in embedded)
-    kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
+    kept = {name: rows for name, rows in batch.items() if name not in FIELDS}
     return {"video_emb": video, "music_emb": music, **kept}

@@ -9,10 +9,9 @@ import ml_collections
 import numpy as np
 
 from vmr import embeddings
-from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.pipeline import eval_batches, train_batches
-from vmr.data.standardization import statistics
-from vmr.data.validation import require_valid
+from vmr.data.dataset import Dataset
+from vmr.data.pipeline import train_batches
+from vmr.data.view import View
 from vmr.errors import UserError
 from vmr.evaluation.results import recalls
 from vmr.training import build
@@ -23,6 +22,14 @@ from vmr.training.config import require_sound
 from vmr.training.inference import embed_batches
 from vmr.training.metrics_log import MetricsLog
 from vmr.training.progress import Progress
+from vmr.training.reading import (
+    evaluation_batches,
+    on_device,
+    shown_widths,
+    sound_dataset_of,
+    standardization_of,
+    view_of,
+)
 from vmr.training.state import TrainState, placeholder_standardization
 from vmr.training.step import train_step
 
@@ -49,49 +56,32 @@ def train(
     require_sound(config)
     on_devices.require_divisible(config, devices)
     on_devices.keep_compiled_programs()
-    dataset = _open(config)
+    dataset = sound_dataset_of(config)
+    view = view_of(config, dataset)
     run_folder.claim(workdir, config, dataset.fingerprint)
 
     with Checkpoints(workdir, config.selection) as checkpoints:
-        state = _first_state(config, dataset, checkpoints)
+        state = _first_state(config, dataset, view, checkpoints)
         with MetricsLog(workdir, resumed_step=int(state.step)) as log:
-            return _train(config, workdir, dataset, state, checkpoints, log, devices)
-
-
-def _open(config: ml_collections.ConfigDict) -> Dataset:
-    """The dataset, found to be the one the config means, and to be sound."""
-    dataset = open_dataset(config.dataset.data_dir)
-    if config.dataset.name and config.dataset.name != dataset.name:
-        raise UserError(
-            f"config.dataset.name is {config.dataset.name!r}, but {config.dataset.data_dir} "
-            f"holds {dataset.name!r}"
-        )
-    if not config.dataset.allow_invalid:
-        require_valid(config.dataset.data_dir)
-    dataset.examples("validation")  # raises where it is missing
-    if config.batch_size > dataset.examples("train"):
-        raise UserError(
-            f"config.batch_size is {config.batch_size}, expected at most "
-            f"{dataset.examples('train')}, the videos of the training split"
-        )
-    return dataset
+            return _train(config, workdir, dataset, view, state, checkpoints, log, devices)
 
 
 def _first_state(
-    config: ml_collections.ConfigDict, dataset: Dataset, checkpoints: Checkpoints
+    config: ml_collections.ConfigDict, dataset: Dataset, view: View, checkpoints: Checkpoints
 ) -> TrainState:
     """The latest checkpoint's state; for a fresh run, the initial one."""
     if checkpoints.latest_step is None:
-        return build.build_state(config, statistics(dataset, "train"))
-    widths = placeholder_standardization(dataset.video_width, dataset.music_width)
+        return build.build_state(config, standardization_of(dataset, view))
     print(f"going on from step {checkpoints.latest_step:,}", flush=True)
-    return checkpoints.restore(checkpoints.latest_step, build.build_state(config, widths))
+    like = build.build_state(config, placeholder_standardization(shown_widths(dataset, view)))
+    return checkpoints.restore(checkpoints.latest_step, like)
 
 
 def _train(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     dataset: Dataset,
+    view: View,
     state: TrainState,
     checkpoints: Checkpoints,
     log: MetricsLog,
@@ -114,7 +104,7 @@ def _train(
     weights = on_devices.replicated(build.build_weights(config), devices)
     state = on_devices.replicated(state, devices)
     step = int(state.step)
-    batches = train_batches(dataset, "train", config.batch_size, config.seed, start_step=step)
+    batches = train_batches(dataset, "train", config.batch_size, config.seed, step, view)
     first_step = step
     progress = Progress(step, config.steps, config.batch_size)
     stops_early = _stops_early(config, log)
@@ -122,14 +112,14 @@ def _train(
 
     while step < config.steps and not stops_early:
         batch = next(batches)
-        features = {name: batch[name] for name in ("video", "music", "track")}
         step += 1
         is_last = step == config.steps
         logs, validates, saves = (
             is_last or step % every == 0
             for every in (config.log_every, config.eval_every, config.checkpoint_every)
         )
-        state, scalars = take_step(state, on_devices.sharded(features, len(devices)), weights, logs)
+        shards = on_devices.sharded(on_device(batch), len(devices))
+        state, scalars = take_step(state, shards, weights, logs)
         # The previous step is checked while this one runs: no step waits for the host.
         if unchecked is not None:
             _require_finite(workdir, *unchecked)
@@ -144,7 +134,9 @@ def _train(
         if logs:
             line |= {f"train/{name}": float(value) for name, value in scalars.items()}
             line["train/examples_per_second"] = progress.examples_per_second(step)
-        validation = _validate(config, embed, state, dataset, devices) if validates else None
+        validation = None
+        if validates:
+            validation = _validate(config, embed, state, dataset, view, devices)
         line |= {f"val/{name}": value for name, value in (validation or {}).items()}
         if line:
             log.write(step, line)
@@ -162,10 +154,11 @@ def _validate(
     embed: Callable[..., tuple[jax.Array, jax.Array]],
     state: TrainState,
     dataset: Dataset,
+    view: View,
     devices: Sequence[jax.Device],
 ) -> dict[str, float]:
     """Recalls and ranks over the whole validation split."""
-    batches = eval_batches(dataset, "validation", config.batch_size)
+    batches = evaluation_batches(dataset, "validation", config.batch_size, view)
     embedded = embed_batches(embed, state, batches, config.batch_size, devices)
     split = embeddings.collect(embedded, "validation", {})
     return recalls(split.video_emb, split.music_emb, split.gt_music_index)

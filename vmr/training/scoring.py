@@ -13,8 +13,8 @@ from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
-from vmr.evaluation import cca, results, table
-from vmr.training.inference import restore_run
+from vmr.evaluation import cca, evaluate_segments, results, table
+from vmr.training.inference import TrainedRun, restore_run
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
@@ -22,7 +22,11 @@ Map = Callable[[np.ndarray], np.ndarray]  # (b, P) -> (b, D)
 
 
 def evaluate_run(
-    workdir: pathlib.Path, split: str, baseline: str = "none", data_dir: str | None = None
+    workdir: pathlib.Path,
+    split: str,
+    baseline: str = "none",
+    data_dir: str | None = None,
+    segments: int = 1,
 ) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
@@ -31,17 +35,50 @@ def evaluate_run(
       split: of the run's dataset.
       baseline: `cca` adds its results under `baselines`.
       data_dir: where the dataset lies now; None where it lay in training.
+      segments: S; if not 1, `segments` holds the results of S parts of each sequence, and of tracks
+        that score by their parts, see `vmr.evaluation.evaluate_segments`.
 
     Raises:
-      UserError: no finished validation in the folder, or no such split.
+      UserError: no finished validation in the folder, no such split, or a baseline or segments that
+        the run's data cannot give.
     """
     run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
+    if baseline == "cca" and run.view.pairing != "video_music":
+        raise UserError(
+            f"--baseline=cca is between video and music; {workdir} compares {run.view.pairing} "
+            "with itself"
+        )
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score(embedded, run.step)
     if baseline == "cca":
         found["baselines"] = {"CCA": score_cca(run.dataset, split)}
+    if segments > 1:
+        found["segments"] = _score_segments(run, split, segments)
     return found
+
+
+def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
+    """By segment, and by track from its segments: mean and max."""
+    if not run.dataset.has_sequences:
+        raise UserError(
+            f"--segments={segments}: {run.dataset.data_dir} holds one vector an item, expected "
+            "sequences"
+        )
+    parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
+    assert parts.video_segments is not None
+    assert parts.music_segments is not None
+    return evaluate_segments(
+        parts.video_emb,
+        parts.video_segments,
+        parts.music_emb,
+        parts.music_segments,
+        parts.gt_music_index,
+        split=split,
+        step=run.step,
+        video_group=parts.video_group,
+        music_group=parts.music_group,
+    )
 
 
 def evaluate_file(
@@ -113,10 +150,12 @@ def _mapped(
 
 
 def report(found: dict[str, Any], name: str) -> str:
-    """The tables of a result to read: pairs first, then the true relevance where it is known."""
+    """The tables of a result to read: pairs, true relevance where it is known, then segments."""
     rows = [(name, found), *found.get("baselines", {}).items()]
-    text = table.render(rows)
+    blocks = [table.render(rows)]
     if "truth" in found:
         truths = [(row, {"split": found["split"], **result["truth"]}) for row, result in rows]
-        text += "\n\nTrue relevance: every compatible item counts\n\n" + table.render(truths)
-    return text
+        blocks += ["True relevance: every compatible item counts", table.render(truths)]
+    for result in found.get("segments", {}).values():
+        blocks.append(table.render([(name, result)]))
+    return "\n\n".join(blocks)

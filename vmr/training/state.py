@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vmr.encoders.clips import Clips, Tokens
 from vmr.encoders.two_tower import TwoTower
+from vmr.training.inputs import Standardization
 
 Array = jax.Array
-# {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}
-Standardization = dict[str, dict[str, Array]]
 
 
 @flax.struct.dataclass
@@ -56,6 +56,7 @@ def initial_state(
     seed: int,
     averaged: bool = False,
     learnt: Mapping[str, Array] | None = None,
+    text: Tokens | None = None,
 ) -> TrainState:
     """The state before the first step; widths of the inputs are those of `standardization`.
 
@@ -66,6 +67,7 @@ def initial_state(
       seed: of the initial parameters and of every step's dropout.
       averaged: keeps a moving average of the parameters.
       learnt: parameters of the loss before the first step, if it has any.
+      text: of one item, of the shapes that the video encoder will read; None if it reads none.
     """
     key = jax.random.PRNGKey(seed)
     init_key, run_key = jax.random.split(key)
@@ -73,7 +75,9 @@ def initial_state(
         side: {name: jnp.asarray(values) for name, values in of_side.items()}
         for side, of_side in standardization.items()
     }
-    video, music = (statistics[side]["mean"][None, :] for side in ("video", "music"))
+    means = (statistics[side]["mean"] for side in ("video", "music"))
+    video, music = (Clips(mean[None, None, :], jnp.ones((1, 1), bool)) for mean in means)
+    video = video._replace(text=text)
     variables = jax.jit(model.init, static_argnames="train")(init_key, video, music, train=False)
     params = {**variables["params"], **({"loss": dict(learnt)} if learnt else {})}
     return TrainState(
@@ -87,14 +91,12 @@ def initial_state(
     )
 
 
-def placeholder_standardization(video_width: int, music_width: int) -> Standardization:
-    """Statistics that change nothing: of the right shapes, for a state about to be restored."""
-    widths = {"video": video_width, "music": music_width}
+def placeholder_standardization(widths: Mapping[str, int]) -> Standardization:
+    """Statistics that change nothing: of the right shapes, for a state about to be restored.
+
+    Args:
+      widths: of the features of `video` and of `music`.
+    """
     return {
         side: {"mean": jnp.zeros(width), "scale": jnp.ones(width)} for side, width in widths.items()
     }
-
-
-def standardized(features: Array, statistics: dict[str, Array]) -> Array:
-    """(B, P) -> (B, P): mean 0 and variance 1 per dimension of the training split."""
-    return (features - statistics["mean"][None, :]) * statistics["scale"][None, :]

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vmr.encoders.clips import Clips, masked_mean
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses.learnt import as_options, bounded
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import INTRA_TERMS, Pairs, places_of
+from vmr.training.inputs import model_inputs
 from vmr.training.pieces import vjp_in_pieces
-from vmr.training.state import TrainState, standardized
+from vmr.training.state import TrainState
 
 Array = jax.Array
 
@@ -37,7 +39,8 @@ def train_step(
 
     Args:
       state: before the step.
-      batch: this device's rows: video (n, P), music (n, Q), track (n,) int.
+      batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int: pairs of equal
+        track are positives of each other.
       weights: one scalar a term: m2v, v2m, music, video.
       reports: whether the step is logged: only then are the norms of the parameters and of each
         term's gradient measured; NaN elsewhere.
@@ -53,11 +56,10 @@ def train_step(
       The state after the step, and scalars to log (the same on every device).
     """
     params, learnt = _towers_and_learnt(state.params)
-    video = standardized(batch["video"], state.standardization["video"])
-    music = standardized(batch["music"], state.standardization["music"])
+    video, music = model_inputs(batch, state.standardization)
     rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
 
-    def trunks(params: optax.Params, rows: tuple[Array, Array, Array]) -> Any:
+    def trunks(params: optax.Params, rows: tuple[Clips, Clips, Array]) -> Any:
         return model.apply({"params": params}, *rows, train=True, rngs=rngs, method="trunks")
 
     def heads(params: optax.Params, features: Any) -> tuple[Any, Any]:
@@ -67,10 +69,12 @@ def train_step(
         )
         return embeddings, updated.get("batch_stats", {})
 
-    rows = video, music, places_of(video.shape[0], axis_name)
+    rows = video, music, places_of(batch["track"].size, axis_name)
     features, pull_trunks = vjp_in_pieces(trunks, params, rows, piece)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
-    pairs = Pairs(embeddings[0], embeddings[1], video, music, batch["track"])
+    # The distribution that an intra-modal loss keeps is that of the mean over an item's clips.
+    inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
+    pairs = Pairs(embeddings[0], embeddings[1], inputs[0], inputs[1], batch["track"])
     weights = _warmed_up(weights, state.step, warmup_steps)
     found = objective.value_and_gradient(pairs, weights, learnt, axis_name)
 
@@ -104,12 +108,11 @@ def train_step(
 def embed_step(
     state: TrainState, batch: dict[str, Array], *, model: TwoTower
 ) -> tuple[Array, Array]:
-    """Unit embeddings of a batch: video (n, P), music (n, Q) -> (n, D), (n, D)."""
+    """Unit embeddings of a batch, see `vmr.training.inputs`: (n, D) of video, (n, D) of music."""
     params, _ = _towers_and_learnt(state.evaluated_params)
     embeddings: Any = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
-        standardized(batch["video"], state.standardization["video"]),
-        standardized(batch["music"], state.standardization["music"]),
+        *model_inputs(batch, state.standardization),
         train=False,
     )
     return embeddings

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from vmr.errors import UserError
-from vmr.training.config import differences, resolved
+from vmr.training.config import differences, require_sound, resolved
 from vmr.training.disk import write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -61,10 +61,12 @@ def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
 
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The config of the run in a folder; UserError where there is none."""
+    """The config of the run in a folder; UserError where there is none or it is incomplete."""
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no run: config.json is missing")
-    return ml_collections.ConfigDict(read_json(workdir / "config.json"))
+    config = ml_collections.ConfigDict(read_json(workdir / "config.json"))
+    require_sound(config)
+    return config
 
 
 def environment(fingerprint: str) -> dict[str, Any]:

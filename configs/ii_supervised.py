@@ -1,0 +1,34 @@
+"""The II loss with labels as positives: pairs of one label attract each other.
+
+python -m experiments.train --config=configs/ii_supervised.py --workdir=runs/ii_supervised
+    --config.dataset.data_dir=data/youtube8m_music
+
+For a dataset with labels, as YouTube-8M's: a pair's class is the rarest of its common labels
+(`vmr/data/label_classes.py`). The table of pairs is printed as ever; below it, every item of the
+query's class is relevant.
+
+Variants, after a colon:
+  inter_only  the contrastive term alone
+  runlocal    tiny: seconds of nothing but a smoke test
+
+Chen et al. 2024, arXiv 2407.19415, claim gains in supervised tasks too; sizes and recipe are ours.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ii_clvm
+from configs.base import Variants, changed
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """II-CLVM with labels, changed by a variant."""
+    config = ii_clvm.ii_clvm()
+    config.positives = "label"
+    return changed(config, variant, VARIANTS, "ii_supervised")
+
+
+def _inter_only(config: ConfigDict) -> None:
+    config.loss.intra = "none"
+
+
+VARIANTS: Variants = {"inter_only": _inter_only, "runlocal": ii_clvm.runlocal}

@@ -1,0 +1,44 @@
+"""The II loss on one modality against itself: two samples of a sequence are a pair.
+
+python -m experiments.train --config=configs/ii_unimodal.py --workdir=runs/ii_unimodal
+    --config.dataset.data_dir=data/audioset
+
+One encoder embeds both samples; evaluation asks for an item's other sample among all items', from
+clips that the query does not have. For AudioSet's music (`--source=audioset`), which has no video:
+ten clips of 0.96 s an item.
+
+Variants, after a colon:
+  inter_only  the contrastive term alone
+  supervised  items of one label are positives
+  runlocal    tiny: seconds of nothing but a smoke test
+
+Chen et al. 2024, arXiv 2407.19415, claim gains in uni-modal tasks too; sizes and recipe are ours.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ii_clvm
+from configs.base import Variants, changed
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Music against itself, changed by a variant."""
+    config = ii_clvm.ii_clvm()
+    config.pairing = "music"
+    config.sampling.clips = 5
+    return changed(config, variant, VARIANTS, "ii_unimodal")
+
+
+def _inter_only(config: ConfigDict) -> None:
+    config.loss.intra = "none"
+
+
+def _supervised(config: ConfigDict) -> None:
+    config.positives = "label"
+
+
+VARIANTS: Variants = {
+    "inter_only": _inter_only,
+    "supervised": _supervised,
+    "runlocal": ii_clvm.runlocal,
+}

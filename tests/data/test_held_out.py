@@ -1,0 +1,67 @@
+"""A share held out of the training files: stable, nested, disjoint, whole."""
+
+from collections import Counter
+
+import pytest
+from made_records import clip, shard
+
+from vmr.data.audioset import audioset
+from vmr.data.held_out import require_share, split_of
+from vmr.errors import UserError
+
+IDS = [f"id{number}" for number in range(4000)]
+
+
+def test_the_split_of_an_id_never_changes():
+    """Of four quarters of CRC-32, the first is validation (efgh: 08337bb5), the second test."""
+    found = {name: split_of(name, 0.25) for name in ("efgh", "id2", "id0", "naïve")}
+    assert found == {"efgh": "validation", "id2": "test", "id0": "train", "naïve": "train"}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.49])
+def test_validation_and_test_take_the_share_each(share):
+    counts = Counter(split_of(name, share) for name in IDS)
+    for split in ("validation", "test"):
+        assert counts[split] / len(IDS) == pytest.approx(share, abs=0.03)
+
+
+def test_a_larger_share_holds_out_the_smaller_one():
+    held = [{name for name in IDS if split_of(name, s) != "train"} for s in (0.05, 0.1, 0.3)]
+    assert held[0] < held[1] < held[2]
+
+
+def test_one_file_makes_a_whole_dataset(tmp_path):
+    file = shard(tmp_path / "a", *(clip(name.encode(), 1)[0] for name in IDS[:60]))
+    source = audioset({"train": [file]}, held_out=0.2)
+    found = {split: [pair.video_id for pair in read()] for split, read in source.splits.items()}
+    assert list(found) == ["train", "validation", "test"]
+    assert sorted(name for part in found.values() for name in part) == sorted(IDS[:60])
+    for split, names in found.items():
+        assert {split_of(name, 0.2) for name in names} == {split}
+    assert "validation and test each hold a share of 0.2" in source.description
+
+
+def test_a_split_that_gets_nothing_is_an_error(tmp_path):
+    source = audioset({"train": [shard(tmp_path / "a", clip(b"abcd")[0])]}, held_out=0.01)
+    assert len(list(source.splits["train"]())) == 1
+    with pytest.raises(UserError, match="hold no video for validation"):
+        list(source.splits["validation"]())
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.5, 1.0, float("nan")])
+def test_impossible_shares_are_refused(share):
+    with pytest.raises(
+        UserError, match=r"--held_out=.*: expected a share from 0 to less than 0\.5"
+    ):
+        require_share(share, ["train"])
+
+
+def test_a_share_and_files_of_other_splits_do_not_go_together():
+    with pytest.raises(
+        UserError, match=r"from --train, so --validation and --test cannot be given"
+    ):
+        require_share(0.1, ["train", "validation", "test"])
+    with pytest.raises(UserError, match=r"from --train, so --test cannot be given too$"):
+        require_share(0.1, ["train", "test"])
+    require_share(0, ["train", "validation", "test"])
+    require_share(0.1, ["train"])

@@ -1,0 +1,87 @@
+"""One class an item: the rarest of its common labels, counted over the training items."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vmr.data.label_classes import classes, label_counts
+from vmr.data.pipeline import eval_batches
+from vmr.data.schema import Modality, Schema
+from vmr.data.view import View
+from vmr.errors import UserError
+
+COUNTS = np.array([50, 10, 0, 30])  # label 2 is not common
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 1, 3], 1),
+        ([0, 3, -1], 3),
+        ([0, -1, -1], 0),
+        ([2, 0, -1], 0),
+        ([2, -1, -1], -8),  # of its own: -1 - track
+        ([9, -1, -1], -8),  # a label that no training item carries
+        ([-1, -1, -1], -8),
+    ],
+)
+def test_the_rarest_common_label_is_the_class(labels, expected):
+    found = classes(np.array([labels]), np.array([7]), COUNTS)
+    assert found.tolist() == [expected]
+    assert found.dtype == np.int32
+
+
+def test_items_without_a_common_label_are_alone():
+    found = classes(np.full((3, 1), 2), np.array([0, 1, 1]), COUNTS)
+    assert found.tolist() == [-1, -2, -2]  # two videos of one track stay together
+    assert classes(np.zeros((2, 0), int), np.array([4, 5]), COUNTS).tolist() == [-5, -6]
+    assert classes(np.zeros((1, 1), int), np.array([4]), np.zeros(0, int)).tolist() == [-5]
+
+
+def labelled(pairs, labels):
+    return [replace(pair, labels=of) for pair, of in zip(pairs, labels, strict=True)]
+
+
+@pytest.fixture
+def dataset(write, vectors):
+    schema = Schema(Modality(4), Modality(3), has_labels=True)
+    train = [(0, 1)] * 3 + [(0,)] * 4 + [(4,)] + [()] * 2
+    return write(
+        schema,
+        train=labelled(vectors(10), train),
+        validation=labelled(vectors(3, start=50), [(1, 9), (4,), (9,)]),
+    )
+
+
+def test_counts_are_those_of_the_training_split(dataset):
+    assert label_counts(dataset).tolist() == [7, 3, 0, 0, 1]
+
+
+def test_labels_of_less_than_a_hundredth_are_not_common(write, vectors):
+    schema = Schema(Modality(4), Modality(3), has_labels=True)
+    pairs = labelled(vectors(201), [(0,)] * 3 + [(1,)] * 2 + [()] * 196)
+    assert label_counts(write(schema, train=pairs)).tolist() == [3, 0]
+
+
+def test_counts_of_a_share_are_those_of_its_items(dataset):
+    half = dataset.with_share("train", 0.5)
+    (batch,) = eval_batches(half, "train", 10)
+    rows = [int(name[1:]) for name in batch["video_id"]]
+    assert label_counts(half)[0] == sum(row < 7 for row in rows)
+
+
+def test_batches_carry_the_class(dataset):
+    view = View(label_counts=label_counts(dataset))
+    (batch,) = eval_batches(dataset, "validation", 10, view)
+    assert batch["label"].dtype == np.int32
+    found = dict(zip(batch["video_id"], batch["label"].tolist(), strict=True))
+    assert found["v50"] == 1
+    assert found["v51"] == 4
+    track = batch["track"][batch["video_id"].tolist().index("v52")]
+    assert found["v52"] == -1 - track
+
+
+def test_a_dataset_without_labels_is_refused(small_planted):
+    with pytest.raises(UserError, match=r"has no labels, which config\.positives=label needs"):
+        label_counts(small_planted)

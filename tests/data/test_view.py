@@ -1,0 +1,210 @@
+"""What a view shows of a batch: clips and their masks, the draws behind them, both pairings."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from vmr.data.pipeline import eval_batches, train_batches
+from vmr.data.sampling import contiguous, global_sparse
+from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.view import View
+from vmr.errors import UserError
+
+ITEMS = 11
+SPARSE = View("global_sparse", clips=4)
+METHODS = ("global_sparse", "contiguous")
+
+
+def shown(batch, name="video"):
+    """By item, the numbers of the clips that a batch shows of it."""
+    clips = {}
+    for item, rows, mask in zip(batch["video_id"], batch[name], batch[f"{name}_mask"], strict=True):
+        assert (rows[~mask] == 0).all()
+        clips[item] = rows[mask][:, 0].astype(int).tolist()
+    return clips
+
+
+def evaluated(dataset, view, **options):
+    (batch,) = eval_batches(dataset, "train", 100, view, **options)
+    return batch
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluation_shows_fixed_clips_as_they_are_stored(ladder, method):
+    batch = evaluated(ladder, View(method, clips=4))
+    assert batch["video"].shape == (11, 4, 2)
+    assert batch["music"].shape == (11, 4, 3)
+    assert [batch[name].dtype for name in ("video", "music")] == [np.uint8, np.float32]
+    assert [batch[f"{name}_mask"].dtype for name in ("video", "music")] == [bool, bool]
+    choose = {"global_sparse": global_sparse, "contiguous": contiguous}[method]
+    for item, clips in shown(batch).items():
+        assert clips == choose(int(item[1:]), np.full(4, 0.5)).tolist()
+    for item, clips in shown(batch, "music").items():
+        assert clips == choose(int(item[1:]) + 1, np.full(4, 0.5)).tolist()
+    again = evaluated(ladder, View(method, clips=4))
+    np.testing.assert_array_equal(again["video"], batch["video"])
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(ladder):
+    whole = shown(evaluated(ladder, SPARSE))
+    for size in (1, 3, 9):
+        parts = [shown(batch) for batch in eval_batches(ladder, "train", size, SPARSE)]
+        assert {item: clips for part in parts for item, clips in part.items()} == whole
+
+
+def drawn(dataset, size, items, view=SPARSE, seed=5):
+    """The clips of the first items of the stream, in its order."""
+    batches = islice(train_batches(dataset, "train", size, seed, view=view), -(-items // size))
+    rows = [(item, *pair) for batch in batches for item, pair in both(batch)]
+    return rows[:items]
+
+
+def both(batch):
+    video, music = shown(batch), shown(batch, "music")
+    return [(item, (video[item], music[item])) for item in batch["video_id"]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_draws_are_the_same_however_items_are_batched(ladder, method):
+    view = View(method, clips=4)
+    by_3, by_7, by_9 = (drawn(ladder, size, 7, view) for size in (3, 7, 9))
+    assert by_3 == by_7 == by_9
+
+
+@pytest.mark.parametrize("size", [3, 5, 9])
+@pytest.mark.parametrize("start", [1, 2, 5, 7])
+def test_resumed_draws_are_those_of_an_uninterrupted_run(ladder, size, start):
+    whole = list(islice(train_batches(ladder, "train", size, 5, view=SPARSE), 9))
+    resumed = train_batches(ladder, "train", size, 5, start_step=start, view=SPARSE)
+    for one, other in zip(whole[start:], islice(resumed, 9 - start), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_epochs_draw_differently(ladder):
+    batches = train_batches(ladder, "train", ITEMS, 5, view=SPARSE)
+    first, second = (shown(batch) for batch in islice(batches, 2))
+    assert first.keys() == second.keys()
+    assert first["v4"] == second["v4"] == [0, 1, 2, 3]
+    assert first["v21"] != second["v21"]
+
+
+def test_the_seed_decides_the_draws(ladder):
+    one, same, other = (
+        {item: clips for item, *clips in drawn(ladder, 11, 11, seed=seed)} for seed in (1, 1, 2)
+    )
+    assert one == same != other
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("side", ["video", "music"])
+def test_an_item_with_itself_shows_two_samples(ladder, method, side):
+    batch = evaluated(ladder, View(method, clips=4, pairing=side))
+    width, extra = {"video": (2, 0), "music": (3, 1)}[side]
+    assert batch["video"].shape == batch["music"].shape == (11, 4, width)
+    one, other = shown(batch), shown(batch, "music")
+    for item in one:
+        length = int(item[1:]) + extra
+        assert len(one[item]) == len(other[item]) == max(1, min(4, length // 2))
+        if length > 1:
+            assert not set(one[item]) & set(other[item])
+
+
+def test_an_item_with_itself_is_drawn_twice_in_training(ladder):
+    view = View("global_sparse", clips=4, pairing="music")
+    pairs = {item: clips for item, *clips in drawn(ladder, 11, 11, view)}
+    assert pairs["v21"][0] != pairs["v21"][1]
+
+
+def test_videos_of_one_track_are_items_of_their_own_beside_themselves(write):
+    frames = np.arange(24, dtype=np.float32).reshape(2, 12, 1)
+    pairs = [Pair(f"v{row}", "m", frames[row], np.ones(3, np.float32)) for row in range(2)]
+    dataset = write(Schema(Modality(1, True), Modality(3)), train=pairs)
+    batch = evaluated(dataset, View("global_sparse", clips=2, pairing="video"))
+    assert batch["music_id"].tolist() == batch["video_id"].tolist()
+    assert len(set(batch["track"].tolist())) == 2
+    assert (batch["track"] >= 0).all()
+
+
+def test_a_vector_stays_a_vector(write):
+    pair = Pair("v", "m", np.ones((9, 2), np.float32), np.full(3, 0.5, np.float32))
+    dataset = write(Schema(Modality(2, True), Modality(3)), train=[pair])
+    for options in ({}, {"segments": 3}):
+        batch = evaluated(dataset, SPARSE, **options)
+        np.testing.assert_array_equal(batch["music"], np.full((1, 3), 0.5))
+        assert "music_mask" not in batch
+        assert "video_mask" in batch
+
+
+def test_segments_show_clips_of_each_part(ladder):
+    batch = evaluated(ladder, View("global_sparse", clips=2), segments=3)
+    assert batch["video"].shape == (11, 3, 2, 2)
+    assert batch["video_mask"].shape == (11, 3, 2)
+    assert batch["video"].dtype == np.uint8
+    rows = {item: row for row, item in enumerate(batch["video_id"])}
+    of_ten = batch["video"][rows["v10"], :, :, 0]  # parts 0-2, 3-5, 6-9
+    assert of_ten.tolist() == [[0, 2], [3, 5], [7, 9]]
+    masks = {item: batch["video_mask"][row].astype(int).tolist() for item, row in rows.items()}
+    assert masks["v10"] == [[1, 1], [1, 1], [1, 1]]
+    assert masks["v4"] == [[1, 0], [1, 0], [1, 1]]  # parts 0, 1, 2-3
+    assert masks["v2"] == [[1, 0], [1, 0], [0, 0]]
+    assert masks["v1"] == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_segments_of_a_view_of_means_are_the_means_of_their_parts(ladder):
+    batch = evaluated(ladder, View(), segments=2)
+    assert batch["music"].shape == (11, 2, 1, 3)
+    assert batch["video"].dtype == np.float32
+    row = batch["video_id"].tolist().index("v8")  # its music has clips 0-3 and 4-8
+    assert batch["music"][row, :, 0, 0].tolist() == [1.5, 6.0]
+    bytes_of_eight = np.array([1.5, 5.5]) * (4 / 255) + (4 / 512 - 2)
+    np.testing.assert_allclose(batch["video"][row, :, 0, 0], bytes_of_eight, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pairing", "name"),
+    [("video_music", "music sequence of 'm1'"), ("music", "music sequence of 'm1'")],
+)
+def test_a_sequence_without_clips_is_named(write, pairing, name):
+    pairs = [
+        Pair(f"v{row}", f"m{row}", np.ones((3, 2), np.float32), np.ones((row - 1, 3), np.float32))
+        for row in (1, 2, 3)
+    ]
+    dataset = write(Schema(Modality(2, True), Modality(3, True)), train=pairs)
+    view = View("global_sparse", clips=2, pairing=pairing)
+    expected = f"train: the {name} has length 0, expected at least one clip"
+    with pytest.raises(UserError, match=expected):
+        list(eval_batches(dataset, "train", 2, view))
+    with pytest.raises(UserError, match=expected):
+        list(islice(train_batches(dataset, "train", 3, seed=0, view=view), 1))
+
+
+def test_text_comes_with_the_pair_only_if_asked_for(write, vectors):
+    pairs = [
+        Pair(pair.video_id, pair.music_id, pair.video, pair.music, text=text)
+        for pair, text in zip(vectors(3), ("Slow guitar", "", "slow"), strict=True)
+    ]
+    dataset = write(Schema(Modality(4), Modality(3), text=Text()), train=pairs)
+    assert "text" not in evaluated(dataset, None)
+    batch = evaluated(dataset, View(tokens=3, vocabulary=50))
+    rows = {item: row for row, item in enumerate(batch["video_id"])}
+    assert batch["text"].shape == batch["text_mask"].shape == (3, 3)
+    assert batch["text"].dtype == np.int32
+    assert batch["text"][rows["v0"], 0] == batch["text"][rows["v2"], 0]
+    assert batch["text_mask"].sum(axis=1)[[rows[f"v{i}"] for i in range(3)]].tolist() == [2, 0, 1]
+
+
+def test_embedded_text_keeps_its_numbers(write, vectors):
+    embeddings = [np.arange(6, dtype=np.float32).reshape(3, 2), np.zeros((0, 2), np.float32)]
+    pairs = [
+        Pair(pair.video_id, pair.music_id, pair.video, pair.music, text=text)
+        for pair, text in zip(vectors(2), embeddings, strict=True)
+    ]
+    dataset = write(Schema(Modality(4), Modality(3), text=Text(2)), train=pairs)
+    batch = evaluated(dataset, View(tokens=2))
+    rows = {item: row for row, item in enumerate(batch["video_id"])}
+    assert batch["text"][rows["v0"]].tolist() == [[0, 1], [2, 3]]
+    assert batch["text"][rows["v1"]].tolist() == [[0, 0], [0, 0]]
+    assert batch["text_mask"][[rows["v0"], rows["v1"]]].tolist() == [[True] * 2, [False] * 2]

@@ -1,0 +1,39 @@
+"""Validation and test taken out of the training files, by a hash of each id.
+
+The split of an item depends on nothing but its id and the share, so it is the same whatever else
+the files hold, on every machine; a larger share takes the items of a smaller one and more.
+"""
+
+import zlib
+from collections.abc import Collection
+
+from vmr.errors import UserError
+
+_HASHES = 2**32
+
+
+def require_share(share: float, splits: Collection[str]) -> None:
+    """Returns if `share` can be held out of a source whose files are given for these splits.
+
+    Raises:
+      UserError: the share is not in [0, 0.5), or splits beside train have files of their own.
+    """
+    if not 0 <= share < 0.5:
+        raise UserError(
+            f"--held_out={share}: expected a share from 0 to less than 0.5, which validation takes "
+            "and test takes again"
+        )
+    others = [f"--{split}" for split in splits if split != "train"]
+    if share and others:
+        raise UserError(
+            f"--held_out={share}: takes validation and test from --train, so {' and '.join(others)}"
+            " cannot be given too"
+        )
+
+
+def split_of(item: str, share: float) -> str:
+    """The split of the item with this id: CRC-32 / 2³² below `share`, below twice it, or beyond."""
+    place = zlib.crc32(item.encode()) / _HASHES
+    if place < share:
+        return "validation"
+    return "test" if place < 2 * share else "train"

@@ -1,0 +1,52 @@
+"""Planted text: a few words about what the items of a group share.
+
+Each word is one of three that mean the same, so that the text is no key. The genre is told, each
+quality with an even chance and only as low or high; words without meaning stand between, all in
+random order. Text therefore helps and does not settle the matter.
+"""
+
+import numpy as np
+
+from vmr.data.planted_features import QUALITIES, Shared
+
+# The median of |N(0, 1)|: as many intensities are low as high.
+_MEDIAN = 0.6745
+_TOLD = 0.5
+_MOST_FILLERS = 2
+
+_GENRE_WORDS = (
+    ("rock", "guitars", "band"),
+    ("electronic", "synthesizer", "club"),
+    ("orchestral", "symphonic", "strings"),
+    ("folk", "acoustic", "banjo"),
+)
+# Tempo, energy, tension, brightness, density: words for low, words for high.
+_QUALITY_WORDS = (
+    (("slow", "unhurried", "lingering"), ("fast", "rapid", "racing")),
+    (("calm", "gentle", "restful"), ("energetic", "powerful", "vigorous")),
+    (("relaxed", "peaceful", "carefree"), ("tense", "suspenseful", "ominous")),
+    (("dark", "gloomy", "dim"), ("bright", "radiant", "shining")),
+    (("sparse", "bare", "minimal"), ("dense", "crowded", "busy")),
+)
+_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
+
+
+def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
+    """One text for each of n videos; "" for a share `absent` of them."""
+    items = len(shared.genre)
+    genre = shared.genre.argmax(axis=1)
+    level = (shared.intensity > _MEDIAN).astype(int)
+    told = rng.random((items, QUALITIES)) < _TOLD
+    missing = rng.random(items) < absent
+    # Absent texts are drawn too, so that the share of them does not change the others.
+    written = [_text(rng, *of_item) for of_item in zip(genre, level, told, strict=True)]
+    return ["" if gone else text for gone, text in zip(missing, written, strict=True)]
+
+
+def _text(rng: np.random.Generator, genre: int, level: np.ndarray, told: np.ndarray) -> str:
+    """The text of one video: its genre, the levels (5,) that are told (5,), and fillers."""
+    meanings = [_GENRE_WORDS[genre]]
+    meanings += [_QUALITY_WORDS[quality][level[quality]] for quality in np.flatnonzero(told)]
+    words = [str(rng.choice(synonyms)) for synonyms in meanings]
+    words += [str(word) for word in rng.choice(_FILLERS, size=rng.integers(_MOST_FILLERS + 1))]
+    return " ".join(rng.permutation(words).tolist())

@@ -1,0 +1,43 @@
+"""What a batch shows of each pair."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmr.data.sampling import METHODS
+
+PAIRINGS = ("video_music", "video", "music")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a batch shows of each pair; the default is one vector a modality, and no text.
+
+    Attributes:
+      sampling: `mean` pools a sequence; `global_sparse` and `contiguous` show N clips of it.
+      clips: N.
+      pairing: `video_music`: what goes together; `video`, `music`: an item with itself, two samples
+        of its sequence under the names `video` and `music`.
+      tokens: L, so many tokens of the text; 0 leaves it out.
+      vocabulary: buckets that the words of a text are hashed into.
+      label_counts: of each label, training items that carry it: gives each item a class, see
+        `vmr.data.label_classes`; None where classes are not asked for.
+    """
+
+    sampling: str = "mean"
+    clips: int = 1
+    pairing: str = "video_music"
+    tokens: int = 0
+    vocabulary: int = 0
+    label_counts: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        assert self.sampling in METHODS
+        assert self.pairing in PAIRINGS
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """Which modality stands under which name of the batch."""
+        if self.pairing == "video_music":
+            return {"video": "video", "music": "music"}
+        return {"video": self.pairing, "music": self.pairing}

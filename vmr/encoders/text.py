@@ -1,0 +1,100 @@
+"""Text that comes with a video, and how it joins the video's features."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vmr.encoders.clips import Clips, Tokens, masked_mean, zero_absent
+from vmr.encoders.dense import Dense
+from vmr.encoders.encoder import Encoder
+
+Array = jax.Array
+
+
+class TokenVectors(nn.Module):
+    """Text (b, L) or (b, L, E) -> (b, L, M): one vector a token, of one scale for both kinds.
+
+    Attributes:
+      width: M.
+      vocabulary: buckets of the int ids; 0 where the values are float embeddings.
+    """
+
+    width: int
+    vocabulary: int = 0
+
+    @nn.compact
+    def __call__(self, text: Tokens) -> Array:
+        """What stands in place of absent tokens has no influence."""
+        is_ids = jnp.issubdtype(text.values.dtype, jnp.integer)
+        if is_ids != bool(self.vocabulary):
+            given = "ids" if is_ids else "embeddings"
+            raise ValueError(f"the text is {given}, but the vocabulary is {self.vocabulary}")
+        if is_ids:
+            # Ids beyond the vocabulary give NaN, which stops a run; padding may be anything.
+            ids = jnp.where(text.mask, text.values, 0)
+            return nn.Embed(self.vocabulary, self.width, name="embed")(ids)
+        normal = nn.LayerNorm(name="norm")(zero_absent(text.values, text.mask))
+        return Dense(self.width, name="project")(normal)
+
+
+class TextEncoder(nn.Module):
+    """Text (b, L) or (b, L, E) -> (b, D): vectors of the tokens, their mean, GELU, Dense.
+
+    Attributes:
+      width: D, of the features.
+      model_width: of the vectors of the tokens.
+      vocabulary: buckets of the int ids; 0 where the values are float embeddings.
+    """
+
+    width: int = 512
+    model_width: int = 256
+    vocabulary: int = 0
+
+    @nn.compact
+    def __call__(self, text: Tokens) -> Array:
+        """The order of the tokens has no influence."""
+        vectors = TokenVectors(self.model_width, self.vocabulary, name="tokens")(text)
+        return Dense(self.width, name="out")(nn.gelu(masked_mean(vectors, text.mask)))
+
+
+class GatedText(Encoder):
+    """Any encoder, to whose features those of the text are added through a gate.
+
+    `features + gate ⊙ text`, gate = sigmoid(Dense([features, text])), as the gated multimodal unit
+    of Arevalo et al. 2017 (arXiv 1702.01992), but as an addition: without text, the features are
+    exactly those of the encoder alone.
+
+    Attributes:
+      encoder: of the clips; its head is the head.
+      model_width: of the vectors of the tokens.
+      vocabulary: buckets of the int ids; 0 where the text is float embeddings.
+    """
+
+    encoder: Encoder
+    model_width: int = 256
+    vocabulary: int = 0
+
+    @nn.compact
+    def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
+        """(b, N, P), (b,) -> (b, D)."""
+        features = self.encoder.trunk(inputs, places, train=train)
+        tokens = text_of(inputs, self)
+        if tokens is None:
+            return features
+        width = features.shape[-1]
+        text = TextEncoder(width, self.model_width, self.vocabulary, name="text")(tokens)
+        both = jnp.concatenate([features, text], axis=1)
+        gate = nn.sigmoid(Dense(width, name="gate")(both))
+        has_text = tokens.mask.any(axis=1, keepdims=True)
+        return jnp.where(has_text, features + gate * text, features)
+
+    def head(self, features: Array, *, train: bool) -> Array:
+        """(B, D) -> (B, D) unit rows."""
+        return self.encoder.head(features, train=train)
+
+
+def text_of(inputs: Clips, reader: nn.Module) -> Tokens | None:
+    """The text, if there is any; its reader needs some from which to make its parameters."""
+    if inputs.text is None and reader.is_initializing():
+        raise ValueError("an encoder that reads text must be initialised with text, masked or not")
+    return inputs.text

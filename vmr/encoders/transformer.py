@@ -1,0 +1,137 @@
+"""A sequence encoder: a pre-LN Transformer over the clips, and over the text if there is any."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vmr.encoders.clips import Clips, zero_absent
+from vmr.encoders.dense import Dense
+from vmr.encoders.dropout import RowDropout
+from vmr.encoders.encoder import Encoder, require_one_of
+from vmr.encoders.pooling import POOLINGS, ClassToken, Pooling
+from vmr.encoders.positions import POSITIONS, Positions
+from vmr.encoders.text import TokenVectors, text_of
+
+Array = jax.Array
+
+
+class Transformer(Encoder):
+    """Dense, positions, blocks of attention and MLP, LayerNorm, pooling, Dense.
+
+    Vaswani et al. 2017 (arXiv 1706.03762), with the normalisation before each part: Xiong et al.
+    2020 (arXiv 2002.04745). Clips that are not there have no influence. Pooling is over the clips:
+    text acts through attention alone, so that absent text leaves the embedding as it is.
+
+    Attributes:
+      width: D, of the embedding.
+      model_width: M, of the tokens within.
+      layers: blocks.
+      heads: of the attention, which share M.
+      mlp_ratio: the hidden width of the MLP, in M.
+      positions: `learned`, `sinusoidal` or `none`.
+      max_clips: N at most, where positions are learned.
+      pooling: `mean`, `attention` or `cls`.
+      dropout: rate after each attention and each MLP.
+      input_dropout: rate on the features of the clips.
+      text_tokens: whether text enters as tokens beside the clips; without, it is left aside.
+      vocabulary: buckets of the text's int ids; 0 where the text is float embeddings.
+    """
+
+    width: int = 512
+    model_width: int = 256
+    layers: int = 2
+    heads: int = 4
+    mlp_ratio: int = 4
+    positions: str = "learned"
+    max_clips: int = 64
+    pooling: str = "mean"
+    dropout: float = 0.1
+    input_dropout: float = 0.0
+    text_tokens: bool = False
+    vocabulary: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses settings that do not fit together."""
+        require_one_of("positions", self.positions, POSITIONS)
+        require_one_of("pooling", self.pooling, POOLINGS)
+        if self.model_width % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share a width of {self.model_width}")
+        if self.positions == "sinusoidal" and self.model_width % 2:
+            raise ValueError(f"sinusoidal positions need an even width, not {self.model_width}")
+        super().__post_init__()
+
+    @nn.compact
+    def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
+        """(b, N, P), (b,) -> (b, D)."""
+        x = zero_absent(inputs.features, inputs.mask)
+        x = RowDropout(self.input_dropout, name="input_dropout")(x, places, train=train)
+        x = Dense(self.model_width, name="project")(x)
+        x = Positions(self.positions, self.max_clips, name="positions")(x)
+        x, mask = self._with_more_tokens(x, inputs)
+        for number in range(self.layers):
+            block = Block(self.heads, self.mlp_ratio, self.dropout, name=f"block_{number}")
+            x = block(x, mask, places, train=train)
+        if self.pooling != "cls":
+            x, mask = x[:, : inputs.mask.shape[1]], inputs.mask
+        x = Pooling(self.pooling, name="pooling")(nn.LayerNorm(name="norm")(x), mask)
+        return Dense(self.width, name="out")(x)
+
+    def _with_more_tokens(self, x: Array, inputs: Clips) -> tuple[Array, Array]:
+        """(b, N, M) -> (b, T, M), (b, T): the clips, then the text, then the class token."""
+        mask = inputs.mask
+        text = text_of(inputs, self) if self.text_tokens else None
+        if text is not None:
+            kind = self.param("text_type", nn.initializers.normal(0.02), (self.model_width,))
+            vectors = TokenVectors(self.model_width, self.vocabulary, name="text")(text)
+            x = jnp.concatenate([x, vectors + kind[None, None, :]], axis=1)
+            mask = jnp.concatenate([mask, text.mask], axis=1)
+        if self.pooling == "cls":
+            x, mask = ClassToken(name="class_token")(x, mask)
+        return x, mask
+
+
+class Block(nn.Module):
+    """x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)): (b, T, M) -> (b, T, M).
+
+    Attributes:
+      heads: of the attention.
+      mlp_ratio: the hidden width of the MLP, in M.
+      dropout: rate on what is added.
+    """
+
+    heads: int
+    mlp_ratio: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, places: Array, *, train: bool) -> Array:
+        """(b, T, M), (b, T), (b,) -> (b, T, M)."""
+        width = x.shape[-1]
+        added = Attention(self.heads, name="attention")(nn.LayerNorm(name="norm_0")(x), mask)
+        x = x + RowDropout(self.dropout, name="dropout_0")(added, places, train=train)
+        hidden = Dense(self.mlp_ratio * width, name="mlp_0")(nn.LayerNorm(name="norm_1")(x))
+        added = Dense(width, name="mlp_1")(nn.gelu(hidden))
+        return x + RowDropout(self.dropout, name="dropout_1")(added, places, train=train)
+
+
+class Attention(nn.Module):
+    """Self-attention over the tokens that are there: (b, T, M), (b, T) -> (b, T, M).
+
+    Where none is, every token has the same weight: finite, and left out by the pooling.
+
+    Attributes:
+      heads: that share M.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array) -> Array:
+        """Queries, keys and values come from one product."""
+        batch, count, width = x.shape
+        parts = Dense(3 * width, name="queries_keys_values")(x)
+        parts = parts.reshape(batch, count, 3, self.heads, width // self.heads)
+        found = jax.nn.dot_product_attention(
+            parts[:, :, 0], parts[:, :, 1], parts[:, :, 2], mask=mask[:, None, None, :]
+        )
+        return Dense(width, name="out")(found.reshape(batch, count, width))

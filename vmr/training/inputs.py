@@ -1,0 +1,46 @@
+"""From the arrays of a batch to what the encoders are given: dequantised, standardised, masked."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vmr.encoders.clips import Clips, Tokens
+from vmr.quantization import dequantize
+
+Array = jax.Array
+# {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}
+Standardization = dict[str, dict[str, Array]]
+
+# What of a batch goes to the devices, where it is there.
+FIELDS = ("video", "video_mask", "music", "music_mask", "text", "text_mask", "track")
+
+
+def model_inputs(
+    batch: Mapping[str, Array], standardization: Standardization
+) -> tuple[Clips, Clips]:
+    """Video, with its text if there is any, and music of a batch.
+
+    Args:
+      batch: `video` (n, P) or (n, N, P) with `video_mask` (n, N), float or quantised uint8; the
+        same of `music`; perhaps `text` (n, L) int or (n, L, E) float with `text_mask` (n, L).
+      standardization: of both modalities.
+    """
+    text = Tokens(batch["text"], batch["text_mask"]) if "text" in batch else None
+    video, music = (_clips(batch, side, standardization[side]) for side in ("video", "music"))
+    return video._replace(text=text), music
+
+
+def _clips(batch: Mapping[str, Array], side: str, statistics: dict[str, Array]) -> Clips:
+    features, mask = batch[side], batch.get(f"{side}_mask")
+    if features.dtype == jnp.uint8:
+        features = dequantize(features)
+    if mask is None:
+        features = features[:, None, :]
+        mask = jnp.ones(features.shape[:2], bool)
+    return Clips(standardized(features, statistics), mask)
+
+
+def standardized(features: Array, statistics: dict[str, Array]) -> Array:
+    """(B, N, P) -> (B, N, P): mean 0 and variance 1 per dimension of the training split."""
+    return (features - statistics["mean"][None, None, :]) * statistics["scale"][None, None, :]
