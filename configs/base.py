@@ -86,18 +86,19 @@ def model_options() -> ConfigDict:
         "vocabulary": 16384,  # buckets that words are hashed into
         "embedding_width": 0,  # E, where the dataset has embeddings of text; 0: words
         "width": 256,  # of a token's vector in a gated sum
+        "dropout": 0.3,  # rate of tokens hidden in training
     }
     return model
 
 
 def changed(config: ConfigDict, variant: str, variants: Variants, name: str) -> ConfigDict:
-    """The config, changed by the variant of this name, if one is given.
+    """The config, changed by variants in the order of their names, which commas part.
 
     Raises:
       UserError: there is no such variant of the config `name`.
     """
-    if variant:
-        if variant not in variants:
-            raise UserError(f"configs/{name}.py has no variant {variant!r}: {', '.join(variants)}")
-        variants[variant](config)
+    for chosen in filter(None, variant.split(",")):
+        if chosen not in variants:
+            raise UserError(f"configs/{name}.py has no variant {chosen!r}: {', '.join(variants)}")
+        variants[chosen](config)
     return config

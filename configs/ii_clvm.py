@@ -3,11 +3,16 @@
 python -m experiments.train --config=configs/ii_clvm.py --workdir=runs/ii_clvm
     --config.dataset.data_dir=data/DATASET
 
-Variants, after a colon (`--config=configs/ii_clvm.py:kl`):
-  kl                the intra-modal term as a divergence of neighbourhoods, `ii_kl`
-  inter_only        the contrastive term alone: what the II loss is compared with
-  vmnet             VM-NET's branches and losses on the mean of the same clips, for one table
-  runlocal          tiny: seconds of nothing but a smoke test, on any dataset with both modalities
+Variants, after a colon, several parted by commas (`--config=configs/ii_clvm.py:muvi_sync,kl`).
+The losses:
+  kl               the intra-modal term as a divergence of neighbourhoods, `ii_kl`
+  inter_only       the contrastive term alone: what the II loss is compared with
+  vmnet            VM-NET's branches and losses on the mean of the same clips, for one table
+Recipes, to be named first:
+  youtube8m_music  about 10,000 pairs of vectors, where a sequence has one clip: VM-NET's branches
+  muvi_sync        about 600 pairs of sequences
+  planted          the planted dataset's vectors, with VM-NET's branches
+  runlocal         tiny: seconds of nothing but a smoke test, on any dataset with both modalities
 
 Chen, Zhang, Ye, Dong, Feng, Zhang, "Start from Video-Music Retrieval: An Inter-Intra Modal Loss for
 Cross Modal Retrieval", arXiv 2407.19415, 2024. Only its abstract and summaries were available: the
@@ -54,6 +59,53 @@ def ii_clvm() -> ConfigDict:
     return config
 
 
+def _youtube8m_music(config: ConfigDict) -> None:
+    _branches(config)
+    config.batch_size = 2000
+    config.steps = 200
+    config.eval_every = 5
+    config.checkpoint_every = 100
+    config.patience = 20
+    config.model.embedding_width = 512
+    config.model.dropout = 0.6
+    config.model.input_dropout = 0.3
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "constant"
+    config.optimizer.clip_norm = 0.0
+    config.optimizer.average_decay = 0.98
+
+
+def _muvi_sync(config: ConfigDict) -> None:
+    config.batch_size = 100
+    config.steps = 150
+    config.log_every = 10
+    config.eval_every = 5
+    config.sampling.clips = 16
+    config.model.dropout = 0.3
+    config.model.input_dropout = 0.3
+    config.model.transformer.model_width = 128
+    config.optimizer.average_decay = 0.95
+
+
+def _planted(config: ConfigDict) -> None:
+    _branches(config)
+    config.batch_size = 500
+    config.log_every = 50
+    config.eval_every = 50
+    config.checkpoint_every = 50
+    config.patience = 5
+    config.model.dropout = 0.3
+    config.model.video.hidden = (1024,)
+    config.model.music.hidden = (1024, 512)
+    config.optimizer.learning_rate = 1e-3
+
+
+def _branches(config: ConfigDict) -> None:
+    config.sampling.method = "mean"
+    config.model.video.encoder = "branch"
+    config.model.music.encoder = "branch"
+
+
 def _kl(config: ConfigDict) -> None:
     config.loss.intra = "ii_kl"
     config.loss.weights.music = 0.1
@@ -86,9 +138,15 @@ def runlocal(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 2
 
 
+RECIPES: Variants = {
+    "youtube8m_music": _youtube8m_music,
+    "muvi_sync": _muvi_sync,
+    "planted": _planted,
+}
 VARIANTS: Variants = {
     "kl": _kl,
     "inter_only": _inter_only,
     "vmnet": _vmnet,
     "runlocal": runlocal,
+    **RECIPES,
 }

@@ -1,15 +1,16 @@
 """The II loss with labels as positives: pairs of one label attract each other.
 
-python -m experiments.train --config=configs/ii_supervised.py --workdir=runs/ii_supervised
+python -m experiments.train --config=configs/ii_supervised.py:youtube8m_music --workdir=runs/ii_supervised
     --config.dataset.data_dir=data/youtube8m_music
 
 For a dataset with labels, as YouTube-8M's: a pair's class is the rarest of its common labels
 (`vmr/data/label_classes.py`). The table of pairs is printed as ever; below it, every item of the
 query's class is relevant.
 
-Variants, after a colon:
+Variants, after a colon, several parted by commas:
   inter_only  the contrastive term alone
   runlocal    tiny: seconds of nothing but a smoke test
+  youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`, to be named first
 
 Chen et al. 2024, arXiv 2407.19415, claim gains in supervised tasks too; sizes and recipe are ours.
 """
@@ -31,4 +32,8 @@ def _inter_only(config: ConfigDict) -> None:
     config.loss.intra = "none"
 
 
-VARIANTS: Variants = {"inter_only": _inter_only, "runlocal": ii_clvm.runlocal}
+VARIANTS: Variants = {
+    "inter_only": _inter_only,
+    "runlocal": ii_clvm.runlocal,
+    **ii_clvm.RECIPES,
+}

@@ -7,7 +7,7 @@ One encoder embeds both samples; evaluation asks for an item's other sample amon
 clips that the query does not have. For AudioSet's music (`--source=audioset`), which has no video:
 ten clips of 0.96 s an item.
 
-Variants, after a colon:
+Variants, after a colon, several parted by commas:
   inter_only  the contrastive term alone
   supervised  items of one label are positives
   runlocal    tiny: seconds of nothing but a smoke test

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from vmr.encoders.clips import Clips, Tokens, masked_mean, zero_absent
 from vmr.encoders.dense import Dense
+from vmr.encoders.dropout import RowDropout
 from vmr.encoders.encoder import Encoder
 
 Array = jax.Array
@@ -35,6 +36,22 @@ class TokenVectors(nn.Module):
             return nn.Embed(self.vocabulary, self.width, name="embed")(ids)
         normal = nn.LayerNorm(name="norm")(zero_absent(text.values, text.mask))
         return Dense(self.width, name="project")(normal)
+
+
+class TokenDropout(nn.Module):
+    """Hides tokens in training: a whole text would be a key by which to know its item.
+
+    Attributes:
+      rate: of tokens hidden.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, text: Tokens, places: Array, *, train: bool) -> Tokens:
+        """Tokens (b, L), (b,) -> the same with a mask of fewer in training."""
+        kept = RowDropout(self.rate, name="dropout")(jnp.ones(text.mask.shape), places, train=train)
+        return text._replace(mask=text.mask & (kept > 0))
 
 
 class TextEncoder(nn.Module):
@@ -68,11 +85,13 @@ class GatedText(Encoder):
       encoder: of the clips; its head is the head.
       model_width: of the vectors of the tokens.
       vocabulary: buckets of the int ids; 0 where the text is float embeddings.
+      token_dropout: rate of tokens hidden in training.
     """
 
     encoder: Encoder
     model_width: int = 256
     vocabulary: int = 0
+    token_dropout: float = 0.0
 
     @nn.compact
     def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
@@ -81,6 +100,7 @@ class GatedText(Encoder):
         tokens = text_of(inputs, self)
         if tokens is None:
             return features
+        tokens = TokenDropout(self.token_dropout, name="tokens")(tokens, places, train=train)
         width = features.shape[-1]
         text = TextEncoder(width, self.model_width, self.vocabulary, name="text")(tokens)
         both = jnp.concatenate([features, text], axis=1)

@@ -10,7 +10,7 @@ from vmr.encoders.dropout import RowDropout
 from vmr.encoders.encoder import Encoder, require_one_of
 from vmr.encoders.pooling import POOLINGS, ClassToken, Pooling
 from vmr.encoders.positions import POSITIONS, Positions
-from vmr.encoders.text import TokenVectors, text_of
+from vmr.encoders.text import TokenDropout, TokenVectors, text_of
 
 Array = jax.Array
 
@@ -35,6 +35,7 @@ class Transformer(Encoder):
       input_dropout: rate on the features of the clips.
       text_tokens: whether text enters as tokens beside the clips; without, it is left aside.
       vocabulary: buckets of the text's int ids; 0 where the text is float embeddings.
+      token_dropout: rate of the text's tokens hidden in training.
     """
 
     width: int = 512
@@ -49,6 +50,7 @@ class Transformer(Encoder):
     input_dropout: float = 0.0
     text_tokens: bool = False
     vocabulary: int = 0
+    token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses settings that do not fit together."""
@@ -67,7 +69,7 @@ class Transformer(Encoder):
         x = RowDropout(self.input_dropout, name="input_dropout")(x, places, train=train)
         x = Dense(self.model_width, name="project")(x)
         x = Positions(self.positions, self.max_clips, name="positions")(x)
-        x, mask = self._with_more_tokens(x, inputs)
+        x, mask = self._with_more_tokens(x, inputs, places, train)
         for number in range(self.layers):
             block = Block(self.heads, self.mlp_ratio, self.dropout, name=f"block_{number}")
             x = block(x, mask, places, train=train)
@@ -76,12 +78,15 @@ class Transformer(Encoder):
         x = Pooling(self.pooling, name="pooling")(nn.LayerNorm(name="norm")(x), mask)
         return Dense(self.width, name="out")(x)
 
-    def _with_more_tokens(self, x: Array, inputs: Clips) -> tuple[Array, Array]:
+    def _with_more_tokens(
+        self, x: Array, inputs: Clips, places: Array, train: bool
+    ) -> tuple[Array, Array]:
         """(b, N, M) -> (b, T, M), (b, T): the clips, then the text, then the class token."""
         mask = inputs.mask
         text = text_of(inputs, self) if self.text_tokens else None
         if text is not None:
             kind = self.param("text_type", nn.initializers.normal(0.02), (self.model_width,))
+            text = TokenDropout(self.token_dropout, name="tokens")(text, places, train=train)
             vectors = TokenVectors(self.model_width, self.vocabulary, name="text")(text)
             x = jnp.concatenate([x, vectors + kind[None, None, :]], axis=1)
             mask = jnp.concatenate([mask, text.mask], axis=1)

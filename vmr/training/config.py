@@ -66,6 +66,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "model.dropout",
             "model.input_dropout",
             "model.batch_norm.decay",
+            "model.text.dropout",
             "optimizer.b1",
             "optimizer.b2",
             "optimizer.average_decay",
@@ -177,10 +178,10 @@ def _require_sound_pairing(config: ml_collections.ConfigDict) -> None:
     """Raises UserError where an item cannot be paired with itself."""
     if config.pairing == "video_music":
         return
-    if config.sampling.method != "global_sparse":
+    if config.sampling.method == "mean":
         raise UserError(
             f"config.pairing={config.pairing} compares two samples of an item, for which "
-            f"config.sampling.method must be 'global_sparse', found {config.sampling.method!r}"
+            "config.sampling.method must be global_sparse or contiguous, found 'mean'"
         )
     if config.model.text.fusion != "none":
         raise UserError(
