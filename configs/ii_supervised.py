@@ -1,7 +1,7 @@
 """The II loss with labels as positives: pairs of one label attract each other.
 
-python -m experiments.train --config=configs/ii_supervised.py:youtube8m_music --workdir=runs/ii_supervised
-    --config.dataset.data_dir=data/youtube8m_music
+python -m experiments.train --config=configs/ii_supervised.py:youtube8m_music
+    --config.dataset.data_dir=data/youtube8m_music --workdir=runs/ii_supervised
 
 For a dataset with labels, as YouTube-8M's: a pair's class is the rarest of its common labels
 (`vmr/data/label_classes.py`). The table of pairs is printed as ever; below it, every item of the
