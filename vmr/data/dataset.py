@@ -24,7 +24,7 @@ class Dataset:
       name: e.g. "youtube8m".
       data_dir: the folder.
       splits: videos of each split.
-      tracks: distinct tracks of each split.
+      tracks: distinct tracks of each split, also where only a share of it is read.
       schema: the fields of an example.
       fingerprint: 64 hexadecimal digits, the content as it was built.
       shards: the files of each split, in stored order.

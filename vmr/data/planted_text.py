@@ -1,8 +1,8 @@
 """Planted text: a few words about what the items of a group share.
 
-Each word is one of three that mean the same, so that the text is no key. The genre is told, each
-quality with an even chance and only as low or high; words without meaning stand between, all in
-random order. Text therefore helps and does not settle the matter.
+Each word is one of three that mean the same, so that the text is no key. The genre is told, and
+four qualities in five, only as low or high; words without meaning stand between, all in random
+order. Text therefore helps and does not settle the matter.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from vmr.data.planted_features import QUALITIES, Shared
 
 # The median of |N(0, 1)|: as many intensities are low as high.
 _MEDIAN = 0.6745
-_TOLD = 0.5
+_TOLD = 0.8
 _MOST_FILLERS = 2
 
 _GENRE_WORDS = (

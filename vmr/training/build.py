@@ -60,7 +60,7 @@ def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None)
     video, music = (_encoder(config.model, side, axis_name) for side in ("video", "music"))
     text = config.model.text
     if text.fusion == "gated_sum":
-        video = GatedText(video, text.width, _vocabulary(text))
+        video = GatedText(video, text.width, _vocabulary(text), text.dropout)
     return TwoTower(video, music)
 
 
@@ -76,6 +76,7 @@ def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None)
     if name == "transformer":
         if side == "video" and model.text.fusion == "tokens":
             shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
+            shared |= {"token_dropout": model.text.dropout}
         return Transformer(**model.transformer, **shared)
     return Branch(
         hidden=tuple(model[side].hidden),
