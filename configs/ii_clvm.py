@@ -79,7 +79,9 @@ def _muvi_sync(config: ConfigDict) -> None:
     config.batch_size = 100
     config.steps = 150
     config.log_every = 10
-    config.eval_every = 5
+    config.eval_every = 10
+    config.checkpoint_every = 150
+    config.patience = 6
     config.sampling.clips = 16
     config.model.dropout = 0.3
     config.model.input_dropout = 0.3

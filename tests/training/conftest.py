@@ -1,9 +1,14 @@
-"""A small planted dataset that the training tests share."""
+"""Small planted datasets, and runs on them, that the training tests share."""
 
+import functools
 import pathlib
+from collections.abc import Callable
 
+import made_datasets
 import ml_collections
 import pytest
+from made_datasets import RICH
+from runs import Trained, config_of, trained
 
 from configs import vmnet
 from vmr.data.building import build
@@ -28,3 +33,20 @@ def config(data_dir: str) -> ml_collections.ConfigDict:
 @pytest.fixture
 def workdir(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def rich_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sequences of bytes, of one clip and more, with words, labels and planted truth."""
+    return made_datasets.write(tmp_path_factory.mktemp("rich") / "data", RICH, made_datasets.rich)
+
+
+@pytest.fixture(scope="session")
+def run_of(rich_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """The run of `FILE:VARIANT` on `rich_dir`, trained once for all tests."""
+
+    @functools.cache
+    def of(name: str) -> Trained:
+        return trained(config_of(name, rich_dir), tmp_path_factory.mktemp("run") / "run")
+
+    return of

@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import pytest
+from runs import assert_identical, scalars, stopping_at
 
 from configs import vmnet
 from vmr.errors import UserError
@@ -21,29 +21,6 @@ DEVICES = jax.devices()[:1]
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> TrainState:
     return loop.train(config, workdir, DEVICES)
-
-
-def scalars(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """The logged lines without the speed."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "per_second" not in k} for line in lines]
-
-
-def assert_identical(one: Any, other: Any) -> None:
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch of this step never comes: what is in memory is lost there."""
-    batches = loop.train_batches
-
-    def cut(*arguments: Any, **options: Any) -> Iterator[dict[str, np.ndarray]]:
-        for number, batch in enumerate(batches(*arguments, **options)):
-            if number == step:
-                raise InterruptedError
-            yield batch
-
-    monkeypatch.setattr(loop, "train_batches", cut)
 
 
 @pytest.mark.parametrize("lost_at", [1, 3, 6])

@@ -155,7 +155,8 @@ def report(found: dict[str, Any], name: str) -> str:
     blocks = [table.render(rows)]
     if "truth" in found:
         truths = [(row, {"split": found["split"], **result["truth"]}) for row, result in rows]
-        blocks += ["True relevance: every item of the query's group or label counts", table.render(truths)]
+        heading = "True relevance: every item of the query's group or label counts"
+        blocks += [heading, table.render(truths)]
     for result in found.get("segments", {}).values():
         blocks.append(table.render([(name, result)]))
     return "\n\n".join(blocks)
