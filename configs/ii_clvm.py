@@ -63,9 +63,9 @@ def _youtube8m_music(config: ConfigDict) -> None:
     _branches(config)
     config.batch_size = 2000
     config.steps = 200
-    config.eval_every = 5
+    config.eval_every = 10
     config.checkpoint_every = 100
-    config.patience = 20
+    config.patience = 10
     config.model.embedding_width = 512
     config.model.dropout = 0.6
     config.model.input_dropout = 0.3

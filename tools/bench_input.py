@@ -25,13 +25,13 @@ import tensorflow_datasets as tfds
 from absl import flags
 from tqdm import tqdm
 
+from tools.generated_frames import WIDTHS, generate_frames
 from vmr.command import run
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import Batch, eval_batches, train_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.source import Source
 from vmr.data.writing import write_dataset
-from vmr.data.youtube8m import youtube8m
 from vmr.quantization import OFFSET, SCALE
 
 _DATA_DIR = flags.DEFINE_string(
@@ -46,9 +46,7 @@ _FRAME_RECORDS = flags.DEFINE_integer(
 
 # Enough that filling the shuffle buffer, which our pipeline does once an epoch, weighs as it would.
 _EPOCHS = 4
-_FRAMES = 300
 _FRAME_BATCH = 64
-_WIDTHS = {"rgb": 1024, "audio": 128}
 
 Contender = Callable[[], Iterator[Batch]]
 
@@ -64,7 +62,7 @@ def main(argv: list[str]) -> None:
         batch = min(_BATCH.value, dataset.splits["train"])
         compare(f"{dataset.name}: training batches", _vector_contenders(dataset, batch))
         if _FRAME_RECORDS.value:
-            source, stored = _generate_frames(scratch)
+            source, stored = generate_frames(scratch, _FRAME_RECORDS.value, "tools.bench_input")
             compare("frame level: mean frames", _frame_contenders(source, stored))
 
 
@@ -132,14 +130,14 @@ def _frame_contenders(source: Path, stored: Dataset) -> dict[str, Contender]:
         return eval_batches(stored, "train", _FRAME_BATCH)
 
     def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
-        lists = {name: tf.io.FixedLenSequenceFeature([], tf.string) for name in _WIDTHS}
+        lists = {name: tf.io.FixedLenSequenceFeature([], tf.string) for name in WIDTHS}
         _, content = tf.io.parse_single_sequence_example(record, sequence_features=lists)
-        return {name: tf.io.decode_raw(content[name], tf.uint8) for name in _WIDTHS}
+        return {name: tf.io.decode_raw(content[name], tf.uint8) for name in WIDTHS}
 
     def pooled(frames: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         means = {
             name: tf.reduce_mean(tf.cast(frames[name], tf.float32) * SCALE + OFFSET, axis=0)
-            for name in _WIDTHS
+            for name in WIDTHS
         }
         return {"video": means["rgb"], "music": means["audio"]}
 
@@ -173,22 +171,6 @@ def _generate_vectors(folder: Path) -> Path:
     source = Source("generated", "Random vectors.", "none", schema, {"train": pairs})
     write_dataset(source, folder, "tools.bench_input")
     return folder
-
-
-def _generate_frames(folder: Path) -> tuple[Path, Dataset]:
-    rng = np.random.default_rng(0)
-    file = folder / "frames.tfrecord"
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for row in range(_FRAME_RECORDS.value):
-            record = tf.train.SequenceExample()
-            record.context.feature["id"].bytes_list.value.append(b"%08d" % row)
-            for name, width in _WIDTHS.items():
-                for frame in rng.integers(256, size=(_FRAMES, width), dtype=np.uint8):
-                    feature = record.feature_lists.feature_list[name].feature.add()
-                    feature.bytes_list.value.append(frame.tobytes())
-            writer.write(record.SerializeToString())
-    write_dataset(youtube8m({"train": [str(file)]}), folder / "frames", "tools.bench_input")
-    return file, open_dataset(folder / "frames")
 
 
 if __name__ == "__main__":

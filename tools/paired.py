@@ -22,10 +22,17 @@ from vmr.errors import UserError
 
 @dataclass(frozen=True)
 class Prepared:
-    """A contender ready to run: one timed step, and facts measured beside its time."""
+    """A contender ready to run.
+
+    Attributes:
+      step: what is timed.
+      facts: measured beside its time.
+      before: run before each step, untimed.
+    """
 
     step: Callable[[], Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    before: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a contender took, in seconds a round, and its facts."""
+    """What a contender took, in seconds a round, its facts, and its processors' seconds a round."""
 
     seconds: np.ndarray
     facts: Mapping[str, Any]
+    processor_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def take_turns(
@@ -59,7 +67,7 @@ def take_turns(
         spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
         child.close()  # the process has its own: when it ends, nobody is left to wait for
         facts[name] = _answer(name, pipes[name])
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     start = time.perf_counter()
     done = 0
     while done < rounds or time.perf_counter() - start < seconds:
@@ -69,7 +77,10 @@ def take_turns(
         done += 1
     for pipe in pipes.values():
         pipe.send(False)
-    return {name: Measured(np.array(times[name]), facts[name]) for name in contenders}
+    return {
+        name: Measured(wall, facts[name], processor)
+        for name, (wall, processor) in ((name, np.array(times[name]).T) for name in contenders)
+    }
 
 
 def _answer(name: str, pipe: Connection) -> Any:
@@ -83,18 +94,29 @@ def _answer(name: str, pipe: Connection) -> Any:
 
 def _serve(contender: Contender, parent: Connection) -> None:
     prepared = contender.prepare(*contender.arguments)
+    prepared.before()
     prepared.step()  # compiled and warm
     parent.send(dict(prepared.facts))
     while parent.recv():
-        start = time.perf_counter()
+        prepared.before()
+        wall, processor = time.perf_counter(), time.process_time()
         prepared.step()
-        parent.send(time.perf_counter() - start)
+        parent.send((time.perf_counter() - wall, time.process_time() - processor))
 
 
 def ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
     """`name` over `peer`, paired: median and range."""
-    ratios = measured[name].seconds / measured[peer].seconds
-    return f"{np.median(ratios):.3f} ({ratios.min():.3f}-{ratios.max():.3f})"
+    return spread(measured[name].seconds / measured[peer].seconds)
+
+
+def processor_ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
+    """As `ratio`, of the processors' time: steadier on a machine that others use."""
+    return spread(measured[name].processor_seconds / measured[peer].processor_seconds)
+
+
+def spread(values: np.ndarray) -> str:
+    """Median and range."""
+    return f"{np.median(values):.3f} ({values.min():.3f}-{values.max():.3f})"
 
 
 def lines(measured: Mapping[str, Measured], ours: str, unit: str = "", count: float = 0) -> str:

@@ -4,7 +4,6 @@ Parsing after batching costs one call a batch instead of one an example: it is w
 pipeline several times as fast as TFDS's own reader.
 """
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -132,25 +131,11 @@ def _pooled(stored: tf.Tensor, modality: Modality) -> tf.Tensor:
 def _clips(
     stored: tf.Tensor, places: tf.Tensor, modality: Modality, view: View, segments: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    if view.sampling == "mean":
-        count, pool = 1, partial(segment_means, modality=modality, segments=segments)
-        clips, mask = tf.numpy_function(pool, [stored], [tf.float32, tf.bool], stateful=False)
-    else:
-        count = view.clips
-        choose = partial(chosen_clips, modality=modality, view=view, segments=segments)
-        inputs = [tf.strings.length(stored), places]
-        chosen, mask = tf.numpy_function(choose, inputs, [tf.int64, tf.bool], stateful=False)
-        clips = _cut(stored, chosen, mask, modality)
-    shape = [segments, count] if segments > 1 else [count]
-    return tf.reshape(clips, [-1, *shape, modality.width]), tf.reshape(mask, [-1, *shape])
-
-
-def _cut(stored: tf.Tensor, clips: tf.Tensor, mask: tf.Tensor, modality: Modality) -> tf.Tensor:
-    """The chosen clips alone, so that no whole sequence is copied: (B,), (B, C) -> (B, C, D)."""
-    size = tf.constant(modality.row_bytes, tf.int64)
-    found = tf.strings.substr(stored[:, None], size * clips, size * tf.cast(mask, tf.int64))
-    # A clip that is not there is cut as nothing, which is filled up with zeros.
-    return tf.io.decode_raw(found, modality.dtype, fixed_length=modality.row_bytes)
+    choose = partial(sampled_clips, modality=modality, view=view, segments=segments)
+    stored_type = tf.float32 if view.sampling == "mean" else modality.dtype
+    clips, mask = tf.numpy_function(choose, [stored, places], [stored_type, tf.bool], False)
+    shape = [None, segments, view.clips] if segments > 1 else [None, view.clips]
+    return tf.ensure_shape(clips, [*shape, modality.width]), tf.ensure_shape(mask, shape)
 
 
 def _text(stored: tf.Tensor, schema: Schema, view: View) -> tuple[tf.Tensor, tf.Tensor]:
@@ -165,59 +150,42 @@ def _text(stored: tf.Tensor, schema: Schema, view: View) -> tuple[tf.Tensor, tf.
     )
 
 
-def chosen_clips(
-    sizes: np.ndarray, places: np.ndarray, modality: Modality, view: View, segments: int = 1
+def sampled_clips(
+    stored: np.ndarray, places: np.ndarray, modality: Modality, view: View, segments: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which clips of each sequence are shown, and where there are any.
+    """Clips of each sequence, as they are stored, and where there are any.
 
     Args:
-      sizes: (B,), the bytes of each sequence.
+      stored: (B,) objects, the bytes of (T, D) frames.
       places: (B, N), see `vmr.data.sampling`.
-      modality: of the sequences.
-      view: how to choose them. Of an item that is compared with itself, at most T / 2 clips are
-        shown, so that two samples of it can differ in all of them.
+      modality: their width and type.
+      view: how to choose them; `mean` gives a segment one clip, its mean in float32. Of an item
+        that is compared with itself, at most T / 2 clips are shown, so that two samples of it can
+        differ in all of them.
       segments: S, see `parse_batch`; a sequence of fewer clips has fewer segments.
 
     Returns:
-      (B, S * N) int64, the clips' numbers in their sequences, 0 where there is none; (B, S * N)
-      bool.
+      (B, N, D) of the stored type, zeros where there is no clip, and (B, N) bool; (B, S, N, D) and
+      (B, S, N) for several segments.
     """
     choose = sampling.contiguous if view.sampling == "contiguous" else sampling.global_sparse
-    count, most = places.shape
-    chosen = np.zeros((count, segments, most), np.int64)
-    mask = np.zeros((count, segments, most), bool)
-    for row, size in enumerate(sizes):
-        for part, (start, end) in enumerate(_parts(size, modality, segments)):
-            shown = most if view.pairing == "video_music" else max(1, (end - start) // 2)
-            found = choose(end - start, places[row, :shown])
-            chosen[row, part, : len(found)] = start + found
-            mask[row, part, : len(found)] = True
-    return chosen.reshape(count, -1), mask.reshape(count, -1)
-
-
-def segment_means(
-    stored: np.ndarray, modality: Modality, segments: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mean frame of each segment: (B,) objects -> (B, S, D) float32, (B, S) bool."""
-    means = np.zeros((len(stored), segments, modality.width), np.float32)
-    mask = np.zeros((len(stored), segments), bool)
+    count, clips = places.shape
+    stored_type = np.float32 if view.sampling == "mean" else modality.dtype
+    shown = np.zeros((count, segments, clips, modality.width), stored_type)
+    mask = np.zeros((count, segments, clips), bool)
     for row, content in enumerate(stored):
-        bounds = _parts(len(content), modality, segments)
         frames = np.frombuffer(content, modality.dtype).reshape(-1, modality.width)
-        for part, (start, end) in enumerate(bounds):
-            means[row, part] = mean_frame(frames[start:end], modality)
-            mask[row, part] = True
-    return means, mask
-
-
-def _parts(size: int, modality: Modality, segments: int) -> list[tuple[int, int]]:
-    """Where the segments of a sequence of so many bytes start and end, in clips."""
-    length, rest = divmod(int(size), modality.row_bytes)
-    if rest:
-        raise ValueError(f"{size} bytes are no whole clips of {modality.row_bytes}")
-    count = min(segments, length)
-    bounds = [part * length // count for part in range(count + 1)] if count else []
-    return list(itertools.pairwise(bounds))
+        parts = min(segments, len(frames))
+        for part in range(parts):
+            of_part = frames[part * len(frames) // parts : (part + 1) * len(frames) // parts]
+            if view.sampling == "mean":
+                found = mean_frame(of_part, modality)[None, :]
+            else:
+                most = clips if view.pairing == "video_music" else max(1, len(of_part) // 2)
+                found = of_part[choose(len(of_part), places[row, :most])]
+            shown[row, part, : len(found)] = found
+            mask[row, part, : len(found)] = True
+    return (shown[:, 0], mask[:, 0]) if segments == 1 else (shown, mask)
 
 
 def mean_frames(stored: np.ndarray, modality: Modality) -> np.ndarray:
