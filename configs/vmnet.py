@@ -60,6 +60,7 @@ def _runlocal(config: ConfigDict) -> None:
     config.model.music.hidden = (32, 16)
     config.loss.ranking.top_k = 8
     config.loss.structure_adjacent.top_k = 8
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
 
 
 def _demo(config: ConfigDict) -> None:

@@ -165,3 +165,23 @@ def test_a_mistake_is_answered_in_one_line(
 )
 def test_help_ends_well(module: str) -> None:
     assert "--" in succeed(module, "--help")
+
+
+@pytest.mark.slow
+def test_text_and_segments_go_the_whole_way(tmp_path: pathlib.Path) -> None:
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    flags = ("--source=planted", "--videos=100", "--tracks=90", "--clips=12", "--text")
+    succeed("tools.build_dataset", *flags, f"--output={data}")
+    flags = ("--config=configs/ii_clvtm.py:runlocal", f"--config.dataset.data_dir={data}")
+    trained = succeed("experiments.train", *flags, f"--workdir={workdir}")
+    assert "step 8/8" in trained
+    flags = (f"--workdir={workdir}", "--split=test")
+    printed = succeed("experiments.evaluate", *flags, "--segments=3", "--baseline=cca")
+    tables = ("CCA", "True relevance", "video segments", "mean over pairs", "max over pairs")
+    assert all(expected in printed for expected in tables)
+    found = json.loads((workdir / "results" / "test.json").read_text())
+    assert found["segments"].keys() == {"segment", "track_mean", "track_max"}
+    succeed("experiments.export", *flags, f"--output={tmp_path}/embeddings.npz")
+    with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as arrays:
+        assert len(arrays["video_emb"]) == found["queries"]
+        assert json.loads(str(arrays["meta"]))["config"]["model"]["text"]["fusion"] == "gated_sum"

@@ -14,7 +14,7 @@ from vmr.data.planted_splits import planted_splits
 from vmr.data.schema import Modality, Text
 from vmr.errors import UserError
 
-SLOW, FAST = {"slow", "unhurried", "lingering"}, {"fast", "rapid", "racing"}
+SLOW, FAST = {"glacial", "lingering", "slow", "unhurried"}, {"fast", "brisk", "racing", "frantic"}
 SIZES = {"videos": 240, "tracks": 160, "seed": 3}
 
 

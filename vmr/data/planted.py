@@ -111,7 +111,7 @@ def _description(seed: int, clips: int, text_absent: float | None, group_tracks:
         )
     if text_absent is not None:
         sentences.append(
-            "Text tells the genre and about half of the qualities, as low or high; "
+            "Text tells the genre and four qualities in five, each as one of four levels; "
             f"{text_absent:.0%} of the videos have none."
         )
     if group_tracks:

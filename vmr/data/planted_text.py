@@ -1,41 +1,25 @@
 """Planted text: a few words about what the items of a group share.
 
-Each word is one of three that mean the same, so that the text is no key. The genre is told, and
-four qualities in five, only as low or high; words without meaning stand between, all in random
-order. Text therefore helps and does not settle the matter.
+Each meaning has words of its own, two or three that say the same, so that the text is no key. The
+genre is told, and four qualities in five, each as one of four levels; words without meaning stand
+between, all in random order. Text therefore helps and does not settle the matter.
 """
 
 import numpy as np
 
 from vmr.data.planted_features import QUALITIES, Shared
 
-# The median of |N(0, 1)|: as many intensities are low as high.
-_MEDIAN = 0.6745
+# The quartiles of |N(0, 1)|: as many intensities are of each level.
+_LEVELS = (0.3186, 0.6745, 1.1503)
 _TOLD = 0.8
-_MOST_FILLERS = 2
-
-_GENRE_WORDS = (
-    ("rock", "guitars", "band"),
-    ("electronic", "synthesizer", "club"),
-    ("orchestral", "symphonic", "strings"),
-    ("folk", "acoustic", "banjo"),
-)
-# Tempo, energy, tension, brightness, density: words for low, words for high.
-_QUALITY_WORDS = (
-    (("slow", "unhurried", "lingering"), ("fast", "rapid", "racing")),
-    (("calm", "gentle", "restful"), ("energetic", "powerful", "vigorous")),
-    (("relaxed", "peaceful", "carefree"), ("tense", "suspenseful", "ominous")),
-    (("dark", "gloomy", "dim"), ("bright", "radiant", "shining")),
-    (("sparse", "bare", "minimal"), ("dense", "crowded", "busy")),
-)
-_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
+_MOST_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
 
 
 def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
     """One text for each of n videos; "" for a share `absent` of them."""
     items = len(shared.genre)
     genre = shared.genre.argmax(axis=1)
-    level = (shared.intensity > _MEDIAN).astype(int)
+    level = np.digitize(shared.intensity, _LEVELS)
     told = rng.random((items, QUALITIES)) < _TOLD
     missing = rng.random(items) < absent
     # Absent texts are drawn too, so that the share of them does not change the others.

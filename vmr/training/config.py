@@ -32,7 +32,10 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "checkpoint_every",
             "sampling.clips",
             "model.embedding_width",
-            *(f"model.transformer.{name}" for name in ("model_width", "heads", "mlp_ratio")),
+            *(
+                f"model.transformer.{name}"
+                for name in ("model_width", "heads", "mlp_ratio", "max_clips")
+            ),
             *(f"model.gated_conv.{name}" for name in ("model_width", "kernel")),
             *(f"model.text.{name}" for name in ("tokens", "vocabulary", "width")),
             "loss.ranking.top_k",
@@ -77,6 +80,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         "more than 0",
         lambda value: value > 0,
         (
+            "model.batch_norm.epsilon",
             "loss.infonce.temperature",
             "loss.siglip.scale",
             "loss.crossclr.temperature",
@@ -94,6 +98,11 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         "widths of at least 1",
         lambda widths: all(width >= 1 for width in widths),
         ("model.video.hidden", "model.music.hidden"),
+    ),
+    (
+        "true or false",
+        lambda value: isinstance(value, bool),
+        ("dataset.allow_invalid", "model.linear"),
     ),
 )
 _CHOICES = {

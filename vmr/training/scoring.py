@@ -11,10 +11,12 @@ import tqdm
 from vmr import embeddings
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import eval_batches
+from vmr.data.view import View
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate_segments, results, table
 from vmr.training.inference import TrainedRun, restore_run
+from vmr.training.reading import evaluation_batches
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
@@ -52,7 +54,9 @@ def evaluate_run(
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score(embedded, run.step)
     if baseline == "cca":
-        found["baselines"] = {"CCA": score_cca(run.dataset, split)}
+        # One vector an item; what is truly relevant is what it is for the run.
+        view = View(label_counts=run.view.label_counts)
+        found["baselines"] = {"CCA": score_cca(run.dataset, split, view)}
     if segments > 1:
         found["segments"] = _score_segments(run, split, segments)
     return found
@@ -125,26 +129,27 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
         )
 
 
-def score_cca(dataset: Dataset, split: str) -> dict[str, Any]:
+def score_cca(dataset: Dataset, split: str, view: View | None = None) -> dict[str, Any]:
     """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
+    view = view or View()
     train = tqdm.tqdm(
         eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches", leave=False, delay=3
     )
     # Validation as features, not embeddings: each setting that is tried embeds them itself.
-    features = embeddings.collect(_mapped(dataset, "validation"), "validation", {})
+    features = embeddings.collect(_mapped(dataset, "validation", view), "validation", {})
     fitted = cca.select(
         ((batch["video"], batch["music"]) for batch in train),
         (features.video_emb, features.music_emb, features.gt_music_index),
     )
-    mapped = _mapped(dataset, split, fitted.embed_video, fitted.embed_music)
+    mapped = _mapped(dataset, split, view, fitted.embed_video, fitted.embed_music)
     return score(embeddings.collect(mapped, split, {}), step=None)
 
 
 def _mapped(
-    dataset: Dataset, split: str, video: Map = np.asarray, music: Map = np.asarray
+    dataset: Dataset, split: str, view: View, video: Map = np.asarray, music: Map = np.asarray
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of a split with their features mapped, by default to themselves."""
-    for batch in eval_batches(dataset, split, _BATCH):
+    for batch in evaluation_batches(dataset, split, _BATCH, view):
         kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
         yield {"video_emb": video(batch["video"]), "music_emb": music(batch["music"]), **kept}
 

@@ -62,10 +62,16 @@ def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """The config of the run in a folder; UserError where there is none or it is incomplete."""
-    if not (workdir / "config.json").is_file():
+    path = workdir / "config.json"
+    if not path.is_file():
         raise UserError(f"{workdir} holds no run: config.json is missing")
-    config = ml_collections.ConfigDict(read_json(workdir / "config.json"))
-    require_sound(config)
+    config = ml_collections.ConfigDict(read_json(path))
+    try:
+        require_sound(config)
+    except UserError as mistake:
+        raise UserError(
+            f"{path}: {mistake}; was the run trained by another version of this code?"
+        ) from None
     return config
 
 

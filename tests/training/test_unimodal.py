@@ -1,0 +1,112 @@
+"""Items against themselves, and labels as positives."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import made_datasets
+import numpy as np
+import pytest
+from made_datasets import RICH
+from runs import ONE, Trained, config_of, scalars
+
+from vmr import embeddings
+from vmr.data.planted import planted
+from vmr.data.schema import Schema
+from vmr.errors import UserError
+from vmr.evaluation import evaluate
+from vmr.training import loop, scoring
+from vmr.training.inference import restore_run
+
+RunOf = Callable[[str], Trained]
+
+
+@pytest.fixture(scope="module")
+def music_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As AudioSet: bytes of music and labels, no video."""
+    schema = Schema(None, RICH.music, has_labels=True)
+    folder = tmp_path_factory.mktemp("music") / "data"
+    return made_datasets.write(folder, schema, made_datasets.music_alone)
+
+
+def test_music_alone_trains_with_one_encoder(music_dir: str, workdir: pathlib.Path) -> None:
+    config = config_of("ii_unimodal:runlocal", music_dir)
+    state = loop.train(config, workdir, ONE)
+    assert state.params.keys() == {"video_encoder"}
+    assert np.isfinite(scalars(workdir)[-1]["train/loss"])
+    run = restore_run(workdir)
+    embedded = embeddings.collect(run.embed("validation"), "validation", {})
+    assert embedded.video_emb.shape == embedded.music_emb.shape == (12, 16)
+    # Two samples of an item of ten clips and more are no copies of each other.
+    assert np.abs(embedded.video_emb - embedded.music_emb).max() > 1e-3
+    found = scoring.evaluate_run(workdir, "test")
+    assert "truth" not in found
+    assert found["queries"] == found["gallery"] == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("ii_clvm:runlocal", "video_music"), ("ii_unimodal:runlocal", "video")]
+)
+def test_a_pairing_that_the_dataset_cannot_give_names_what_it_has(
+    name: str, side: str, music_dir: str, workdir: pathlib.Path
+) -> None:
+    config = config_of(name, music_dir)
+    config.pairing = side
+    expected = f"{music_dir}: has no video, only music; config.pairing=music compares"
+    with pytest.raises(UserError, match=expected) as raised:
+        loop.train(config, workdir, ONE)
+    assert "\n" not in str(raised.value)
+    assert not (workdir / "checkpoints").exists() or not list((workdir / "checkpoints").iterdir())
+
+
+def labels() -> dict[str, int]:
+    """Of each video of the test split, and of each track."""
+    found = {}
+    for pair in planted(videos=100, tracks=90, clips=12, text=True).splits["test"]():
+        found |= dict.fromkeys((pair.video_id, pair.music_id), made_datasets.label_of(pair))
+    return found
+
+
+@pytest.mark.parametrize("name", ["ii_supervised:runlocal", "ii_unimodal:supervised,runlocal"])
+def test_true_relevance_of_a_labelled_run_is_by_label(name: str, run_of: RunOf) -> None:
+    workdir = run_of(name).workdir
+    run = restore_run(workdir)
+    embedded = embeddings.collect(run.embed("test"), "test", {})
+    of = labels()
+    expected = evaluate(
+        embedded.video_emb,
+        embedded.music_emb,
+        embedded.gt_music_index,
+        split="test",
+        video_group=np.array([of[item] for item in embedded.video_ids]),
+        music_group=np.array([of[item] for item in embedded.music_ids]),
+    )
+    found = scoring.evaluate_run(workdir, "test")
+    assert found["truth"] == expected["truth"]
+    assert found["v2m"] == expected["v2m"]
+    assert "True relevance" in scoring.report(found, "model")
+
+
+def test_the_linear_baseline_of_a_labelled_run_is_scored_by_label_too(run_of: RunOf) -> None:
+    found = scoring.evaluate_run(run_of("ii_supervised:runlocal").workdir, "test", "cca")
+    truth, baseline = found["truth"], found["baselines"]["CCA"]["truth"]
+    assert baseline["chance"] == truth["chance"]
+    assert scoring.report(found, "model").count("CCA") == 4
+    json.dumps(found)
+
+
+def test_a_baseline_between_modalities_is_refused_where_there_is_one(run_of: RunOf) -> None:
+    workdir = run_of("ii_unimodal:runlocal").workdir
+    expected = f"--baseline=cca is between video and music; {workdir} compares music with itself"
+    with pytest.raises(UserError, match=expected) as raised:
+        scoring.evaluate_run(workdir, "test", "cca")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["ii_supervised:runlocal", "ii_unimodal:supervised,runlocal"])
+def test_labels_that_there_are_not_are_asked_for_in_one_line(
+    name: str, workdir: pathlib.Path, data_dir: str
+) -> None:
+    config = config_of(name, data_dir)
+    with pytest.raises(UserError, match=r"has no labels, which config\.positives=label needs"):
+        loop.train(config, workdir, ONE)
