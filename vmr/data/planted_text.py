@@ -12,7 +12,23 @@ from vmr.data.planted_features import QUALITIES, Shared
 # The quartiles of |N(0, 1)|: as many intensities are of each level.
 _LEVELS = (0.3186, 0.6745, 1.1503)
 _TOLD = 0.8
-_MOST_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
+_MOST_FILLERS = 2
+
+_GENRE_WORDS = (
+    ("rock", "guitars", "band"),
+    ("electronic", "synthesizer", "club"),
+    ("orchestral", "symphonic", "strings"),
+    ("folk", "acoustic", "banjo"),
+)
+# Tempo, energy, tension, brightness, density: two words for each level, ascending.
+_QUALITY_WORDS = (
+    (("glacial", "lingering"), ("slow", "unhurried"), ("fast", "brisk"), ("racing", "frantic")),
+    (("sleepy", "hushed"), ("calm", "gentle"), ("energetic", "lively"), ("vigorous", "explosive")),
+    (("carefree", "serene"), ("relaxed", "easy"), ("tense", "uneasy"), ("ominous", "dreadful")),
+    (("pitch", "black"), ("dark", "dim"), ("bright", "clear"), ("radiant", "dazzling")),
+    (("bare", "empty"), ("sparse", "thin"), ("dense", "busy"), ("crowded", "teeming")),
+)
+_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
 
 
 def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
