@@ -1,6 +1,8 @@
 """Every test runs on eight CPU devices, with rank promotion and unexpected warnings as errors."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 # Both must stand before JAX and TensorFlow are first imported.
 os.environ["XLA_FLAGS"] = (
@@ -10,6 +12,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
+import pytest
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgets_compiled_programs() -> Iterator[None]:
+    """Each compiled program maps memory, and a process may hold so many maps (65,530 on Linux)."""
+    yield
+    jax.clear_caches()
+    gc.collect()

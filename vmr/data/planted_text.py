@@ -45,7 +45,7 @@ def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
 
 def _text(rng: np.random.Generator, genre: int, level: np.ndarray, told: np.ndarray) -> str:
     """The text of one video: its genre, the levels (5,) that are told (5,), and fillers."""
-    meanings = [_GENRE_WORDS[genre]]
+    meanings: list[tuple[str, ...]] = [_GENRE_WORDS[genre]]
     meanings += [_QUALITY_WORDS[quality][level[quality]] for quality in np.flatnonzero(told)]
     words = [str(rng.choice(synonyms)) for synonyms in meanings]
     words += [str(word) for word in rng.choice(_FILLERS, size=rng.integers(_MOST_FILLERS + 1))]

@@ -33,7 +33,13 @@ class TokenVectors(nn.Module):
         if is_ids:
             # Ids beyond the vocabulary give NaN, which stops a run; padding may be anything.
             ids = jnp.where(text.mask, text.values, 0)
-            return nn.Embed(self.vocabulary, self.width, name="embed")(ids)
+            words = nn.Embed(
+                self.vocabulary,
+                self.width,
+                embedding_init=nn.initializers.normal(1.0),  # the scale of normalised embeddings
+                name="embed",
+            )
+            return words(ids)
         normal = nn.LayerNorm(name="norm")(zero_absent(text.values, text.mask))
         return Dense(self.width, name="project")(normal)
 
