@@ -139,7 +139,7 @@ def test_text_raises_recall_and_costs_those_without_nothing(tmp_path: pathlib.Pa
             config.update({"seed": seed, "batch_size": 128, "steps": 300})
             config.update(dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), 300))
             config.optimizer.learning_rate = 5e-3
-            text = {"fusion": fusion, "vocabulary": 512, "width": 32, "dropout": 0.6}
+            text = {"fusion": fusion, "vocabulary": 512, "width": 32, "dropout": 0.4}
             config.model.text.update(text)
             loop.train(config, tmp_path / f"{fusion}{seed}", ONE)
             found.append(reciprocal_ranks(tmp_path / f"{fusion}{seed}"))
