@@ -60,19 +60,14 @@ def ii_clvm() -> ConfigDict:
 
 
 def _youtube8m_music(config: ConfigDict) -> None:
+    vmnet.youtube8m_music(config)
     _branches(config)
-    config.batch_size = 2000
-    config.steps = 200
+    config.sampling.method = "mean"
     config.eval_every = 10
-    config.checkpoint_every = 100
     config.patience = 10
     config.model.embedding_width = 512
-    config.model.dropout = 0.6
-    config.model.input_dropout = 0.3
-    config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "constant"
     config.optimizer.clip_norm = 0.0
-    config.optimizer.average_decay = 0.98
 
 
 def _muvi_sync(config: ConfigDict) -> None:
@@ -90,20 +85,12 @@ def _muvi_sync(config: ConfigDict) -> None:
 
 
 def _planted(config: ConfigDict) -> None:
+    vmnet.demo(config)
     _branches(config)
-    config.batch_size = 500
-    config.log_every = 50
-    config.eval_every = 50
-    config.checkpoint_every = 50
-    config.patience = 5
-    config.model.dropout = 0.3
-    config.model.video.hidden = (1024,)
-    config.model.music.hidden = (1024, 512)
-    config.optimizer.learning_rate = 1e-3
+    config.sampling.method = "mean"
 
 
 def _branches(config: ConfigDict) -> None:
-    config.sampling.method = "mean"
     config.model.video.encoder = "branch"
     config.model.music.encoder = "branch"
 
@@ -120,8 +107,7 @@ def _inter_only(config: ConfigDict) -> None:
 
 def _vmnet(config: ConfigDict) -> None:
     published = vmnet.get_config()
-    config.model.video.encoder = "branch"
-    config.model.music.encoder = "branch"
+    _branches(config)
     for field in ("inter", "intra", "weights"):
         config.loss[field] = published.loss[field]
 

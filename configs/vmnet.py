@@ -63,7 +63,8 @@ def _runlocal(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
 
 
-def _demo(config: ConfigDict) -> None:
+def demo(config: ConfigDict) -> None:
+    """The recipe for the planted dataset's vectors."""
     config.batch_size = 500
     config.steps = 1000
     config.log_every = 50
@@ -80,7 +81,8 @@ def _demo(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 0.1
 
 
-def _youtube8m_music(config: ConfigDict) -> None:
+def youtube8m_music(config: ConfigDict) -> None:
+    """The recipe for about 10,000 pairs of vectors."""
     config.batch_size = 2000
     config.steps = 200
     config.log_every = 20
@@ -108,8 +110,8 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 
 VARIANTS: Variants = {
     "runlocal": _runlocal,
-    "demo": _demo,
-    "youtube8m_music": _youtube8m_music,
+    "demo": demo,
+    "youtube8m_music": youtube8m_music,
     "linear": _linear,
     **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
 }

@@ -44,6 +44,10 @@ def main(_: list[str]) -> None:
         )
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
+        if _SEGMENTS.value > 1:
+            raise UserError(
+                "--segments needs --workdir: embeddings of whole items have no segments"
+            )
         path = pathlib.Path(_EMBEDDINGS.value)
         found = scoring.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
     else:

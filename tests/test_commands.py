@@ -133,6 +133,11 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
         ("experiments.train", [RUNLOCAL, "--workdir=W"], "config.dataset.data_dir is not set"),
         ("experiments.evaluate", ["--workdir=W"], "config.json is missing"),
         ("experiments.evaluate", ["--embeddings=absent.npz"], "absent.npz does not exist"),
+        (
+            "experiments.evaluate",
+            ["--embeddings=absent.npz", "--segments=3"],
+            "--segments needs --workdir",
+        ),
         ("experiments.export", ["--workdir=W", "--output=x.npz"], "config.json is missing"),
         ("tools.build_dataset", ["--source=planet", "--output=W"], "--source=planet"),
         ("tools.validate_dataset", ["--data_dir=W"], "W"),

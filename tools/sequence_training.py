@@ -1,6 +1,5 @@
 """Training on a config's own batches, timed beside training on one batch over and over."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, repeat
@@ -15,7 +14,6 @@ from vmr.data.pipeline import train_batches
 from vmr.training import build
 from vmr.training import devices as on_devices
 from vmr.training.reading import on_device, standardization_of, view_of
-from vmr.training.step import train_step
 
 Batch = Mapping[str, np.ndarray]
 Steps = Callable[[Iterator[Batch], int], int]
@@ -52,18 +50,8 @@ def stepper(config: ml_collections.ConfigDict, dataset: Dataset) -> Steps:
     """Takes steps on so many of the batches, as the loop does, and tells the clips they show."""
     devices = jax.local_devices()
     on_devices.require_divisible(config, devices)
-    take_step = on_devices.pmapped_train_step(
-        functools.partial(
-            train_step,
-            model=build.build_model(config, on_devices.AXIS),
-            objective=build.build_objective(config),
-            optimizer=build.build_optimizer(config),
-            average_decay=config.optimizer.average_decay,
-            warmup_steps=config.loss.warmup_steps,
-            piece=config.microbatch // len(devices) or None,
-        ),
-        devices,
-    )
+    step = build.build_step(config, len(devices), on_devices.AXIS)
+    take_step = on_devices.pmapped_train_step(step, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
     statistics = standardization_of(dataset, view_of(config, dataset))
     state = on_devices.replicated(build.build_state(config, statistics), devices)

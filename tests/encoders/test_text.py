@@ -12,14 +12,20 @@ from sequences import (
     clips,
     embed,
     parameters,
+    transformer,
     trunk,
 )
 
 from vmr.encoders.branch import Branch
-from vmr.encoders.clips import Clips
-from vmr.encoders.text import GatedText
+from vmr.encoders.clips import Clips, Tokens
+from vmr.encoders.encoder import Encoder
+from vmr.encoders.text import GatedText, TokenDropout, TokenVectors
 
-ENCODER = Branch((8,), width=4)
+ENCODER = Branch((8,), width=4, dropout=0.0)
+TRANSFORMER = transformer(
+    layers=1, dropout=0.0, input_dropout=0.0, text_tokens=True, vocabulary=VOCABULARY,
+    token_dropout=0.9,
+)  # fmt: skip
 
 
 def gated(ids: bool) -> GatedText:
@@ -78,3 +84,35 @@ def test_the_head_is_the_encoders() -> None:
 def test_text_that_does_not_fit_is_refused(ids: bool, inputs: Clips, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: gated(ids).init(KEY, inputs, train=False))
+
+
+def test_tokens_are_hidden_in_training_alone_by_the_row_of_the_batch() -> None:
+    text = Tokens(np.zeros((64, 50), np.int32), np.arange(50)[None, :] < np.arange(64)[:, None])
+    places = np.arange(64)
+
+    def hidden(rows: slice, train: bool) -> np.ndarray:
+        some = jax.tree.map(lambda x: x[rows], text)
+        module, rngs = TokenDropout(0.3), {"dropout": KEY}
+        return module.apply({}, some, places[rows], train=train, rngs=rngs).mask
+
+    np.testing.assert_array_equal(hidden(slice(None), train=False), text.mask)
+    kept = hidden(slice(None), train=True)
+    assert not (kept & ~text.mask).any()
+    assert 0.65 < kept.sum() / text.mask.sum() < 0.75
+    np.testing.assert_array_equal(hidden(slice(40, 64), train=True), kept[40:])
+
+
+@pytest.mark.parametrize("encoder", [GatedText(ENCODER, 8, VOCABULARY, 0.9), TRANSFORMER])
+def test_encoders_hide_tokens_where_they_are_told_to(encoder: Encoder) -> None:
+    inputs = clips(ids=True)
+    variables = parameters(encoder, True)
+    places = np.arange(4)
+    rngs = {"dropout": KEY}
+    found = encoder.apply(variables, inputs, places, train=True, rngs=rngs, method="trunk")
+    assert np.abs(found - trunk(encoder, variables, inputs)).max() > 1e-3
+
+
+def test_words_and_embeddings_are_of_one_scale() -> None:
+    words = Tokens(np.arange(64, dtype=np.int32)[None], np.ones((1, 64), bool))
+    vectors, _ = TokenVectors(32, 64).init_with_output(KEY, words)
+    assert 0.9 < np.std(vectors) < 1.1

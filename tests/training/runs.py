@@ -1,6 +1,5 @@
 """Runs that tests make, cut short and compare."""
 
-import functools
 import importlib
 import json
 import pathlib
@@ -17,7 +16,6 @@ from vmr.training import build, loop
 from vmr.training import devices as on_devices
 from vmr.training.reading import on_device, shown_widths, sound_dataset_of, view_of
 from vmr.training.state import TrainState, placeholder_standardization
-from vmr.training.step import train_step
 
 ONE = jax.devices()[:1]
 
@@ -44,7 +42,7 @@ def trained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Trained
     """Trains on one device."""
     run = Trained(config, workdir)
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((loop, "train_step"), (on_devices, "embed_step")):
+        for module, name in ((build, "train_step"), (on_devices, "embed_step")):
             patch.setattr(module, name, _counted(name, getattr(module, name), run.traces))
         run.state = loop.train(config, workdir, ONE)
     return run
@@ -55,12 +53,7 @@ def traced_step(config: ml_collections.ConfigDict) -> tuple[Any, Any, Any]:
     dataset = sound_dataset_of(config)
     view = view_of(config, dataset)
     batch = on_device(next(loop.train_batches(dataset, "train", config.batch_size, 0, view=view)))
-    step = functools.partial(
-        train_step,
-        model=build.build_model(config),
-        objective=build.build_objective(config),
-        optimizer=build.build_optimizer(config),
-    )
+    step = build.build_step(config)
     like = placeholder_standardization(shown_widths(dataset, view))
     before = jax.eval_shape(lambda: build.build_state(config, like))
     after, reported = jax.eval_shape(step, before, batch, build.build_weights(config))

@@ -52,13 +52,13 @@ def test_fields_reach_the_step(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
-    step = loop.train_step
+    step = build.train_step
 
     def noted(*arguments: Any, **options: Any) -> Any:
         given.update(options)
         return step(*arguments, **options)
 
-    monkeypatch.setattr(loop, "train_step", noted)
+    monkeypatch.setattr(build, "train_step", noted)
     config.update({"steps": 1, "microbatch": 16})
     config.loss.warmup_steps = 9
     config.optimizer.average_decay = 0.5

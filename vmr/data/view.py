@@ -1,6 +1,6 @@
 """What a batch shows of each pair."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class View:
     pairing: str = "video_music"
     tokens: int = 0
     vocabulary: int = 0
-    label_counts: np.ndarray | None = None
+    label_counts: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         assert self.sampling in METHODS

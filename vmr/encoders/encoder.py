@@ -1,5 +1,6 @@
 """What every encoder is: a trunk that takes each row by itself, a head over the whole batch."""
 
+import abc
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from vmr.encoders.clips import Clips
 Array = jax.Array
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, abc.ABC):
     """Clips (B, N, P) -> (B, D) unit rows."""
 
     def __call__(self, inputs: Clips, *, train: bool) -> Array:
@@ -20,6 +21,7 @@ class Encoder(nn.Module):
         places = jnp.arange(inputs.mask.shape[0])
         return self.head(self.trunk(inputs, places, train=train), train=train)
 
+    @abc.abstractmethod
     def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
         """(b, N, P), (b,) -> (b, D): each row by itself, so a batch may pass in pieces.
 
@@ -28,7 +30,6 @@ class Encoder(nn.Module):
           places: where they stand in the global batch.
           train: whether to drop units.
         """
-        raise NotImplementedError
 
     def head(self, features: Array, *, train: bool) -> Array:
         """(B, D) -> (B, D) unit rows: what needs the whole batch at once."""

@@ -22,6 +22,7 @@ from vmr.losses.learnt import initial
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import SIDES
 from vmr.training.state import TrainState, initial_state
+from vmr.training.step import train_step
 
 Loss = Callable[..., Any]
 
@@ -142,6 +143,28 @@ def build_state(
         averaged=config.optimizer.average_decay > 0,
         learnt=_learnt(config.loss),
         text=_text_of_one_item(config.model.text),
+    )
+
+
+def build_step(
+    config: ml_collections.ConfigDict, device_count: int = 1, axis_name: str | None = None
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """`train_step` of this config: `(state, batch, weights, reports) -> (state, scalars)`.
+
+    Args:
+      config: of a run.
+      device_count: devices that share a batch.
+      axis_name: of the pmapped axis over which they do, which the step has still to be told; None
+        for a single device.
+    """
+    return functools.partial(
+        train_step,
+        model=build_model(config, axis_name),
+        objective=build_objective(config),
+        optimizer=build_optimizer(config),
+        average_decay=config.optimizer.average_decay,
+        warmup_steps=config.loss.warmup_steps,
+        piece=config.microbatch // device_count or None,
     )
 
 

@@ -1,6 +1,5 @@
 """The training loop: it reads like its own summary."""
 
-import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -31,7 +30,6 @@ from vmr.training.reading import (
     view_of,
 )
 from vmr.training.state import TrainState, placeholder_standardization
-from vmr.training.step import train_step
 
 
 def train(
@@ -87,20 +85,9 @@ def _train(
     log: MetricsLog,
     devices: Sequence[jax.Device],
 ) -> TrainState:
-    model = build.build_model(config, on_devices.AXIS)
-    take_step = on_devices.pmapped_train_step(
-        functools.partial(
-            train_step,
-            model=model,
-            objective=build.build_objective(config),
-            optimizer=build.build_optimizer(config),
-            average_decay=config.optimizer.average_decay,
-            warmup_steps=config.loss.warmup_steps,
-            piece=config.microbatch // len(devices) or None,
-        ),
-        devices,
-    )
-    embed = on_devices.pmapped_embed_step(model, devices)
+    step_of_config = build.build_step(config, len(devices), on_devices.AXIS)
+    take_step = on_devices.pmapped_train_step(step_of_config, devices)
+    embed = on_devices.pmapped_embed_step(build.build_model(config), devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
     state = on_devices.replicated(state, devices)
     step = int(state.step)
