@@ -79,7 +79,7 @@ def train_batches(
         for what the dataset lacks, or it samples a sequence that has no clips.
     """
     view = view or View()
-    _require_shown(dataset, view)
+    require_shown(dataset, view)
     examples = dataset.examples(split)
     if not 0 < batch_size <= examples:
         raise UserError(
@@ -120,13 +120,13 @@ def eval_batches(
       UserError: as `train_batches`.
     """
     view = view or View()
-    _require_shown(dataset, view)
+    require_shown(dataset, view)
     dataset.examples(split)
     records = records_in_order(dataset.shards[split])
     return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
 
 
-def _require_shown(dataset: Dataset, view: View) -> None:
+def require_shown(dataset: Dataset, view: View) -> None:
     """Raises UserError where the view asks for a modality that the dataset lacks."""
     there = dataset.schema.modalities
     for name in sorted(set(view.sides.values()) - there.keys()):

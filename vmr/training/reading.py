@@ -7,7 +7,7 @@ import numpy as np
 
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.label_classes import label_counts
-from vmr.data.pipeline import eval_batches
+from vmr.data.pipeline import eval_batches, require_shown
 from vmr.data.standardization import statistics
 from vmr.data.validation import require_valid
 from vmr.data.view import View
@@ -70,9 +70,13 @@ def _require_text(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
 
 
 def view_of(config: ml_collections.ConfigDict, dataset: Dataset) -> View:
-    """What a batch of the run shows; reads the labels of the training split where they count."""
+    """What a batch of the run shows; reads the labels of the training split where they count.
+
+    Raises:
+      UserError: the dataset lacks the modality, or the labels, that the config asks for.
+    """
     text = config.model.text
-    return View(
+    view = View(
         sampling=config.sampling.method,
         clips=1 if config.sampling.method == "mean" else config.sampling.clips,
         pairing=config.pairing,
@@ -80,6 +84,8 @@ def view_of(config: ml_collections.ConfigDict, dataset: Dataset) -> View:
         vocabulary=text.vocabulary,
         label_counts=label_counts(dataset) if config.positives == "label" else None,
     )
+    require_shown(dataset, view)
+    return view
 
 
 def shown_widths(dataset: Dataset, view: View) -> dict[str, int]:

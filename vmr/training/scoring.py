@@ -46,11 +46,7 @@ def evaluate_run(
     """
     run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
-    if baseline == "cca" and run.view.pairing != "video_music":
-        raise UserError(
-            f"--baseline=cca is between video and music; {workdir} compares {run.view.pairing} "
-            "with itself"
-        )
+    _require_comparable(run, workdir, baseline, segments)
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score(embedded, run.step)
     if baseline == "cca":
@@ -62,13 +58,24 @@ def evaluate_run(
     return found
 
 
-def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
-    """By segment, and by track from its segments: mean and max."""
-    if not run.dataset.has_sequences:
+def _require_comparable(
+    run: TrainedRun, workdir: pathlib.Path, baseline: str, segments: int
+) -> None:
+    """Raises UserError for a baseline or segments that the run's data cannot give."""
+    if baseline == "cca" and run.view.pairing != "video_music":
+        raise UserError(
+            f"--baseline=cca is between video and music; {workdir} compares {run.view.pairing} "
+            "with itself"
+        )
+    if segments > 1 and not run.dataset.has_sequences:
         raise UserError(
             f"--segments={segments}: {run.dataset.data_dir} holds one vector an item, expected "
             "sequences"
         )
+
+
+def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
+    """By segment, and by track from its segments: mean and max."""
     parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
     assert parts.video_segments is not None
     assert parts.music_segments is not None
