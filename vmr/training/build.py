@@ -147,7 +147,10 @@ def build_state(
 
 
 def build_step(
-    config: ml_collections.ConfigDict, device_count: int = 1, axis_name: str | None = None
+    config: ml_collections.ConfigDict,
+    device_count: int = 1,
+    axis_name: str | None = None,
+    learning_rate: jax.Array | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """`train_step` of this config: `(state, batch, weights, reports) -> (state, scalars)`.
 
@@ -156,12 +159,13 @@ def build_step(
       device_count: devices that share a batch.
       axis_name: of the pmapped axis over which they do, which the step has still to be told; None
         for a single device.
+      learning_rate: () in place of the config's, where one program serves several.
     """
     return functools.partial(
         train_step,
         model=build_model(config, axis_name),
         objective=build_objective(config),
-        optimizer=build_optimizer(config),
+        optimizer=build_optimizer(config, learning_rate),
         average_decay=config.optimizer.average_decay,
         warmup_steps=config.loss.warmup_steps,
         piece=config.microbatch // device_count or None,
@@ -173,11 +177,20 @@ def build_weights(config: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:
     return {term: jnp.float32(config.loss.weights[term]) for term in SIDES}
 
 
-def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """Adam, with decoupled weight decay on the kernels, a schedule and gradient clipping."""
+def build_optimizer(
+    config: ml_collections.ConfigDict, learning_rate: jax.Array | None = None
+) -> optax.GradientTransformation:
+    """Adam, with decoupled weight decay on the kernels, a schedule and gradient clipping.
+
+    Args:
+      config: of a run.
+      learning_rate: () in place of the config's.
+    """
     optimizer = config.optimizer
+    peak = jnp.float32(optimizer.learning_rate) if learning_rate is None else learning_rate
+    schedule = _schedule(optimizer, config.steps)
     adam = optax.adamw(
-        _schedule(optimizer, config.steps),
+        lambda step: peak * schedule(step),
         b1=optimizer.b1,
         b2=optimizer.b2,
         eps=optimizer.epsilon,
@@ -195,8 +208,9 @@ def _kernels(params: optax.Params) -> Any:
 
 
 def _schedule(optimizer: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
+    """The share of the learning rate at a step."""
     if optimizer.schedule == "constant":
-        return optax.schedules.constant_schedule(optimizer.learning_rate)
+        return optax.schedules.constant_schedule(1.0)
     return optax.schedules.warmup_cosine_decay_schedule(
-        0.0, optimizer.learning_rate, optimizer.warmup_steps, max(steps, 1)
+        0.0, 1.0, optimizer.warmup_steps, max(steps, 1)
     )

@@ -5,31 +5,25 @@ from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
-import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
 from vmr.data.view import View
-from vmr.errors import UserError
 from vmr.evaluation.results import recalls
 from vmr.training import build
 from vmr.training import devices as on_devices
 from vmr.training import workdir as run_folder
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import require_sound
+from vmr.training.finite import require_finite
+from vmr.training.first_state import first_states
 from vmr.training.inference import embed_batches
 from vmr.training.metrics_log import MetricsLog
 from vmr.training.progress import Progress
-from vmr.training.reading import (
-    evaluation_batches,
-    on_device,
-    shown_widths,
-    sound_dataset_of,
-    standardization_of,
-    view_of,
-)
-from vmr.training.state import TrainState, placeholder_standardization
+from vmr.training.reading import evaluation_batches, on_device, sound_dataset_of, view_of
+from vmr.training.state import TrainState
+from vmr.training.stopping import stops_early
 
 
 def train(
@@ -59,20 +53,11 @@ def train(
     run_folder.claim(workdir, config, dataset.fingerprint)
 
     with Checkpoints(workdir, config.selection) as checkpoints:
-        state = _first_state(config, dataset, view, checkpoints)
+        state = first_states(dataset, view)(config, checkpoints)
+        if int(state.step):
+            print(f"going on from step {int(state.step):,}", flush=True)
         with MetricsLog(workdir, resumed_step=int(state.step)) as log:
             return _train(config, workdir, dataset, view, state, checkpoints, log, devices)
-
-
-def _first_state(
-    config: ml_collections.ConfigDict, dataset: Dataset, view: View, checkpoints: Checkpoints
-) -> TrainState:
-    """The latest checkpoint's state; for a fresh run, the initial one."""
-    if checkpoints.latest_step is None:
-        return build.build_state(config, standardization_of(dataset, view))
-    print(f"going on from step {checkpoints.latest_step:,}", flush=True)
-    like = build.build_state(config, placeholder_standardization(shown_widths(dataset, view)))
-    return checkpoints.restore(checkpoints.latest_step, like)
 
 
 def _train(
@@ -94,10 +79,10 @@ def _train(
     batches = train_batches(dataset, "train", config.batch_size, config.seed, step, view)
     first_step = step
     progress = Progress(step, config.steps, config.batch_size)
-    stops_early = _stops_early(config, log)
+    ended = stops_early(config, log.lines)
     unchecked = None
 
-    while step < config.steps and not stops_early:
+    while step < config.steps and not ended:
         batch = next(batches)
         step += 1
         is_last = step == config.steps
@@ -109,14 +94,14 @@ def _train(
         state, scalars = take_step(state, shards, weights, logs)
         # The previous step is checked while this one runs: no step waits for the host.
         if unchecked is not None:
-            _require_finite(workdir, *unchecked)
+            require_finite(workdir, *unchecked)
         unchecked = (step, scalars, batch)
         if step == first_step + 1:
             jax.block_until_ready(scalars)
             progress.restart(step)  # compiling is over
         if not (logs or validates or saves):
             continue
-        _require_finite(workdir, *unchecked)
+        require_finite(workdir, *unchecked)
         line: dict[str, float] = {}
         if logs:
             line |= {f"train/{name}": float(value) for name, value in scalars.items()}
@@ -131,7 +116,7 @@ def _train(
         if validates or saves:
             checkpoints.save(state, validation)
         if validates:
-            stops_early = _stops_early(config, log)
+            ended = stops_early(config, log.lines)
         progress.restart(step)
     return state
 
@@ -149,30 +134,3 @@ def _validate(
     embedded = embed_batches(embed, state, batches, config.batch_size, devices)
     split = embeddings.collect(embedded, "validation", {})
     return recalls(split.video_emb, split.music_emb, split.gt_music_index)
-
-
-def _stops_early(config: ml_collections.ConfigDict, log: MetricsLog) -> bool:
-    """True when the last `patience` validations brought nothing better than the one before."""
-    key = f"val/{config.selection}"
-    scores = [line[key] for line in log.lines if key in line]
-    if not config.patience or len(scores) <= config.patience:
-        return False
-    return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
-
-
-def _require_finite(
-    workdir: pathlib.Path, step: int, scalars: dict[str, jax.Array], batch: dict[str, np.ndarray]
-) -> None:
-    """Raises UserError that names the step and its batch where loss or gradient is not finite."""
-    loss, norm = float(scalars["loss"]), float(scalars["gradient_norm"])
-    if np.isfinite(loss) and np.isfinite(norm):
-        return
-    ids = [str(video_id) for video_id in batch["video_id"]]
-    report = workdir / f"nonfinite_step_{step}.json"
-    # The norms of the parts are measured at logged steps alone.
-    values = {name: str(float(x)) for name, x in scalars.items() if "_norm/" not in name}
-    run_folder.write_json(report, {"step": step, "scalars": values, "video_ids": ids})
-    raise UserError(
-        f"step {step}: loss {loss}, gradient norm {norm}; the batch's videos: "
-        f"{', '.join(ids[:5])}, … (all {len(ids)} in {report}); earlier checkpoints are whole"
-    )

@@ -16,7 +16,7 @@ class MetricsLog:
     def __init__(self, workdir: pathlib.Path, resumed_step: int):
         """Opens the log at a step; lines of later steps, which will be taken again, go."""
         self._path = workdir / "metrics.jsonl"
-        self.lines = [line for line in _whole_lines(self._path) if line["step"] <= resumed_step]
+        self.lines = [line for line in whole_lines(self._path) if line["step"] <= resumed_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self._file = self._path.open("a")
         self._events = metric_writers.SummaryWriter(str(workdir))
@@ -48,8 +48,8 @@ class MetricsLog:
             self._events.flush()
 
 
-def _whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
-    """The objects in the file; the line that a kill cut short is left out."""
+def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
+    """The objects in a `metrics.jsonl`; the line that a kill cut short is left out."""
     if not path.exists():
         return []
     lines = []

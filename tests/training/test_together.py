@@ -1,0 +1,184 @@
+"""Runs trained in one program: each is the run that it would be alone."""
+
+import json
+import pathlib
+
+import ml_collections
+import numpy as np
+import pytest
+from runs import ONE
+
+from vmr.errors import UserError
+from vmr.training import loop, together
+from vmr.training.inference import restore_run
+from vmr.training.members import embeddings_of, shared_fields
+from vmr.training.stopping import is_finished, latest_step
+from vmr.training.together import Run, train_together
+
+WEIGHTS = ({"music": 0.2, "video": 0.2}, {"music": 0.0, "video": 5.0})
+RATES = 3e-4, 1e-2
+
+
+def member(config: ml_collections.ConfigDict, workdir: pathlib.Path, seed: int, column: int) -> Run:
+    """One of the runs of the grid: seeds 0 and 1, two weightings with a learning rate each."""
+    config = config.copy_and_resolve_references()
+    config.seed = seed
+    config.loss.weights.update(WEIGHTS[column])
+    config.optimizer.learning_rate = RATES[column]
+    # A bias in front of batch normalisation has no gradient but rounding: it should not move.
+    config.optimizer.epsilon = 1e-3
+    return Run(config, workdir / f"{seed}_{column}")
+
+
+def grid_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[list[Run]]:
+    return [[member(config, workdir, seed, column) for column in (0, 1)] for seed in (0, 1)]
+
+
+def lines_of(workdir: pathlib.Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def require_same_run(found: pathlib.Path, expected: pathlib.Path) -> None:
+    """The same lines, the same best step and the same embeddings, but for rounding."""
+    pairs = zip(lines_of(found), lines_of(expected), strict=True)
+    for line, other in pairs:
+        line.pop("train/examples_per_second", None)
+        other.pop("train/examples_per_second", None)
+        assert line.keys() == other.keys()
+        # Ranks may jump where two scores are all but equal.
+        losses = [name for name in line if not name.startswith("val/")]
+        np.testing.assert_allclose(
+            [line[name] for name in losses], [other[name] for name in losses], rtol=1e-4
+        )
+    run, alone = restore_run(found), restore_run(expected)
+    assert run.step == alone.step
+    for batch, other in zip(run.embed("validation"), alone.embed("validation"), strict=True):
+        for name in ("video_emb", "music_emb"):
+            np.testing.assert_allclose(batch[name], other[name], atol=2e-5)
+
+
+@pytest.fixture(params=[True, False], ids=["vmapped", "one_after_another"])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways of taking the members' steps."""
+    monkeypatch.setattr(together, "takes_at_once", lambda devices: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("at_once")
+def test_each_member_is_the_run_alone(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    grid = grid_of(config, tmp_path / "together")
+    assert train_together(grid, ONE) == {}
+    for seed, column in ((0, 0), (1, 1)):
+        alone = member(config, tmp_path / "alone", seed, column)
+        loop.train(*alone, devices=ONE)
+        require_same_run(grid[seed][column].workdir, alone.workdir)
+    scores = {lines_of(run.workdir)[-1]["train/loss"] for row in grid for run in row}
+    assert len(scores) == 4  # they are four runs, not one four times
+
+
+def test_members_differ_in_no_other_field(config: ml_collections.ConfigDict) -> None:
+    other = config.copy_and_resolve_references()
+    other.seed, other.optimizer.learning_rate, other.loss.weights.m2v = 5, 0.1, 0.0
+    assert shared_fields(other) == shared_fields(config)
+    other.loss.ranking.margin = 0.2
+    assert shared_fields(other) != shared_fields(config)
+
+
+def test_embeddings_stand_side_by_side() -> None:
+    members = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)  # S, W, n, D
+    rows = np.stack([members[:, :, item].ravel() for item in range(4)])
+    np.testing.assert_array_equal(embeddings_of(rows, (2, 3)), members)
+
+
+def test_devices_share_the_batches(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    one, eight = (grid_of(config, tmp_path / name) for name in ("one", "eight"))
+    train_together(one, ONE)
+    train_together(eight)
+    for found, expected in zip(eight, one, strict=True):
+        require_same_run(found[1].workdir, expected[1].workdir)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing gets to clean up in its own way."""
+
+
+def test_interrupted_members_go_on_where_they_were_saved(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = (grid_of(config, tmp_path / name) for name in ("whole", "cut"))
+    train_together(whole, ONE)
+
+    def dies_at_step_4(self: together._Together, state: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(together._Together, "_validate", dies_at_step_4)
+        with pytest.raises(Killed):
+            train_together(cut, ONE)
+    assert {latest_step(run.workdir) for row in cut for run in row} == {2}
+    assert not any(is_finished(run.workdir) for row in cut for run in row)
+    train_together(cut, ONE)
+    assert all(is_finished(run.workdir) for row in cut for run in row)
+    require_same_run(cut[1][0].workdir, whole[1][0].workdir)
+
+
+def test_one_that_fails_leaves_the_others_to_go_on(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    names = [tmp_path / f"run_{number}" for number in range(3)]
+    runs = [Run(member(config, tmp_path, 0, 0).config, workdir) for workdir in names]
+    runs[1].config.optimizer.learning_rate = 1e30
+    failures = train_together([runs], ONE)
+    assert list(failures) == [names[1]]
+    assert "not finite" not in failures[names[1]]
+    assert "gradient norm" in failures[names[1]]
+    assert [is_finished(workdir) for workdir in names] == [True, False, True]
+    alone = Run(runs[2].config, tmp_path / "alone")
+    loop.train(*alone, devices=ONE)
+    require_same_run(names[2], alone.workdir)
+
+
+def test_the_rest_is_saved_when_half_have_left(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    first, second = member(config, tmp_path, 0, 0), member(config, tmp_path, 0, 1)
+    first.config.optimizer.learning_rate = 1e30
+    train_together([[first, second]], ONE)
+    step = latest_step(second.workdir)
+    assert 0 < step < config.steps
+    train_together([[second]], ONE)
+    assert is_finished(second.workdir)
+    alone = member(config, tmp_path / "alone", 0, 1)
+    loop.train(*alone, devices=ONE)
+    require_same_run(second.workdir, alone.workdir)
+
+
+def test_each_stops_early_by_itself(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    config.steps, config.eval_every, config.patience = 40, 2, 2
+    runs = [member(config, tmp_path, 0, column) for column in (0, 1)]
+    runs[1].config.optimizer.learning_rate = 0.0
+    waiting = list(runs)
+    while waiting:
+        train_together([waiting], ONE)
+        waiting = [run for run in waiting if not is_finished(run.workdir)]
+    for run in runs:
+        alone = Run(run.config, tmp_path / "alone" / run.workdir.name)
+        loop.train(*alone, devices=ONE)
+        assert latest_step(run.workdir) == latest_step(alone.workdir)
+        assert restore_run(run.workdir).step == restore_run(alone.workdir).step
+
+
+def test_a_mistake_in_one_stops_all_before_a_folder_is_made(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    runs = [member(config, tmp_path, 0, column) for column in (0, 1)]
+    runs[1].config.loss.weights.music = -1.0
+    with pytest.raises(UserError, match=r"loss\.weights\.music is -1\.0"):
+        train_together([runs], ONE)
+    assert not list(tmp_path.iterdir())

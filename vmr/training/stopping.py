@@ -1,0 +1,45 @@
+"""When a run is at its end: its last step is taken, or validation brings nothing better."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import ml_collections
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.training.metrics_log import whole_lines
+from vmr.training.workdir import read_json
+
+
+def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> bool:
+    """True when the last `patience` validations brought nothing better than the one before.
+
+    Args:
+      config: of the run.
+      lines: of its `metrics.jsonl`, as far as it is.
+    """
+    key = f"val/{config.selection}"
+    scores = [line[key] for line in lines if key in line]
+    if not config.patience or len(scores) <= config.patience:
+        return False
+    return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
+
+
+def latest_step(workdir: pathlib.Path) -> int:
+    """Of the newest whole checkpoint in a run's folder; 0 where there is none."""
+    # Orbax gives a checkpoint its number when it is whole.
+    numbers = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
+    return max((int(name) for name in numbers if name.isdigit()), default=0)
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Whether the run in a folder has come to its end, all that it found on disk."""
+    step = latest_step(workdir)
+    if not step:
+        return False
+    try:
+        config = ml_collections.ConfigDict(read_json(workdir / "config.json"))
+        lines = [line for line in whole_lines(workdir / "metrics.jsonl") if line["step"] <= step]
+        return step >= config.steps or stops_early(config, lines)
+    except (UserError, AttributeError, KeyError):  # not a run that this code wrote
+        return False
