@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 	@echo 'embeddings  $(DEMO)/embeddings.npz'
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
