@@ -1,0 +1,51 @@
+"""Prints what is behind a run's table: suspected false negatives, hubs, the embedding's geometry.
+
+python -m experiments.diagnose --workdir=runs/vmnet --split=validation
+"""
+
+import pathlib
+
+from absl import flags
+
+from vmr.command import run
+from vmr.evaluation.alike import DEVIATIONS
+from vmr.training import diagnosis_report
+from vmr.training.diagnosing import diagnose_run
+from vmr.training.workdir import write_json
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to diagnose.", required=True)
+_SPLIT = flags.DEFINE_string("split", "validation", "Split; read `test` once, at the end.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since training.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file. Default: WORKDIR/results/diagnosis_SPLIT.json."
+)
+_DEVIATIONS = flags.DEFINE_float(
+    "deviations", DEVIATIONS, "Items are alike where the cosine of their inputs is more than so "
+    "many (robust) standard deviations above the median of random pairs.",
+)  # fmt: skip
+_TOP = flags.DEFINE_integer(
+    "top", 10, "Suspected pairs to name, the most alike first.", lower_bound=0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.", lower_bound=0)
+
+
+def main(_: list[str]) -> None:
+    """Diagnoses, prints the report, writes it as JSON."""
+    workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value
+    found = diagnose_run(
+        workdir,
+        split,
+        _DATA_DIR.value,
+        deviations=_DEVIATIONS.value,
+        examples=_TOP.value,
+        seed=_SEED.value,
+    )
+    default = workdir / "results" / f"diagnosis_{split}.json"
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else default
+    print(diagnosis_report.render(found))
+    write_json(output, found)
+    print(f"\nwritten to {output}")
+
+
+if __name__ == "__main__":
+    run(main)

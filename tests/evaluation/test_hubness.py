@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vmr.errors import UserError
+from vmr.evaluation import row_scores
+from vmr.evaluation.hubness import hubness, occurrences, summary
+
+
+def unit(generator, rows, width):
+    values = generator.normal(size=(rows, width)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def test_hand_checked_occurrences():
+    queries = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    gallery = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    # Nearest: item 0; item 1 (0.96 against 0.8); item 1.
+    np.testing.assert_allclose(occurrences(queries, gallery, 1), [1, 2, 0])
+    np.testing.assert_allclose(occurrences(queries, gallery, 9), [3, 3, 3])
+    # Of two: the last query has 0.8 of item 1, then 0 of both others, who share the place.
+    np.testing.assert_allclose(occurrences(queries, gallery, 2), [2.5, 3, 0.5])
+
+
+def test_hand_checked_summary():
+    found = summary(np.array([0.0, 0.0, 0.0, 4.0]), queries=4)
+    assert found["antihubs"] == 0.75
+    assert found["largest_hub"] == 1.0
+    # Deviations −1, −1, −1, 3: third moment 6, second 3.
+    assert found["skew"] == pytest.approx(6 / 3**1.5)
+    # Random lists of one item: N_1 is binomial of 4 queries at 1/4.
+    assert found["skew_by_chance"] == pytest.approx(0.5 / np.sqrt(0.75))
+    assert found["antihubs_by_chance"] == pytest.approx(0.75**4)
+
+
+def test_occurrences_are_those_of_sorted_lists_in_blocks_of_any_size(monkeypatch):
+    generator = np.random.default_rng(0)
+    queries, gallery = unit(generator, 40, 6), unit(generator, 31, 6)
+    monkeypatch.setattr(row_scores, "_SCORES", 31 * 7)
+    nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
+    expected = np.bincount(nearest.ravel(), minlength=31)
+    np.testing.assert_allclose(occurrences(queries, gallery, 5), expected, atol=1e-9)
+
+
+def test_one_point_for_all_makes_no_hubs():
+    row = unit(np.random.default_rng(1), 1, 64)
+    found = hubness(np.tile(row, (90, 1)), np.tile(row, (70, 1)))
+    for way, queries, items in (("v2m", 90, 70), ("m2v", 70, 90)):
+        assert found[way]["skew"] == 0
+        assert found[way]["antihubs"] == 0
+        assert found[way]["largest_hub"] == pytest.approx(10 / items), queries
+
+
+def test_random_lists_are_at_chance():
+    """Queries that know nothing of the gallery, whose lists are all alike likely."""
+    generator = np.random.default_rng(2)
+    found = hubness(unit(generator, 4000, 400), unit(generator, 300, 400))["v2m"]
+    assert found["skew_by_chance"] == pytest.approx(stats.binom(4000, 1 / 30).stats("s"))
+    assert abs(found["skew"] - found["skew_by_chance"]) < 0.4
+    assert found["antihubs"] == 0
+
+
+def test_a_planted_hub_is_found_in_its_direction_alone():
+    generator = np.random.default_rng(3)
+    video, music = unit(generator, 200, 50), unit(generator, 200, 50)
+    video[:, 0] += 1.0  # all videos lean one way, and one track stands there
+    video /= np.linalg.norm(video, axis=1, keepdims=True)
+    music[0] = np.eye(50)[0]
+    found = hubness(video, music)
+    assert found["k"] == 10
+    assert found["v2m"]["largest_hub"] == 1.0
+    assert found["v2m"]["skew"] > 3 > found["m2v"]["skew"]
+    json.dumps(found)
+
+
+def test_widths_that_differ_are_refused():
+    with pytest.raises(UserError, match="video_emb has width 2 and music_emb 3"):
+        hubness(np.eye(2), np.eye(3))

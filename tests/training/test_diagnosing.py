@@ -1,0 +1,166 @@
+"""The diagnosis of a run, from its folder to the report."""
+
+import json
+import pathlib
+
+import made_datasets
+import numpy as np
+import pytest
+from runs import ONE, config_of
+
+from vmr import embeddings
+from vmr.data.pipeline import eval_batches
+from vmr.errors import UserError
+from vmr.evaluation import pair_ranks
+from vmr.quantization import dequantize
+from vmr.training import diagnosis_report, loop
+from vmr.training.diagnosing import _items, diagnose_run
+from vmr.training.inference import restore_run
+
+KEYS = {
+    *("split", "step", "videos", "tracks", "seed"),
+    *("geometry", "hubness", "rule", "false_negatives", "batch"),
+}
+
+
+@pytest.fixture(scope="module")
+def vectors(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run on planted vectors, whose tracks have several videos."""
+    workdir = tmp_path_factory.mktemp("vectors") / "run"
+    loop.train(config_of("vmnet:runlocal", data_dir), workdir, ONE)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def clips(rich_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run on four clips, stored as bytes, of each sequence, with text."""
+    config = config_of("vmnet:runlocal", rich_dir)
+    config.sampling = {"method": "global_sparse", "clips": 4}
+    config.model.text.fusion = "gated_sum"
+    workdir = tmp_path_factory.mktemp("clips") / "run"
+    loop.train(config, workdir, ONE)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def labelled(rich_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run whose positives are by label."""
+    config = config_of("vmnet:runlocal", rich_dir)
+    config.positives = "label"
+    workdir = tmp_path_factory.mktemp("labelled") / "run"
+    loop.train(config, workdir, ONE)
+    return workdir
+
+
+def test_a_diagnosis_holds_everything_and_is_json(vectors: pathlib.Path) -> None:
+    found = diagnose_run(vectors, "test", deviations=1.5, examples=3)
+    assert found.keys() == KEYS
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found == diagnose_run(vectors, "test", deviations=1.5, examples=3)
+    assert found["batch"]["batch_size"] == 32
+    assert 0 < found["batch"]["suspected_share"] < 1
+    for way in ("v2m", "m2v"):
+        truth = found["false_negatives"][way]["truth"]
+        assert truth["lift"] == pytest.approx(truth["precision"] / truth["base_rate"])
+    printed = diagnosis_report.render(found)
+    for expected in ("uniformity", "skew", "truly compatible", "per anchor", "LOOK AT FIRST"):
+        assert expected in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_what_is_above_is_what_the_ranks_say(vectors: pathlib.Path) -> None:
+    found = diagnose_run(vectors, "validation")["false_negatives"]
+    embedded = embeddings.collect(restore_run(vectors).embed("validation"), "validation", {})
+    ranks = pair_ranks(embedded.video_emb, embedded.music_emb, embedded.gt_music_index)
+    for way, of_way in zip(("v2m", "m2v"), ranks, strict=True):
+        assert found[way]["queries"] == len(of_way.query)
+        assert found[way]["above"] == of_way.above.sum()
+
+
+def test_examples_are_named_by_id_with_the_truth_of_the_dataset(vectors: pathlib.Path) -> None:
+    run = restore_run(vectors)
+    group, partner = {}, {}
+    for batch in eval_batches(run.dataset, "test", 100):
+        group |= dict(zip(batch["video_id"], batch["group"], strict=True))
+        group |= dict(zip(batch["music_id"], batch["group"], strict=True))
+        partner |= dict(zip(batch["video_id"], batch["music_id"], strict=True))
+    shown = diagnose_run(vectors, "test", deviations=0.5, examples=50)["false_negatives"]
+    assert len(shown["examples"]) == 50
+    for one in shown["examples"]:
+        assert one["partner"] == partner[one["video"]] != one["track"]
+        assert one["compatible"] == (group[one["video"]] == group[one["track"]])
+    assert {one["compatible"] for one in shown["examples"]} == {True, False}
+
+
+def test_inputs_are_the_standardised_means_of_the_clips(clips: pathlib.Path) -> None:
+    """Of the four clips that the view shows, or of the fewer that there are; text is left out."""
+    run = restore_run(clips)
+    items = _items(run, embeddings.collect(run.embed("test"), "test", {}))
+    (batch,) = eval_batches(run.dataset, "test", 100, run.view)
+    assert not batch["video_mask"].all()
+    of_tracks = items.music_inputs[items.gt_music_index]
+    for side, found in (("video", items.video_inputs), ("music", of_tracks)):
+        statistics = {name: np.asarray(x) for name, x in run.state.standardization[side].items()}
+        for n, (stored, mask) in enumerate(zip(batch[side], batch[f"{side}_mask"], strict=True)):
+            shown = (dequantize(stored[mask]) - statistics["mean"]) * statistics["scale"]
+            np.testing.assert_allclose(found[n], shown.mean(axis=0), atol=1e-4)
+
+
+def test_sequences_with_text_are_diagnosed(clips: pathlib.Path) -> None:
+    found = diagnose_run(clips, "test")
+    assert found.keys() == KEYS
+    assert "truth" in found["false_negatives"]["v2m"]
+    assert "truth" in found["batch"]
+
+
+def test_where_positives_are_by_label_labels_are_the_truth(labelled: pathlib.Path) -> None:
+    found = diagnose_run(labelled, "test", deviations=0.5, examples=1000)
+    for batch in eval_batches(restore_run(labelled).dataset, "test", 100):
+        label = {pair: int(group) % made_datasets.LABELS for pair, group in _groups(batch)}
+    for one in found["false_negatives"]["examples"]:
+        assert one["compatible"] == (label[one["video"]] == label[one["track"]])
+    assert found["false_negatives"]["v2m"]["truth"]["compatible_above"] > 0
+    # Items of one label are no negatives, and nothing tells which others are compatible.
+    assert "truth" not in found["batch"]
+    assert "truly compatible  " not in diagnosis_report.render(found).split("NEGATIVES of")[1]
+
+
+def _groups(batch: dict[str, np.ndarray]) -> list[tuple[str, int]]:
+    both = zip(batch["video_id"], batch["music_id"], batch["group"], strict=True)
+    return [(item, group) for video, track, group in both for item in (video, track)]
+
+
+def test_a_run_of_one_modality_is_refused(vectors: pathlib.Path, workdir: pathlib.Path) -> None:
+    config = json.loads((vectors / "config.json").read_text())
+    config |= {"pairing": "music", "sampling": {"method": "global_sparse", "clips": 4}}
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="compares music with itself; a diagnosis is of") as raised:
+        diagnose_run(workdir, "test")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("split", ["tset", ""])
+def test_a_split_that_is_not_there_is_named(split: str, vectors: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=f"'{split}'") as raised:
+        diagnose_run(vectors, split)
+    assert "\n" not in str(raised.value)
+
+
+def test_deviations_that_make_no_rule_are_refused(vectors: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="deviations: expected a number above 0, found -1"):
+        diagnose_run(vectors, "test", deviations=-1)
+
+
+def test_half_a_run_is_refused(workdir: pathlib.Path, vectors: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        diagnose_run(workdir, "test")
+    workdir.mkdir()
+    for name in ("config.json", "environment.json"):
+        (workdir / name).write_text((vectors / name).read_text())
+    with pytest.raises(UserError, match="has no checkpoint yet: train it first"):
+        diagnose_run(workdir, "test")
+    assert not (workdir / "results").exists()
+    (workdir / "config.json").write_text('{"seed": 0')
+    with pytest.raises(UserError, match=r"config\.json cannot be read as JSON"):
+        diagnose_run(workdir, "test")
