@@ -7,6 +7,7 @@ Variants, after a colon (`--config=configs/vmnet.py:youtube8m_music`):
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset
   demo             the planted dataset's recipe: minutes on two CPU cores
   youtube8m_music  recipe for about 10,000 video-level pairs: same encoders and losses
+  youtube8m_short  the same in 120 steps, for sweeps: a point or two below the recipe above
   linear           the released training script's ablation: no ReLU
   depth1 … depth4  the depth ablation: so many hidden layers in both branches
 
@@ -96,6 +97,21 @@ def youtube8m_music(config: ConfigDict) -> None:
     config.optimizer.average_decay = 0.98
 
 
+def _youtube8m_short(config: ConfigDict) -> None:
+    config.batch_size = 1000
+    config.steps = 120
+    config.log_every = 20
+    config.eval_every = 10
+    config.checkpoint_every = 60
+    config.model.dropout = 0.4
+    config.model.input_dropout = 0.2
+    config.optimizer.learning_rate = 5e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 10
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.average_decay = 0.9
+
+
 def _linear(config: ConfigDict) -> None:
     config.model.linear = True
 
@@ -112,6 +128,7 @@ VARIANTS: Variants = {
     "runlocal": _runlocal,
     "demo": demo,
     "youtube8m_music": youtube8m_music,
+    "youtube8m_short": _youtube8m_short,
     "linear": _linear,
     **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
 }

@@ -8,7 +8,12 @@ from vmr.errors import UserError
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file; a reader finds the earlier one or this one, never a part.
+    """Writes a text file; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file; a reader finds the earlier one or this one, never a part.
 
     Raises:
       UserError: the file cannot be written; an earlier one is whole.
@@ -16,7 +21,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text)
+        unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -49,13 +49,16 @@ class MetricsLog:
 
 
 def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
-    """The objects in a `metrics.jsonl`; the line that a kill cut short is left out."""
-    if not path.exists():
+    """The objects in a `metrics.jsonl`; what follows a damaged line is left out."""
+    if not path.is_file():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append(line)
     return lines

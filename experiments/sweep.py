@@ -1,0 +1,59 @@
+"""Trains every point of a sweep, chooses by validation, evaluates the chosen on test.
+
+python -m experiments.sweep --config=configs/vmnet.py:demo --config.dataset.data_dir=data/DATASET
+    --sweep=configs/sweeps/vmnet_weights.py --workdir=sweeps/vmnet_weights
+
+The same command again goes on where it was stopped; what is finished is not repeated.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from vmr.command import run
+from vmr.errors import UserError
+from vmr.sweeps.experiment import listed, run_sweep
+from vmr.sweeps.places import Places, parameters_of
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Python file of the config that every point changes, and its variant.",
+    lock_config=True,
+)  # fmt: skip
+_SWEEP = flags.DEFINE_string("sweep", None, "Python file of the sweep.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep; made if missing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Lists the points, checked, and starts nothing.")
+_CHOOSE_PER = flags.DEFINE_string(
+    "choose_per", None, "Field: a setting is chosen for each of its values. Default: one of all."
+)
+_TOGETHER = flags.DEFINE_integer(
+    "together", 16, "Runs in one program, at most; 1 trains each in a process of its own.",
+    lower_bound=1,
+)  # fmt: skip
+_PARALLEL = flags.DEFINE_integer(
+    "parallel", 1, "Processes or Slurm jobs at a time, for runs that share no program.",
+    lower_bound=1,
+)  # fmt: skip
+_SLURM = flags.DEFINE_list(
+    "slurm", None, "Runs that share no program go to Slurm: NAME=VALUE parameters of submitit, as "
+    "timeout_min=60,slurm_partition=gpu,gpus_per_node=1.",
+)  # fmt: skip
+flags.mark_flag_as_required("config")
+
+
+def main(_: list[str]) -> None:
+    """Lists the points, or runs the sweep to its end."""
+    path = pathlib.Path(_SWEEP.value)
+    if _DRY_RUN.value:
+        print(listed(path, _CONFIG.value, _TOGETHER.value))
+        return
+    if not _WORKDIR.value:
+        raise UserError("--workdir is not set: give --workdir=DIR, or --dry_run")
+    slurm = parameters_of(_SLURM.value) if _SLURM.value else None
+    places = Places(_TOGETHER.value, _PARALLEL.value, slurm)
+    workdir = pathlib.Path(_WORKDIR.value)
+    print(run_sweep(path, _CONFIG.value, workdir, places, _CHOOSE_PER.value))
+
+
+if __name__ == "__main__":
+    run(main)

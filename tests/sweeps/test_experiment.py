@@ -1,0 +1,164 @@
+"""A sweep from its file to its tables, as the command runs it."""
+
+import csv
+import json
+import pathlib
+
+import ml_collections
+import pytest
+
+from configs import vmnet
+from vmr.errors import UserError
+from vmr.sweeps import experiment, runner
+from vmr.sweeps.experiment import listed, run_sweep
+from vmr.sweeps.places import Places, parameters_of
+from vmr.training.together import train_together
+
+SWEEP = """
+from vmr.sweeps.space import product, seeds, sweep
+def get_sweep():
+    return product(sweep("loss.weights.music", {weights}), seeds(2))
+"""
+
+
+@pytest.fixture
+def config(data_dir: str) -> ml_collections.ConfigDict:
+    config = vmnet.get_config("runlocal")
+    config.dataset.data_dir = data_dir
+    config.lock()
+    return config
+
+
+def file_of(folder: pathlib.Path, weights: list[float] | str) -> pathlib.Path:
+    path = folder / "weights.py"
+    path.write_text(SWEEP.format(weights=weights))
+    return path
+
+
+def point(root: pathlib.Path, weight: str, seed: int) -> pathlib.Path:
+    return root / "points" / f"loss.weights.music-{weight}" / f"seed-{seed}"
+
+
+def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
+    config: ml_collections.ConfigDict,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, root = file_of(tmp_path, [0.1, 5.0]), tmp_path / "sweep"
+    told = run_sweep(path, config, root, Places())
+    found = json.loads((root / "sweep.json").read_text())
+    assert [each["status"] for each in found["points"]] == ["finished"] * 4
+    means = {one["name"]: one["validation"]["v2m/R@10"]["mean"] for one in found["settings"]}
+    (best,) = found["chosen"]
+    assert means[best] == max(means.values())
+    # Of the others the test split is not read.
+    read = {run.parts[-4] for run in root.glob("points/*/*/results/test.json")}
+    assert read == {best}
+    assert len(found["test"][best]) == 2
+    with (root / "sweep.csv").open() as file:
+        assert [row["seed"] for row in csv.DictReader(file)] == ["0", "1", "0", "1"]
+    assert "| 5 |" in (root / "sweep.md").read_text()
+    assert (root / "response_loss.weights.music.png").read_bytes().startswith(b"\x89PNG")
+    assert "chosen" in told
+
+    # The same command again finds all of it done.
+    def must_not_train(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(runner, "train_together", must_not_train)
+    monkeypatch.setattr(experiment.scoring, "evaluate_run", must_not_train)
+    run_sweep(path, config, root, Places())
+    assert json.loads((root / "sweep.json").read_text()) == found
+
+    # Nor does a point that comes to it later repeat those that are there.
+    trained = []
+
+    def noted(grid: list) -> dict:
+        trained.extend(run.workdir for row in grid for run in row)
+        return train_together(grid)
+
+    monkeypatch.setattr(runner, "train_together", noted)
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "train_together", noted)
+    run_sweep(file_of(tmp_path, [0.1, 1.0, 5.0]), config, root, Places())
+    assert trained == [point(root, "1", 0), point(root, "1", 1)]
+
+
+def test_a_point_that_fails_is_told_and_tried_again(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "sweep"
+    sabotaged = point(root, "5", 1)
+
+    def sabotage(grid: list) -> dict:
+        whole = [[run for run in row if run.workdir != sabotaged] for row in grid]
+        for row in filter(None, whole):
+            train_together([row])
+        return {sabotaged: "step 3: loss nan"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "train_together", sabotage)
+        told = run_sweep(file_of(tmp_path, [0.1, 5.0]), config, root, Places())
+    assert "failed: loss.weights.music-5/seed-1: step 3: loss nan" in told
+    found = json.loads((root / "sweep.json").read_text())
+    assert found["chosen"] == ["loss.weights.music-0.1"]  # the other has not all its seeds
+    assert "step 3: loss nan" in (root / "sweep.md").read_text()
+    told = run_sweep(
+        file_of(tmp_path, [0.1, 5.0]), config, root, Places(), choose_per="loss.weights.music"
+    )
+    assert "failed" not in told
+    found = json.loads((root / "sweep.json").read_text())
+    assert len(found["chosen"]) == 2
+    assert found["comparison"]["split"] == "test"
+    assert "0.1" in found["comparison"]["systems"]
+
+
+def test_points_are_listed_and_nothing_starts(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    told = listed(file_of(tmp_path, [0.1, 5.0]), config, together=3)
+    assert told.splitlines()[0] == "loss.weights.music-0.1/seed-0"
+    assert told.splitlines()[-1] == "4 points: 4 in 2 programs, 0 by themselves"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.py"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "per", "message"),
+    [
+        ("[0.1, 'heavy']", None, "weights.music is 'heavy'"),
+        ("[]", None, "no values"),
+        ("[0.1]", "loss.weights.musik", "does not change it, expected one of loss.weights.music"),
+    ],
+)
+def test_a_mistake_is_told_before_a_folder_is_made(
+    config: ml_collections.ConfigDict,
+    tmp_path: pathlib.Path,
+    weights: str,
+    per: str | None,
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_sweep(file_of(tmp_path, weights), config, tmp_path / "sweep", Places(), per)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_folder_of_another_sweep_or_of_a_run_is_left_alone(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    path, root = file_of(tmp_path, [0.1]), tmp_path / "sweep"
+    (root / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a run, expected the folder of a sweep"):
+        run_sweep(path, config, root, Places())
+    (root / "checkpoints").rmdir()
+    (root / "config.json").write_text(json.dumps({**json.loads(config.to_json()), "steps": 9}))
+    with pytest.raises(UserError, match=r"another config: config\.steps is 9 there and 8 here"):
+        run_sweep(path, config, root, Places())
+
+
+def test_parameters_of_slurm_are_read() -> None:
+    assert parameters_of(["timeout_min=60", "slurm_partition=gpu"]) == {
+        "timeout_min": 60,
+        "slurm_partition": "gpu",
+    }
+    with pytest.raises(UserError, match="'gpu' is not NAME=VALUE"):
+        parameters_of(["gpu"])

@@ -1,0 +1,87 @@
+"""Many weightings of one config: in one program against one after another.
+
+    python -m tools.bench_together --runs=16 --steps=100
+
+The same points on planted data with the `demo` recipe, each command timed from its start to its
+end: `together`, one program trains all; `in_processes`, each run has a process of its own, one
+after another (compiled programs are kept on disk, so only the first of all compiles). More steps,
+and start and compilation count for less.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl import flags
+
+from tools import paired
+from vmr.command import run
+from vmr.data.building import build
+from vmr.data.planted import planted
+from vmr.errors import UserError
+
+_RUNS = flags.DEFINE_integer("runs", 16, "Weightings.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", 100, "Steps of each run.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Pairs of a step.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds, each contender once in each.", lower_bound=1)
+
+_SWEEP = """
+from vmr.sweeps.space import sweep
+
+
+def get_sweep():
+    return sweep("loss.weights.music", [0.05 * (number + 1) for number in range({runs})])
+"""
+
+
+def main(argv: list[str]) -> None:
+    """Times the commands in turn and prints the ratios within rounds."""
+    del argv
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        build(planted(), folder / "data", command="tools.bench_together")
+        (folder / "weights.py").write_text(_SWEEP.format(runs=_RUNS.value))
+        contenders = {"together": _RUNS.value, "in_processes": 1}
+        for together in contenders.values():  # programs are compiled, files are read
+            _seconds(folder, together)
+        rounds = [
+            [_seconds(folder, together) for together in contenders.values()]
+            for _ in range(_ROUNDS.value)
+        ]
+    seconds = np.array(rounds)
+    print(paired.machine())
+    print(f"{_RUNS.value} weightings, {_STEPS.value} steps of {_BATCH_SIZE.value} pairs")
+    for name, column in zip(contenders, seconds.T, strict=True):
+        print(f"  {name:14s} {np.median(column):8.1f} s")
+    print(f"  together/in_processes {paired.spread(seconds[:, 0] / seconds[:, 1])}")
+
+
+def _seconds(folder: pathlib.Path, together: int) -> float:
+    """Of one sweep, with so many runs in a program."""
+    workdir = folder / "sweep"
+    command = [
+        *(sys.executable, "-m", "experiments.sweep", "--config=configs/vmnet.py:demo"),
+        *(f"--sweep={folder / 'weights.py'}", f"--workdir={workdir}", f"--together={together}"),
+        f"--config.dataset.data_dir={folder / 'data'}",
+        *(
+            f"--config.steps={_STEPS.value}",
+            "--config.optimizer.warmup_steps=0",
+            "--config.patience=0",
+        ),
+        f"--config.batch_size={_BATCH_SIZE.value}",
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(workdir, ignore_errors=True)
+    if done.returncode:
+        raise UserError(f"the sweep ended with status {done.returncode}: {done.stderr.strip()}")
+    return seconds
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Many runs as one experiment: which, trained where, and what became of them."""

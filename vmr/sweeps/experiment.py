@@ -1,0 +1,140 @@
+"""A sweep from its file to its tables: trained, chosen on validation, read once on test."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from vmr.errors import UserError
+from vmr.evaluation import verdicts
+from vmr.sweeps import folder
+from vmr.sweeps.cohorts import cohorts
+from vmr.sweeps.outcomes import Setting, chosen, outcome_of, settings_of, value_of
+from vmr.sweeps.places import Places
+from vmr.sweeps.plots import save_plots
+from vmr.sweeps.points import SweepPoint, load_sweep, resolved
+from vmr.sweeps.runner import train_all
+from vmr.sweeps.tables import SweepReport, as_text, write_tables
+from vmr.training import scoring
+from vmr.training.comparing import compare_runs
+from vmr.training.reading import sound_dataset_of, view_of
+from vmr.training.together import Run
+from vmr.training.workdir import read_json, write_json
+
+
+def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
+    """The points of a sweep, checked, a line each, and how many programs would train them.
+
+    Raises:
+      UserError: the file is none of a sweep, or a point cannot work.
+    """
+    points = resolved(load_sweep(path).points, config)
+    runs = [Run(point.config, pathlib.Path(point.name)) for point in points]
+    sizes = [sum(map(len, grid)) for grid in cohorts(runs, together)]
+    shared = [size for size in sizes if size > 1]
+    told = f"{len(points)} points: {sum(shared)} in {len(shared)} programs"
+    return "\n".join([*(point.name for point in points), f"{told}, {sizes.count(1)} by themselves"])
+
+
+def run_sweep(
+    path: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    places: Places,
+    choose_per: str | None = None,
+) -> str:
+    """Trains all points to their ends, chooses by validation, evaluates the chosen on test.
+
+    Writes `sweep.json`, `sweep.csv`, `sweep.md` and plots; runs lie in `points/`. Called again, it
+    goes on: finished points are left as they are, failed ones are tried again.
+
+    Args:
+      path: of the sweep file.
+      config: that each point changes.
+      workdir: the sweep's folder.
+      places: where the points are trained.
+      choose_per: a field: one setting is chosen for each of its values; None chooses one of all.
+
+    Returns:
+      What to tell of it.
+
+    Raises:
+      UserError: a point, the data, the folder or `choose_per` is wrong; before any training.
+    """
+    points = resolved(load_sweep(path).points, config)
+    _require_field(points, choose_per)
+    view_of(points[0].config, sound_dataset_of(points[0].config))
+    folder.claim(workdir, config)
+    runs = [folder.run_of(point, workdir) for point in points]
+    started = time.perf_counter()
+    train_all(runs, places, workdir)
+    print(f"trained in {time.perf_counter() - started:.0f} s", flush=True)
+    report = report_of(points, workdir, choose_per, path.stem)
+    written = [*write_tables(workdir, report), *save_plots(workdir, report.settings, report.metric)]
+    return "\n\n".join(filter(None, [as_text(report), *_told(report), _paths(written)]))
+
+
+def report_of(
+    points: Sequence[SweepPoint], workdir: pathlib.Path, choose_per: str | None, title: str
+) -> SweepReport:
+    """What the points have reached; the test split is read for those chosen by validation alone."""
+    outcomes = [outcome_of(point, folder.run_of(point, workdir)) for point in points]
+    settings = settings_of(outcomes)
+    metric = points[0].config.selection
+    best = chosen(settings, metric, choose_per)
+    systems = {
+        _title(setting, choose_per): [outcome.run.workdir for outcome in setting.outcomes]
+        for setting in best
+    }
+    test = {
+        setting.name: [_test_results(outcome.run) for outcome in setting.outcomes]
+        for setting in best
+    }
+    found = compare_runs(systems, "test", against="first") if len(systems) > 1 else None
+    return SweepReport(
+        title=title,
+        settings=settings,
+        metric=metric,
+        chosen=best,
+        per=choose_per,
+        test=test,
+        comparison=found,
+        verdicts=verdicts.render_markdown(found) if found else "",
+    )
+
+
+def _test_results(run: Run) -> dict[str, Any]:
+    """Of a run on test, read from its folder where it was evaluated before."""
+    path = run.workdir / "results" / "test.json"
+    if not path.is_file():
+        write_json(path, scoring.evaluate_run(run.workdir, "test"))
+    return read_json(path)
+
+
+def _title(setting: Setting, per: str | None) -> str:
+    return str(value_of(setting, per)) if per else setting.name
+
+
+def _require_field(points: Sequence[SweepPoint], per: str | None) -> None:
+    swept = sorted({field for point in points for field in point.changes} - {"seed"})
+    if per is not None and per not in swept:
+        raise UserError(
+            f"--choose_per={per}: the sweep does not change it, expected one of {', '.join(swept)}"
+        )
+
+
+def _told(report: SweepReport) -> list[str]:
+    """The verdicts on test, and what failed."""
+    told = [verdicts.render_text(report.comparison)] if report.comparison else []
+    outcomes = [outcome for setting in report.settings for outcome in setting.outcomes]
+    failed = [one for one in outcomes if one.status == "failed"]
+    told += [f"failed: {one.point.name}: {one.failure}" for one in failed]
+    if not report.chosen:
+        told.append("no setting has come to its end with all its seeds: none is chosen")
+    return told
+
+
+def _paths(written: Sequence[pathlib.Path]) -> str:
+    return "written to " + ", ".join(map(str, written))

@@ -1,0 +1,253 @@
+"""The points of a sweep, each checked against the config that it changes and given its name."""
+
+import difflib
+import hashlib
+import pathlib
+import re
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_collections
+
+from vmr.errors import UserError
+from vmr.sweeps.space import Fields, Point, Range, Space, plain
+from vmr.training.config import require_sound
+
+_LONGEST = 120  # characters of a folder's name
+_HASH = 8
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file says.
+
+    Attributes:
+      description: the first line of the file's docstring; empty if it has none.
+      points: what `get_sweep()` gives, not checked against any config yet.
+      ranges: what `get_search()` gives, for a search instead of the points; None if it has none.
+    """
+
+    description: str
+    points: Space
+    ranges: dict[Fields, Range] | None
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One run of a sweep.
+
+    Attributes:
+      name: `SETTING/seed-N`, the folder of the run below WORKDIR/points. It depends on the point's
+        own changes alone, so points that are added to a sweep leave the names of others as they
+        were.
+      setting: the changes but the seed, as the name of a folder; runs that differ in nothing but
+        the seed share it.
+      changes: field -> value as the config holds it; the seed too, where the sweep sets it.
+      config: locked, with the changes.
+    """
+
+    name: str
+    setting: str
+    changes: dict[str, Any]
+    config: ml_collections.ConfigDict
+
+
+def load_sweep(path: pathlib.Path) -> Sweep:
+    """Runs a sweep file: a Python file whose `get_sweep()` returns a list of points.
+
+    Raises:
+      UserError: there is no such file, it fails, or what it returns is no list of points, or empty.
+    """
+    module = _module_of(path)
+    if not callable(getattr(module, "get_sweep", None)):
+        raise UserError(f"{path} defines no get_sweep(), which returns the list of points")
+    points = _told_in_one_line(path, module.get_sweep)
+    if not isinstance(points, list) or not all(_is_point(point) for point in points):
+        raise UserError(
+            f"{path}: get_sweep() returns {_shown(points)}, expected a list of dicts from field to "
+            "value"
+        )
+    if not points:
+        raise UserError(f"{path}: get_sweep() returns no points")
+    description = (module.__doc__ or "").strip().partition("\n")[0]
+    return Sweep(description, points, _ranges_of(path, module))
+
+
+def resolved(points: Sequence[Point], base_config: ml_collections.ConfigDict) -> list[SweepPoint]:
+    """Each point as a run of the base config, all checked before any starts.
+
+    Raises:
+      UserError: the first point with an unknown field, with a value of a wrong type, with a config
+        that cannot be trained, or equal to an earlier one; there are no points.
+    """
+    if not points:
+        raise UserError("the sweep is empty: expected at least one point")
+    leaves = _leaves(base_config)
+    found: dict[str, SweepPoint] = {}
+    for number, point in enumerate(points, start=1):
+        try:
+            one = _resolved(point, base_config, leaves)
+        except UserError as mistake:
+            raise UserError(f"point {number} of the sweep, {_told(point)}: {mistake}") from None
+        if one.name in found:
+            raise UserError(f"point {number} of the sweep, {_told(point)}, is there twice")
+        found[one.name] = one
+    return list(found.values())
+
+
+def setting_name(changes: Mapping[str, Any]) -> str:
+    """A folder's name, at most 120 of A–Z a–z 0–9 . _ -, for all changes but the seed."""
+    parts = [
+        f"{field}-{_value_name(changes[field])}" for field in sorted(changes) if field != "seed"
+    ]
+    name = "__".join(parts) or "unchanged"
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    if safe == name and len(name) <= _LONGEST:
+        return name
+    # What was replaced or cut is told apart by the hash.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
+    return f"{safe[: _LONGEST - _HASH - 1]}-{digest}"
+
+
+def _value_name(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "_".join(map(_value_name, value)) or "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        # As Python writes it, since fewer digits would give two values one name.
+        return repr(value).removesuffix(".0")
+    return str(value)
+
+
+def _resolved(
+    point: Point, base_config: ml_collections.ConfigDict, leaves: Mapping[str, Any]
+) -> SweepPoint:
+    changes = {
+        field: _fitting(field, plain(field, value), leaves) for field, value in point.items()
+    }
+    config = base_config.copy_and_resolve_references()
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    config.lock()
+    require_sound(config)
+    setting = setting_name(changes)
+    return SweepPoint(f"{setting}/seed-{config.seed}", setting, changes, config)
+
+
+def _fitting(field: str, value: Any, leaves: Mapping[str, Any]) -> Any:
+    """The value in the type that the field has.
+
+    Raises:
+      UserError: there is no such field, or the value cannot have its type.
+    """
+    if field not in leaves:
+        raise UserError(f"the config has no field {field!r}{_hint(field, leaves)}")
+    current = leaves[field]
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not _fits(value, current):
+        raise UserError(
+            f"config.{field} is {value!r}, expected {_TYPES[type(current)]} as {current!r}"
+        )
+    return value
+
+
+_TYPES = {
+    bool: "true or false,",
+    int: "a whole number,",
+    float: "a number,",
+    str: "text,",
+    tuple: "a tuple of whole numbers,",
+}
+
+
+def _fits(value: Any, current: Any) -> bool:
+    """Whether a value is of the type of the current one; a field that is not set takes text."""
+    if current is None:
+        return value is None or isinstance(value, str)
+    if isinstance(current, tuple):
+        return isinstance(value, tuple) and all(type(part) is int for part in value)
+    return type(value) is type(current)
+
+
+def _leaves(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field that is no group of fields -> its value, lists as tuples."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def _hint(field: str, leaves: Mapping[str, Any]) -> str:
+    field = field.removeprefix("config.")
+    inside = [name for name in leaves if name.startswith(f"{field}.")]
+    if inside:
+        return f" but a group of that name: {', '.join(inside)}"
+    nearest = [name for name in leaves if name == field or name.endswith(f".{field}")]
+    nearest = nearest or difflib.get_close_matches(field, leaves, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _told(point: Point) -> str:
+    return ", ".join(f"{field}={value}" for field, value in point.items()) or "no changes"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, dict) and all(isinstance(field, str) for field in point)
+
+
+def _module_of(path: pathlib.Path) -> Any:
+    """The file's module; UserError where it cannot be read or run."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise UserError(f"there is no sweep file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a sweep file: {error}") from None
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
+    _told_in_one_line(path, lambda: exec(compile(text, path, "exec"), module.__dict__))
+    return module
+
+
+def _ranges_of(path: pathlib.Path, module: Any) -> dict[Fields, Range] | None:
+    if not hasattr(module, "get_search"):
+        return None
+    ranges = _told_in_one_line(path, module.get_search)
+    sound = isinstance(ranges, dict) and all(isinstance(one, Range) for one in ranges.values())
+    if not ranges or not sound:
+        raise UserError(
+            f"{path}: get_search() returns {_shown(ranges)}, expected a dict from field to "
+            "log_uniform(low, high), uniform(low, high) or choice(values)"
+        )
+    return ranges
+
+
+def _told_in_one_line(path: pathlib.Path, run: Callable[[], Any]) -> Any:
+    """What the call returns; whatever it raises becomes a UserError with the line of the file."""
+    try:
+        return run()
+    except UserError as mistake:
+        raise UserError(f"{path}: {mistake}") from None
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else f"{path}"
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from None

@@ -1,0 +1,57 @@
+"""Trains the points of a sweep: together where one program can, else in processes of their own."""
+
+import pathlib
+from collections.abc import Sequence
+
+from vmr.errors import UserError
+from vmr.sweeps.cohorts import Grid, cohorts
+from vmr.sweeps.folder import failure_of, forget_failure, name_of, note_failure
+from vmr.sweeps.places import Places
+from vmr.training.stopping import is_finished
+from vmr.training.together import Run, train_together
+
+
+def train_all(runs: Sequence[Run], places: Places, folder: pathlib.Path) -> None:
+    """Trains all runs to their ends, or goes on with them; what fails is noted in its folder.
+
+    Args:
+      runs: of the sweep.
+      places: where.
+      folder: of the sweep.
+    """
+    for run in runs:
+        forget_failure(run)
+    while waiting := [run for run in runs if not is_finished(run.workdir) and not failure_of(run)]:
+        grids = cohorts(waiting, places.together)
+        alone = [grid[0][0] for grid in grids if _size(grid) == 1]
+        if alone:
+            places.train_alone(alone, folder)
+            _require_an_end(alone)
+        for grid in grids:
+            if _size(grid) > 1:
+                _train_grid(grid)
+
+
+def _train_grid(grid: Grid) -> None:
+    """Trains runs in one program; what keeps it from starting fails all of them."""
+    runs = [run for row in grid for run in row]
+    print(f"{len(runs)} runs together, {name_of(runs[0])} to {name_of(runs[-1])}", flush=True)
+    try:
+        failures = train_together(grid)
+    except UserError as mistake:
+        failures = {run.workdir: str(mistake) for run in runs}
+    for run in runs:
+        if run.workdir in failures:
+            note_failure(run, failures[run.workdir])
+            print(f"{name_of(run)}: failed: {failures[run.workdir]}", flush=True)
+
+
+def _require_an_end(runs: Sequence[Run]) -> None:
+    """A run that neither ended nor failed would be tried again without end."""
+    for run in runs:
+        if not is_finished(run.workdir) and not failure_of(run):
+            note_failure(run, "it stopped before its end without saying why: see log.txt")
+
+
+def _size(grid: Grid) -> int:
+    return sum(len(row) for row in grid)

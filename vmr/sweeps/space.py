@@ -1,0 +1,213 @@
+"""Sweeps as plain data: lists of points, each a dict from a field of the config to its value.
+
+    product(sweep("loss.intra", ["ii_mse", "js"]), sweep("loss.weights.music", [0.1, 1]), seeds(3))
+
+is twelve points, the first `{"loss.intra": "ii_mse", "loss.weights.music": 0.1, "seed": 0}`. Fields
+are named as the flags name them, without the leading `config.`.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+from vmr.errors import UserError
+
+Point = dict[str, Any]
+Space = list[Point]
+Fields = str | tuple[str, ...]  # several fields take the same value
+
+_DIGITS = 4  # significant ones, of a random value: enough to find it, few enough to read it
+
+
+def sweep(fields: Fields, values: Iterable[Any]) -> Space:
+    """One point a value; of several fields, all take it.
+
+    Raises:
+      UserError: there are no values, or one is not plain data.
+    """
+    names = (fields,) if isinstance(fields, str) else tuple(fields)
+    points = [{name: plain(name, value) for name in names} for value in values]
+    if not points:
+        raise UserError(f"the sweep of {', '.join(names)} has no values")
+    return points
+
+
+def seeds(count: int) -> Space:
+    """The seeds 0 … count − 1."""
+    return sweep("seed", range(count))
+
+
+def grid(values: Mapping[Fields, Iterable[Any]]) -> Space:
+    """Every combination of the values of each field; the last field varies fastest."""
+    return product(*(sweep(fields, choices) for fields, choices in values.items()))
+
+
+def product(*spaces: Space) -> Space:
+    """Every combination of a point of each space; the last space varies fastest.
+
+    Raises:
+      UserError: two spaces give a field different values in one combination.
+    """
+    return [_joined(points) for points in itertools.product(*spaces)]
+
+
+def zipped(*spaces: Space) -> Space:
+    """The first points of all spaces joined, then the second ones, to the last.
+
+    Raises:
+      UserError: the spaces differ in length, or give a field different values in one point.
+    """
+    lengths = [len(space) for space in spaces]
+    if len(set(lengths)) > 1:
+        found = ", ".join(map(str, lengths))
+        raise UserError(f"zipped spaces must be of one length, found {found} points")
+    return [_joined(points) for points in zip(*spaces, strict=True)]
+
+
+def chain(*spaces: Space) -> Space:
+    """The points of all spaces, one after another; equal ones once, where they come first."""
+    kept: dict[frozenset, Point] = {}
+    for point in itertools.chain(*spaces):
+        content = frozenset((name, plain(name, value)) for name, value in point.items())
+        kept.setdefault(content, point)
+    return list(kept.values())
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Values whose logarithm is uniform between those of `low` and `high`."""
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """The value below which this share, in [0, 1), of the range lies."""
+        log_low, log_high = math.log(self.low), math.log(self.high)
+        return _rounded(math.exp(log_low + share * (log_high - log_low)), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Values uniform between `low` and `high`."""
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """The value below which this share, in [0, 1), of the range lies."""
+        return _rounded(self.low + share * (self.high - self.low), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, each as likely as any other."""
+
+    values: tuple[Any, ...]
+
+    def at(self, share: float) -> Any:
+        """The value whose part of [0, 1) holds this share."""
+        return self.values[int(share * len(self.values))]
+
+
+Range = LogUniform | Uniform | Choice
+
+
+def log_uniform(low: float, high: float) -> LogUniform:
+    """A range for what matters by its order of magnitude; UserError unless 0 < low < high."""
+    if not 0 < low < high < math.inf:
+        raise UserError(f"log_uniform({low}, {high}): expected 0 < low < high, both finite")
+    return LogUniform(float(low), float(high))
+
+
+def uniform(low: float, high: float) -> Uniform:
+    """A range on a linear scale; UserError unless low < high."""
+    if not -math.inf < low < high < math.inf:
+        raise UserError(f"uniform({low}, {high}): expected low < high, both finite")
+    return Uniform(float(low), float(high))
+
+
+def choice(values: Iterable[Any]) -> Choice:
+    """One of these values; UserError where there are none, or one is not plain data."""
+    found = tuple(plain("choice", value) for value in values)
+    if not found:
+        raise UserError("choice() has no values")
+    return Choice(found)
+
+
+def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: bool = False) -> Space:
+    """Points drawn at random, numbers with four significant digits.
+
+    The same seed draws the same points, and more of them begins with those of fewer.
+
+    Args:
+      ranges: of each field, or of several fields that take the same value.
+      count: of points.
+      seed: of the draw.
+      sobol: draws a scrambled Sobol sequence instead of independent points: it fills the ranges
+        more evenly (Owen, "Scrambling Sobol' and Niederreiter-Xing points", 1998). Powers of two
+        are the counts at which it is balanced.
+
+    Raises:
+      UserError: no ranges, a count below 1, or a range that is none of this module's.
+    """
+    if not ranges:
+        raise UserError("random() has no ranges")
+    if count < 1:
+        raise UserError(f"random(): count is {count}, expected at least 1")
+    for fields, drawn in ranges.items():
+        if not isinstance(drawn, Range):
+            raise UserError(
+                f"random(): the range of {fields} is {drawn!r}, expected log_uniform(low, high), "
+                "uniform(low, high) or choice(values)"
+            )
+    generator = np.random.default_rng(seed)
+    if sobol:
+        # All of a power of two: SciPy warns of any other number.
+        sequence = qmc.Sobol(len(ranges), scramble=True, rng=generator)
+        shares = sequence.random_base2((count - 1).bit_length())[:count]
+    else:
+        shares = generator.random((count, len(ranges)))
+    return [
+        _joined(
+            sweep(fields, [drawn.at(float(share))])[0]
+            for (fields, drawn), share in zip(ranges.items(), row, strict=True)
+        )
+        for row in shares
+    ]
+
+
+def plain(name: str, value: Any) -> Any:
+    """The value as Python's own: of NumPy a number, of a list a tuple.
+
+    Raises:
+      UserError: it is neither a number, text, true or false, None, nor a sequence of these.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(plain(name, part) for part in value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UserError(f"a value of {name} is {value!r}, expected a number, text, a list or a tuple")
+
+
+def _joined(points: Iterable[Point]) -> Point:
+    """One point of all their fields."""
+    joined: Point = {}
+    for point in points:
+        for name, value in point.items():
+            if name in joined and joined[name] != value:
+                raise UserError(
+                    f"{name} is {joined[name]!r} and {value!r} in one point: expected one value"
+                )
+            joined[name] = value
+    return joined
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
