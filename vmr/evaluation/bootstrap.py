@@ -37,7 +37,7 @@ def intervals(
     chunk = max(1, _BUDGET // max(clusters, len(cluster)))
     drawn_means, drawn_medians = [], []
     for start in range(0, samples, chunk):
-        counts = _draw(generator, min(chunk, samples - start), clusters)
+        counts = draw(generator, min(chunk, samples - start), clusters)
         totals = counts @ sums
         drawn_means.append(totals[:, :-1] / totals[:, -1:])
         if order is not None:
@@ -63,7 +63,7 @@ def weighted_median(ascending: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (ascending[lower] + ascending[upper]) / 2
 
 
-def _draw(generator: np.random.Generator, samples: int, clusters: int) -> np.ndarray:
+def draw(generator: np.random.Generator, samples: int, clusters: int) -> np.ndarray:
     """How often each cluster is drawn in each resample: (samples, clusters) float64."""
     drawn = generator.integers(clusters, size=(samples, clusters))
     drawn += np.arange(samples)[:, None] * clusters
