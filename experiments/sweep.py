@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from vmr.command import run
 from vmr.errors import UserError
-from vmr.sweeps.experiment import listed, run_sweep
+from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.places import Places, parameters_of
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -38,6 +38,10 @@ _SLURM = flags.DEFINE_list(
     "slurm", None, "Runs that share no program go to Slurm: NAME=VALUE parameters of submitit, as "
     "timeout_min=60,slurm_partition=gpu,gpus_per_node=1.",
 )  # fmt: skip
+_TRIALS = flags.DEFINE_integer(
+    "search", None, "Trials of a search with Optuna, over get_search() of the sweep file or the "
+    "values in its points. Default: every point of the file.", lower_bound=1,
+)  # fmt: skip
 flags.mark_flag_as_required("config")
 
 
@@ -52,7 +56,11 @@ def main(_: list[str]) -> None:
     slurm = parameters_of(_SLURM.value) if _SLURM.value else None
     places = Places(_TOGETHER.value, _PARALLEL.value, slurm)
     workdir = pathlib.Path(_WORKDIR.value)
-    print(run_sweep(path, _CONFIG.value, workdir, places, _CHOOSE_PER.value))
+    if _TRIALS.value:
+        told = run_search(path, _CONFIG.value, workdir, places, _TRIALS.value, _CHOOSE_PER.value)
+    else:
+        told = run_sweep(path, _CONFIG.value, workdir, places, _CHOOSE_PER.value)
+    print(told)
 
 
 if __name__ == "__main__":

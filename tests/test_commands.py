@@ -139,6 +139,14 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
             "--segments needs --workdir",
         ),
         ("experiments.export", ["--workdir=W", "--output=x.npz"], "config.json is missing"),
+        ("experiments.sweep", [RUNLOCAL, "--sweep=absent.py", "--workdir=W"], "absent.py"),
+        (
+            "experiments.sweep",
+            [RUNLOCAL, "--sweep=configs/sweeps/runlocal.py", "--workdir=W", "--slurm=gpu"],
+            "'gpu' is not NAME=VALUE",
+        ),
+        ("experiments.compare", ["--runs=absent,W", "--split=test"], "absent does not exist"),
+        ("experiments.diagnose", ["--workdir=W"], "config.json is missing"),
         ("tools.build_dataset", ["--source=planet", "--output=W"], "--source=planet"),
         ("tools.validate_dataset", ["--data_dir=W"], "W"),
     ],
@@ -164,6 +172,9 @@ def test_a_mistake_is_answered_in_one_line(
         "experiments.train",
         "experiments.evaluate",
         "experiments.export",
+        "experiments.sweep",
+        "experiments.compare",
+        "experiments.diagnose",
         "tools.build_dataset",
         "tools.validate_dataset",
     ],
@@ -190,3 +201,35 @@ def test_text_and_segments_go_the_whole_way(tmp_path: pathlib.Path) -> None:
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as arrays:
         assert len(arrays["video_emb"]) == found["queries"]
         assert json.loads(str(arrays["meta"]))["config"]["model"]["text"]["fusion"] == "gated_sum"
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_with_9_goes_on_and_its_runs_are_compared_and_diagnosed(
+    folder: pathlib.Path,
+) -> None:
+    sweep = folder / "sweep"
+    flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=12")
+    flags += ("--sweep=configs/sweeps/runlocal.py", f"--workdir={sweep}")
+    assert "4 points: 4 in 1 programs" in succeed("experiments.sweep", *flags, "--dry_run")
+    assert not sweep.exists()
+    process = start("experiments.sweep", *flags)
+    deadline = time.monotonic() + 120
+    while not list(sweep.glob("points/*/*/checkpoints/[0-9]*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    succeed("experiments.sweep", *flags, "--choose_per=loss.weights.music")
+    for log in sweep.glob("points/*/*/metrics.jsonl"):
+        steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+        assert steps == [2, 4, 6, 8, 10, 12]
+    found = json.loads((sweep / "sweep.json").read_text())
+    assert {point["status"] for point in found["points"]} == {"finished"}
+    one, other = (f"{sweep}/points/{name}/*" for name in found["chosen"])
+    printed = succeed(
+        "experiments.compare", f"--runs=none={one},some={other}", "--split=test", "--samples=500"
+    )
+    assert "R@10" in printed
+    assert "not distinguishable" in printed
+    run_folder = next(sweep.glob("points/*/seed-0"))
+    assert "HUBS" in succeed("experiments.diagnose", f"--workdir={run_folder}")

@@ -10,7 +10,7 @@ import pytest
 from configs import vmnet
 from vmr.errors import UserError
 from vmr.sweeps import experiment, runner
-from vmr.sweeps.experiment import listed, run_sweep
+from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.places import Places, parameters_of
 from vmr.training.together import train_together
 
@@ -111,6 +111,17 @@ def test_a_point_that_fails_is_told_and_tried_again(
     assert len(found["chosen"]) == 2
     assert found["comparison"]["split"] == "test"
     assert "0.1" in found["comparison"]["systems"]
+
+
+def test_a_search_proposes_points_and_ends_in_the_same_tables(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    path, root = file_of(tmp_path, [0.1, 1.0, 5.0]), tmp_path / "search"
+    run_search(path, config, root, Places(parallel=2), trials=2)
+    found = json.loads((root / "sweep.json").read_text())
+    assert {point["seed"] for point in found["points"]} == {0, 1}
+    assert found["chosen"]
+    assert (root / "search.db").exists()
 
 
 def test_points_are_listed_and_nothing_starts(

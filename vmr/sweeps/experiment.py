@@ -1,7 +1,6 @@
 """A sweep from its file to its tables: trained, chosen on validation, read once on test."""
 
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from vmr.sweeps.places import Places
 from vmr.sweeps.plots import save_plots
 from vmr.sweeps.points import SweepPoint, load_sweep, resolved
 from vmr.sweeps.runner import train_all
+from vmr.sweeps.search import search
+from vmr.sweeps.search_space import SearchSpace, choices_of
 from vmr.sweeps.tables import SweepReport, as_text, write_tables
 from vmr.training import scoring
 from vmr.training.comparing import compare_runs
@@ -65,13 +66,61 @@ def run_sweep(
     """
     points = resolved(load_sweep(path).points, config)
     _require_field(points, choose_per)
-    view_of(points[0].config, sound_dataset_of(points[0].config))
+    _claim(workdir, points[0].config, config)
+    train_all([folder.run_of(point, workdir) for point in points], places, workdir)
+    return _reported(points, workdir, choose_per, path.stem)
+
+
+def run_search(
+    path: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    places: Places,
+    trials: int,
+    choose_per: str | None = None,
+) -> str:
+    """As `run_sweep`, but Optuna proposes the points: see `vmr.sweeps.search`.
+
+    Args:
+      path: of the sweep file: its `get_search()` gives the ranges, else the values that each field
+        has in its points are choices; the seeds are those of its points.
+      config: that each point changes.
+      workdir: the search's folder.
+      places: where the points are trained; as many trials as processes are proposed at a time.
+      trials: in all.
+      choose_per: as of `run_sweep`.
+
+    Raises:
+      UserError: as `run_sweep`; Optuna is not installed; or the folder holds another search.
+    """
+    sweep = load_sweep(path)
+    points = resolved(sweep.points, config)
+    seeds = tuple(dict.fromkeys(point.config.seed for point in points))
+    space = SearchSpace(config, sweep.ranges or choices_of(sweep.points), seeds)
+    space.require_sound()
+    _claim(workdir, points[0].config, config)
+
+    def train(runs: Sequence[Run]) -> None:
+        train_all(runs, places, workdir)
+
+    tried = search(space, trials, workdir, train, at_once=places.parallel)
+    _require_field(tried, choose_per)
+    return _reported(tried, workdir, choose_per, path.stem)
+
+
+def _claim(
+    workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> None:
+    """Makes the folder the sweep's; raises before that where the first point cannot be trained."""
+    view_of(first, sound_dataset_of(first))
     folder.claim(workdir, config)
-    runs = [folder.run_of(point, workdir) for point in points]
-    started = time.perf_counter()
-    train_all(runs, places, workdir)
-    print(f"trained in {time.perf_counter() - started:.0f} s", flush=True)
-    report = report_of(points, workdir, choose_per, path.stem)
+
+
+def _reported(
+    points: Sequence[SweepPoint], workdir: pathlib.Path, choose_per: str | None, title: str
+) -> str:
+    """Writes tables and plots, and says what to tell of them."""
+    report = report_of(points, workdir, choose_per, title)
     written = [*write_tables(workdir, report), *save_plots(workdir, report.settings, report.metric)]
     return "\n\n".join(filter(None, [as_text(report), *_told(report), _paths(written)]))
 

@@ -1,0 +1,154 @@
+"""A search with Optuna: what each trial tries follows from what the earlier ones have reached."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.sweeps.folder import run_of
+from vmr.sweeps.outcomes import outcome_of, settings_of
+from vmr.sweeps.points import SweepPoint
+from vmr.sweeps.search_space import SearchSpace
+from vmr.training.together import Run
+
+Train = Callable[[Sequence[Run]], None]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A setting that is being tried.
+
+    Attributes:
+      number: of the trial, from 0.
+      points: one a seed; none where they have no sound config.
+      mistake: in their config, empty if it is sound.
+    """
+
+    number: int
+    points: Sequence[SweepPoint]
+    mistake: str
+
+
+def search(
+    space: SearchSpace,
+    trials: int,
+    workdir: pathlib.Path,
+    train: Train,
+    at_once: int = 1,
+    seed: int = 0,
+) -> list[SweepPoint]:
+    """Looks for the setting with the highest mean of `config.selection` over the seeds.
+
+    The trials are kept in `workdir/search.db` (SQLite), their runs in `workdir/points` as those of
+    any sweep. The same call again goes on: trials that have finished or failed are not repeated,
+    those in between keep what they try and go on from their checkpoints. Optuna's TPE sampler
+    (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", 2011) is seeded anew for each
+    batch of trials, by its number, so that what it proposes follows from the seed and the earlier
+    trials alone, wherever the search was stopped; where runs are the same to the bit, so is the
+    search.
+
+    Args:
+      space: that is searched.
+      trials: in all, those of earlier calls included.
+      workdir: the search's folder; one call at a time.
+      train: trains runs, or goes on with them; notes failures in their folders.
+      at_once: trials that are proposed and trained together: none learns from the others.
+      seed: of the proposals.
+
+    Returns:
+      The points of all trials; those of a setting that was tried twice stand there once.
+
+    Raises:
+      UserError: Optuna is not installed; a range has a value that its field cannot have; the folder
+        holds a search over other ranges or seeds. Nothing is started.
+    """
+    space.require_sound()
+    with _opened(workdir / "search.db", space.description()) as study:
+        while batch := _next_batch(study, space, trials, at_once, seed):
+            runs = [run_of(point, workdir) for trial in batch for point in trial.points]
+            train(list({run.workdir: run for run in runs}.values()))
+            for trial in batch:
+                print(f"trial {trial.number + 1}/{trials}: {_told(study, trial, workdir)}")
+        tried = [_trial_of(frozen, space) for frozen in study.get_trials(deepcopy=False)]
+    return list({point.name: point for trial in tried for point in trial.points}.values())
+
+
+def _next_batch(
+    study: Any, space: SearchSpace, trials: int, at_once: int, seed: int
+) -> list[_Trial]:
+    """The trials that an earlier call has begun, or new ones; none at the end."""
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    # Batches are counted off by number, so that one whose proposals were cut short is filled up.
+    while True:
+        count = len(study.get_trials(deepcopy=False))
+        begun = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if count >= trials or (begun and count % at_once == 0):
+            break
+        entropy = np.random.SeedSequence((seed, count))
+        study.sampler = TPESampler(seed=int(entropy.generate_state(1)[0]))
+        study.ask(space.distributions())
+    return [_trial_of(frozen, space) for frozen in begun]
+
+
+def _trial_of(frozen: Any, space: SearchSpace) -> _Trial:
+    """The trial as Optuna keeps it."""
+    if len(frozen.params) < len(space.ranges):
+        return _Trial(frozen.number, (), "it was stopped before all of it was proposed")
+    try:
+        return _Trial(frozen.number, space.points(frozen.params), "")
+    except UserError as mistake:
+        return _Trial(frozen.number, (), str(mistake))
+
+
+def _told(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
+    """Tells Optuna what the trial has reached; the same in words."""
+    from optuna.trial import TrialState
+
+    outcomes = [outcome_of(point, run_of(point, workdir)) for point in trial.points]
+    setting = settings_of(outcomes)[0] if outcomes else None
+    if setting is None or not setting.finished:
+        study.tell(trial.number, state=TrialState.FAIL)
+        failures = [trial.mistake, *(outcome.failure for outcome in outcomes)]
+        return f"failed: {next(filter(None, failures), 'its runs did not come to their ends')}"
+    metric = trial.points[0].config.selection
+    mean = setting.mean(metric)
+    study.tell(trial.number, mean)
+    best = study.best_trial
+    return f"{setting.name}: {metric} {mean:.4g}, best {best.value:.4g} of trial {best.number + 1}"
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
+    """The study in a database, made if missing; UserError where it is one of another space."""
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("a search needs the extra: pip install -e '.[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+    except Exception as error:  # SQLAlchemy, Alembic and Optuna have exceptions of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as the database of a search: {reason}") from None
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name="search", direction="maximize", load_if_exists=True
+        )
+        earlier = study.user_attrs.get("space", description)
+        if earlier != description:
+            raise UserError(
+                f"{path} holds a search over other ranges or seeds: {earlier} there, "
+                f"{description} here"
+            )
+        study.set_user_attr("space", description)
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
