@@ -98,6 +98,19 @@ def test_medr_is_the_difference_of_medians_averaged_over_seeds() -> None:
     assert found.difference == (2.0 + 4.0) / 2 - 7.0
 
 
+def test_p_of_medr_over_seeds_goes_with_its_interval() -> None:
+    generator = np.random.default_rng(5)
+    shared = generator.normal(0, 1, size=400)
+    # Many queries at the medians, where an exchange of labels would hardly move them.
+    for better in (0.0, 0.02, 0.05, 0.3):
+        one, other = (np.ceil(ranks(generator, 5, 400, b) * np.exp(shared)) for b in (better, 0.0))
+        found = difference({"MedR": one}, {"MedR": other}, np.arange(400))["MedR"]
+        if found.p < 0.04:
+            assert not found.low <= 0 <= found.high
+        if found.p > 0.06:
+            assert found.low <= 0 <= found.high
+
+
 def test_summaries_are_what_each_seed_reaches() -> None:
     rank = np.array([[1.0, 2.0, 9.0], [3.0, 5.0, 4.0]])
     systems = {"A": of_ranks(rank), "B": of_ranks(rank[:1])}

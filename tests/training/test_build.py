@@ -95,3 +95,11 @@ def test_a_run_with_learnt_options_is_restored_and_embeds(
     assert run.state.params["loss"]["bias"] != -10.0
     embedded = next(iter(run.embed("validation")))
     np.testing.assert_allclose(np.linalg.norm(embedded["video_emb"], axis=1), 1.0, rtol=1e-5)
+
+
+def test_a_state_gives_no_buffer_away_twice(config: ml_collections.ConfigDict) -> None:
+    """A step on an accelerator donates its state."""
+    config.optimizer.average_decay = 0.9
+    state = build.build_state(config, placeholder_standardization({"video": 8, "music": 4}))
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size]
+    assert len(set(buffers)) == len(buffers)

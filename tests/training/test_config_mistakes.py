@@ -31,6 +31,8 @@ from vmr.training.inference import restore_run
         ("ii_clvm", {"model.transformer.pooling": "max"}, "expected one of mean, attention, cls"),
         ("ii_clvm", {"model.gated_conv.pooling": "cls"}, "expected one of mean, attention"),
         ("ii_clvm", {"sampling.clips": 65}, r"clips is 65, expected at most .*max_clips, 64"),
+        ("ii_clvm", {"seed": -1}, r"config\.seed is -1, expected from 0 to 2\*\*31 - 1"),
+        ("ii_clvm", {"seed": 2**31}, r"config\.seed is 2147483648, expected from 0"),
         ("ii_clvm", {"sampling.clips": 0}, r"sampling\.clips is 0, expected at least 1"),
         ("ii_clvm", {"model.transformer.heads": 3}, "model_width is 256, which 3 heads cannot"),
         ("ii_clvm", {"model.transformer.heads": 0}, "heads is 0, expected at least 1"),

@@ -121,8 +121,15 @@ def compare(
     drawn = resampling.resampled(
         values, cluster, samples=samples, seed=int(streams[0]), progress=progress
     )
+    alone = all(part.stop - part.start == 1 for part in runs)
     exchanged = resampling.randomised(
-        values, cluster, runs, positions, samples=samples, seed=int(streams[1]), progress=progress
+        {name: rows for name, rows in values.items() if alone or name != MEDIAN},
+        cluster,
+        runs,
+        positions,
+        samples=samples,
+        seed=int(streams[1]),
+        progress=progress,
     )
     luck = _Luck(samples, int(streams[2]))
     reached = {
@@ -132,8 +139,9 @@ def compare(
     for name in metrics:
         sides = [_Side(reached[name][part], drawn[name][:, part], clusters) for part in runs]
         for number, (first, second) in enumerate(positions):
+            by_chance = exchanged[name][:, number] if name in exchanged else None
             differences[number][name] = _difference(
-                sides[first], sides[second], exchanged[name][:, number], clusters, luck
+                sides[first], sides[second], by_chance, clusters, luck
             )
     summaries = {
         system: {name: reached[name][part] for name in metrics}
@@ -192,7 +200,7 @@ class _Luck:
 
 
 def _difference(
-    first: _Side, second: _Side, exchanged: np.ndarray, clusters: int, luck: _Luck
+    first: _Side, second: _Side, exchanged: np.ndarray | None, clusters: int, luck: _Luck
 ) -> Difference:
     difference = first.mean - second.mean
     sides = [side for side in (first, second) if side.freedom]
@@ -207,6 +215,8 @@ def _difference(
     freedom = _inverse_freedom(spread + queries**2 / (clusters - 1), queries + extra, least)
     low, high = np.percentile(away + seeds, _PERCENT) * _stretch(freedom)
 
+    if exchanged is None:
+        exchanged = away
     freedom = _inverse_freedom(spread, float(exchanged.var()) + extra, least)
     by_chance = np.abs(exchanged + seeds) * luck.scale(freedom)
     as_far = int((by_chance >= abs(difference) * (1 - _ROUNDING) - 1e-12).sum())

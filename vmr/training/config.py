@@ -41,6 +41,8 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "loss.ranking.top_k",
         ),
     ),
+    # JAX and TensorFlow take seeds of 32 bits with a sign.
+    ("from 0 to 2**31 - 1", lambda value: 0 <= value < 2**31, ("seed",)),
     ("at least 2", lambda value: value >= 2, ("loss.structure_adjacent.top_k",)),
     (
         "at least 0",

@@ -1,7 +1,9 @@
 """Files of a run, written whole or not at all, and a full disk told in one line."""
 
 import contextlib
+import os
 import pathlib
+import threading
 from collections.abc import Iterator
 
 from vmr.errors import UserError
@@ -18,7 +20,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     Raises:
       UserError: the file cannot be written; an earlier one is whole.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
+    # Of this writer alone: another process may be writing the same file.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)

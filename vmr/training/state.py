@@ -85,7 +85,8 @@ def initial_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
-        average=params if averaged else {},
+        # A copy: a step that donates the state would give one buffer away twice.
+        average=jax.tree.map(jnp.copy, params) if averaged else {},
         standardization=statistics,
         key=run_key,
     )
