@@ -4,8 +4,8 @@ python -m experiments.train --config=configs/ii_unimodal.py --workdir=runs/ii_un
     --config.dataset.data_dir=data/audioset
 
 One encoder embeds both samples; evaluation asks for an item's other sample among all items', from
-clips that the query does not have. For AudioSet's music (`--source=audioset`), which has no video:
-ten clips of 0.96 s an item.
+clips that the query does not have; items of a single clip are left out of it. For AudioSet's music
+(`--source=audioset`), which has no video: ten clips of 0.96 s an item.
 
 Variants, after a colon, several parted by commas:
   inter_only  the contrastive term alone

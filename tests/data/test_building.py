@@ -1,8 +1,12 @@
-"""Options of the command: those of another source are refused, not ignored."""
+"""Options of another source are refused, not ignored; what is not valid replaces nothing valid."""
 
+import numpy as np
 import pytest
 
-from vmr.data.building import source_of
+from vmr.data.building import build, source_of
+from vmr.data.dataset import open_dataset
+from vmr.data.source import Source
+from vmr.data.validation import validate
 from vmr.errors import UserError
 
 OPTIONS = {"videos": 90, "tracks": 80, "seed": 0, "input": None}
@@ -30,3 +34,38 @@ def test_options_of_another_source_are_refused_if_given(name, given, owner):
 
 def test_defaults_of_another_source_are_not_refused():
     assert source_of("planted", OPTIONS, given=["source", "seed"]).name == "planted"
+
+
+def source(schema, train):
+    return Source("tiny", "made by a test", "none", schema, {"train": lambda: iter(train)})
+
+
+def broken(pairs):
+    pairs[0].video[0] = np.nan
+    return pairs
+
+
+def test_what_is_not_valid_does_not_replace_what_is(tmp_path, vectors, vector_schema):
+    output = tmp_path / "a"
+    assert build(source(vector_schema, vectors(5)), output, "a test").ok
+    before = open_dataset(output).fingerprint
+    bad = source(vector_schema, broken(vectors(5, start=5)))
+    expected = "stays as it was, a valid dataset; the new one is not valid .* NaN or infinity"
+    with pytest.raises(UserError, match=expected) as told:
+        build(bad, output, "a test", overwrite=True)
+    assert "\n" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert open_dataset(output).fingerprint == before
+    assert validate(output).ok
+    good = source(vector_schema, vectors(5, start=5))
+    assert build(good, output, "a test", overwrite=True).ok
+    assert open_dataset(output).fingerprint != before
+
+
+def test_what_is_not_valid_is_replaced_by_anything(tmp_path, vectors, vector_schema):
+    output = tmp_path / "a"
+    for start in (0, 5):
+        bad = source(vector_schema, broken(vectors(5, start)))
+        report = build(bad, output, "a test", overwrite=True)
+        assert not report.ok
+        assert report.fingerprint == open_dataset(output).fingerprint

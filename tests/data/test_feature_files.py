@@ -35,7 +35,6 @@ def build(root):
 def test_many_videos_to_one_track(root):
     dataset = build(root)
     assert dict(dataset.splits) == {"train": 3}
-    assert dict(dataset.tracks) == {"train": 2}
     (batch,) = eval_batches(dataset, "train", 10)
     rows = {name: row for row, name in enumerate(batch["video_id"])}
     tracks = [int(batch["track"][rows[name]]) for name in ("v0", "v1", "v2")]
@@ -74,6 +73,25 @@ def test_the_training_table_is_required(root):
         build(root)
     with pytest.raises(UserError, match="--input: missing"):
         source_of("feature_files", {"input": None})
+
+
+@pytest.mark.parametrize(
+    ("pair", "place"),
+    [("../music/m1,m0", "video id '../music/m1'"), ("v0,{absolute}", "music id '/.*/m1'")],
+)
+def test_an_id_that_leads_out_of_its_folder_is_refused(root, pair, place):
+    np.save(root / "music" / "m1.npy", np.full(4, 1.0))  # as wide as a video
+    absolute = root / "music" / "m1"
+    (root / "train.csv").write_text("video_id,music_id\n" + pair.format(absolute=absolute))
+    with pytest.raises(UserError, match=rf"line 2 names {place}, which leads out of .*in/") as told:
+        build(root)
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_in_its_folder_may_be_a_link(root):
+    (root / "video" / "v1.npy").rename(root / "elsewhere.npy")
+    (root / "video" / "v1.npy").symlink_to(root / "elsewhere.npy")
+    assert dict(build(root).splits) == {"train": 3}
 
 
 @pytest.mark.parametrize(

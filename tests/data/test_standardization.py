@@ -30,6 +30,17 @@ def test_statistics_are_those_of_numpy(write):
     assert all(array.dtype == np.float32 for part in found.values() for array in part.values())
 
 
+def test_what_is_too_small_to_divide_by_is_constant(write):
+    """1 / 1e-40 is infinite in float32, and 0 · ∞ no number."""
+    rng = np.random.default_rng(0)
+    video = (rng.normal(size=(50, 4)) * [1e-40, 5e-39, 1e-37, 1.0]).astype(np.float32)
+    pairs = [Pair(f"v{i}", f"m{i}", row, np.ones(3, np.float32)) for i, row in enumerate(video)]
+    found = statistics(write(Schema(Modality(4), Modality(3)), train=pairs))["video"]
+    assert found["scale"][:2].tolist() == [1.0, 1.0]
+    standard = (video - found["mean"]) * found["scale"]
+    np.testing.assert_allclose(standard.std(axis=0)[2:], 1, rtol=1e-4)
+
+
 def test_progress_is_shown_once_it_takes_long(small_planted, monkeypatch, capsys):
     statistics(small_planted)
     assert capsys.readouterr().err == ""

@@ -194,9 +194,10 @@ def test_require_valid_trusts_the_report_of_this_content_only(write, vectors, ve
     report.write_text(json.dumps(content | {"fingerprint": "of other content"}))
     with pytest.raises(UserError, match=expected):
         require_valid(dataset.data_dir)
-    report.write_text("not JSON")
-    with pytest.raises(UserError, match=expected):
-        require_valid(dataset.data_dir)
+    for unreadable in (b"not JSON", b"\xff\xfe"):
+        report.write_bytes(unreadable)
+        with pytest.raises(UserError, match=expected):
+            require_valid(dataset.data_dir)
 
 
 def test_shards_that_changed_since_the_report_are_looked_at_again(write, vectors, vector_schema):

@@ -1,5 +1,6 @@
 """What a view shows of a batch: clips and their masks, the draws behind them, both pairings."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -102,14 +103,58 @@ def test_the_seed_decides_the_draws(ladder):
 @pytest.mark.parametrize("side", ["video", "music"])
 def test_an_item_with_itself_shows_two_samples(ladder, method, side):
     batch = evaluated(ladder, View(method, clips=4, pairing=side))
-    width, extra = {"video": (2, 0), "music": (3, 1)}[side]
-    assert batch["video"].shape == batch["music"].shape == (11, 4, width)
+    width, extra, items = {"video": (2, 0, 10), "music": (3, 1, 11)}[side]  # v1 is one clip
+    assert batch["video"].shape == batch["music"].shape == (items, 4, width)
     one, other = shown(batch), shown(batch, "music")
     for item in one:
         length = int(item[1:]) + extra
-        assert len(one[item]) == len(other[item]) == max(1, min(4, length // 2))
-        if length > 1:
-            assert not set(one[item]) & set(other[item])
+        assert len(one[item]) == len(other[item]) == min(4, length // 2) > 0
+        assert not set(one[item]) & set(other[item])
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+def test_of_an_item_of_one_clip_there_are_no_two_samples_to_evaluate(ladder, segments):
+    view = View("global_sparse", clips=4, pairing="video")
+    pages = list(eval_batches(ladder, "train", 4, view, segments))
+    left = [item for page in pages for item in page["video_id"]]
+    everything = evaluated(ladder, SPARSE)["video_id"].tolist()
+    assert left == [item for item in everything if item != "v1"]
+    assert [len(page["track"]) for page in pages] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("segments", [2, 3, 8])
+def test_parts_of_an_item_with_itself_show_no_clip_twice(ladder, segments):
+    view = View("global_sparse", clips=2, pairing="video")
+    batch = evaluated(ladder, view, segments=segments)
+    for row, item in enumerate(batch["video_id"]):
+        masks = [batch[f"{name}_mask"][row] for name in ("video", "music")]
+        assert masks[0].any(axis=1).sum() == min(segments, int(item[1:]) // 2)
+        one, other = (
+            set(batch[name][row][mask][:, 0].tolist())
+            for name, mask in zip(("video", "music"), masks, strict=True)
+        )
+        assert one
+        assert not one & other
+
+
+def test_a_split_of_nothing_to_compare_with_itself_is_refused(write):
+    ones = np.ones((1, 2), np.float32)
+    pairs = [Pair(f"v{row}", f"m{row}", ones * row, np.ones(3, np.float32)) for row in range(3)]
+    dataset = write(Schema(Modality(2, True), Modality(3)), train=pairs)
+    view = View("global_sparse", clips=4, pairing="video")
+    with pytest.raises(UserError, match="train: every video sequence has a single clip") as told:
+        evaluated(dataset, view)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("side", ["video", "music"])
+def test_a_vector_is_not_compared_with_itself(small_planted, side):
+    view = View("global_sparse", clips=4, pairing=side)
+    expected = f"its {side} is one vector an item, expected sequences"
+    for batches in (eval_batches, partial(train_batches, seed=0)):
+        with pytest.raises(UserError, match=expected) as told:
+            batches(small_planted, "train", 4, view=view)
+        assert "\n" not in str(told.value)
 
 
 def test_an_item_with_itself_is_drawn_twice_in_training(ladder):

@@ -100,12 +100,21 @@ def test_opening_what_is_no_dataset_is_told_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"is no TFDS folder, expected a file dataset_info\.json"):
         open_dataset(tmp_path)
     build(tmp_path / "a")
-    (tmp_path / "a" / "dataset.json").write_text("{}")
-    with pytest.raises(UserError, match=r"dataset\.json: expected JSON with name"):
-        open_dataset(tmp_path / "a")
+    for content in (b"{}", b"[]", b'{"name": "\xff"}'):
+        (tmp_path / "a" / "dataset.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"dataset\.json: expected JSON with name") as told:
+            open_dataset(tmp_path / "a")
+        assert "\n" not in str(told.value)
     (tmp_path / "a" / "dataset.json").unlink()
     with pytest.raises(UserError, match=r"dataset\.json: missing"):
         open_dataset(tmp_path / "a")
+
+
+def test_splits_are_those_that_tfds_tells_of(tmp_path):
+    before = build(tmp_path / "a")
+    file = tmp_path / "a" / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"splits": {}}))
+    assert open_dataset(tmp_path / "a") == before
 
 
 def test_unreadable_metadata_is_told_in_one_line(tmp_path):

@@ -110,7 +110,9 @@ def test_sequences_of_no_frames_and_of_too_many_are_errors(tmp_path):
     assert "1 (long) music sequences are longer than 300 frames" in errors
 
 
-@pytest.mark.parametrize("text", ["3\n5\n", "[3, 5]", '{"3": "Concert", "5": "Guitar"}'])
+@pytest.mark.parametrize(
+    "text", ["3\n5\n", "[3, 5]", '["3", 5]', '{"3": "Concert", "5": "Guitar"}']
+)
 def test_label_filter_keeps_videos_with_any_of_the_labels(tmp_path, text):
     file = tmp_path / "labels"
     file.write_text(text)
@@ -127,7 +129,12 @@ def test_label_filter_keeps_videos_with_any_of_the_labels(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "is empty"), ("[]", "is empty"), ("guitar", "label indices"), ("{3", "label indices")],
+    [
+        ("", "is empty"),
+        ("[]", "is empty"),
+        *((text, "label indices") for text in ("guitar", "{3", "[3.7]", "[true]", "[-1]", "-1")),
+        pytest.param("[" * 100_000, "label indices", id="deep"),
+    ],
 )
 def test_unusable_label_files_are_named(tmp_path, text, expected):
     file = tmp_path / "labels.json"

@@ -200,6 +200,16 @@ def assert_alike(one: dict[str, Difference], other: dict[str, Difference]) -> No
         )
 
 
+def test_another_system_of_more_seeds_changes_nothing_between_two() -> None:
+    generator = np.random.default_rng(8)
+    systems = {
+        name: of_ranks(ranks(generator, 1, 80, better)) for name, better in (("A", 0.3), ("B", 0))
+    }
+    two = compare(systems, np.arange(80), PAIR, samples=1000).differences[0]
+    systems["C"] = of_ranks(ranks(generator, 3, 80, 0.1))
+    assert_alike(compare(systems, np.arange(80), PAIR, samples=1000).differences[0], two)
+
+
 def test_progress_reaches_all_draws() -> None:
     told: list[int] = []
     values = of_ranks(ranks(np.random.default_rng(7), 1, 20, 0.0))

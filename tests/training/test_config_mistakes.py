@@ -5,16 +5,20 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import made_datasets
+import ml_collections
 import numpy as np
 import pytest
 from made_datasets import RICH
 from runs import ONE, Trained, config_of
 
 from vmr.data.schema import Pair
+from vmr.encoders.dropout import RowDropout
 from vmr.errors import UserError
 from vmr.training import loop, scoring
-from vmr.training.config import require_sound
+from vmr.training.config import require_sound, resolved
 from vmr.training.inference import restore_run
 
 
@@ -29,7 +33,11 @@ from vmr.training.inference import restore_run
         ("ii_clvtm", {"model.text.fusion": "token"}, "did you mean 'tokens'"),
         ("ii_clvm", {"model.transformer.positions": "sinus"}, "did you mean 'sinusoidal'"),
         ("ii_clvm", {"model.transformer.pooling": "max"}, "expected one of mean, attention, cls"),
-        ("ii_clvm", {"model.gated_conv.pooling": "cls"}, "expected one of mean, attention"),
+        (
+            "ii_clvm",
+            {"model.music.encoder": "gated_conv", "model.gated_conv.pooling": "cls"},
+            "expected one of mean, attention",
+        ),
         ("ii_clvm", {"sampling.clips": 65}, r"clips is 65, expected at most .*max_clips, 64"),
         ("ii_clvm", {"seed": -1}, r"config\.seed is -1, expected from 0 to 2\*\*31 - 1"),
         ("ii_clvm", {"seed": 2**31}, r"config\.seed is 2147483648, expected from 0"),
@@ -47,7 +55,11 @@ from vmr.training.inference import restore_run
             },
             "model_width is 15, expected an even number",
         ),
-        ("ii_clvm", {"model.gated_conv.kernel": 4}, "kernel is 4, expected an odd number"),
+        (
+            "ii_clvm",
+            {"model.music.encoder": "gated_conv", "model.gated_conv.kernel": 4},
+            "kernel is 4, expected an odd number",
+        ),
         ("ii_clvtm:tokens", {"model.video.encoder": "branch"}, "found 'branch'; gated_sum goes"),
         ("ii_clvtm:tokens", {"model.video.encoder": "gated_conv"}, "found 'gated_conv'"),
         ("ii_unimodal", {"sampling.method": "mean"}, "global_sparse or contiguous, found 'mean'"),
@@ -60,8 +72,13 @@ from vmr.training.inference import restore_run
         ("ii_clvm", {"dataset.train_share": 1.5}, r"train_share is 1\.5, expected in \(0, 1\]"),
         ("ii_clvm", {"dataset.train_share": float("nan")}, "is nan, expected a finite number"),
         ("ii_clvm", {"model.batch_norm.epsilon": float("nan")}, "is nan, expected a finite"),
-        ("ii_clvm", {"model.batch_norm.epsilon": -1.0}, r"epsilon is -1\.0, expected more than 0"),
+        ("vmnet", {"model.batch_norm.epsilon": -1.0}, r"epsilon is -1\.0, expected more than 0"),
         ("ii_clvm", {"loss.weights.m2v": float("inf")}, "is inf, expected a finite number"),
+        ("ii_clvm", {"model.dropout": 0.999995}, r"is 0\.999995, expected in \[0, 1\), at most 1"),
+        ("ii_clvm", {"model.input_dropout": 0.999995}, "at most 1 - 1/65536"),
+        ("ii_clvtm", {"model.text.dropout": 0.999995}, "at most 1 - 1/65536"),
+        ("vmnet", {"model.video.hidden": (32.5,)}, r"is \(32\.5,\), expected integers"),
+        ("vmnet", {"model.music.hidden": ("32",)}, r"is \('32',\), expected integers"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_was_expected(
@@ -73,6 +90,64 @@ def test_a_wrong_field_is_named_with_what_was_expected(
         require_sound(config)
     assert str(raised.value).startswith("config.")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("rate", [0.9999847412109375, 0.5])
+def test_the_highest_rate_of_dropout_keeps_some(rate: float) -> None:
+    config = config_of("vmnet:", "anywhere")
+    config.model.dropout = rate
+    require_sound(config)
+    drop = RowDropout(rate)
+    rows, places = jnp.ones((50, 10_000)), jnp.arange(50)
+    found = drop.apply({}, rows, places, train=True, rngs={"dropout": jax.random.key(0)})
+    assert found.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vmnet", {"model.transformer.heads": 3, "model.gated_conv.kernel": 4}),
+        ("vmnet", {"model.transformer.layers": -1, "model.transformer.positions": "sinus"}),
+        ("ii_clvm", {"model.video.hidden": (0,), "model.batch_norm.epsilon": -1.0}),
+        ("ii_unimodal", {"model.video.encoder": "branch", "model.video.hidden": (0,)}),
+    ],
+)
+def test_options_of_encoders_that_are_not_named_are_not_read(
+    name: str, changes: dict[str, Any]
+) -> None:
+    config = config_of(f"{name}:", "anywhere")
+    config.update_from_flattened_dict(changes)
+    require_sound(config)
+
+
+def test_a_saved_config_may_hold_anything_and_is_told_in_one_line() -> None:
+    """Whatever stands in place of a field, or of a group of fields: unread, or named."""
+    named: dict[tuple[str, ...], str] = {}
+    for name in ("vmnet:", "ii_clvm:", "ii_clvtm:tokens", "ii_clvm:vmnet"):
+        saved = resolved(config_of(name, "anywhere"))
+        for path in paths(saved):
+            for wrong in ("8", [], {}, None, True, 3, 8.5):
+                config = ml_collections.ConfigDict(replaced(saved, path, wrong))
+                try:
+                    require_sound(config)
+                except UserError as mistake:
+                    named[path] = str(mistake)
+    assert not any("\n" in told for told in named.values())
+    assert named.keys() >= {("steps",), ("model",), ("selection",), ("loss", "weights", "m2v")}
+
+
+def paths(fields: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Where a field or a group of fields stands."""
+    found = []
+    for name, value in fields.items():
+        inner = paths(value) if isinstance(value, dict) else []
+        found += [(name,), *((name, *path) for path in inner)]
+    return found
+
+
+def replaced(fields: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    name, *rest = path
+    return fields | {name: replaced(fields[name], tuple(rest), value) if rest else value}
 
 
 def test_any_number_of_clips_goes_without_learnt_positions() -> None:
@@ -106,30 +181,30 @@ def test_a_sequence_without_clips_is_named_where_the_report_is_overridden(
 
 
 @pytest.mark.parametrize(
-    "field",
+    ("name", "field"),
     [
-        "pairing",
-        "sampling",
-        "model.transformer",
-        "model.transformer.max_clips",
-        "model.text",
-        "model.text.dropout",
-        "model.linear",
-        "model.batch_norm.epsilon",
-        "dataset.train_share",
-        "dataset.allow_invalid",
+        ("ii_clvm", "pairing"),
+        ("ii_clvm", "sampling"),
+        ("ii_clvm", "model.transformer"),
+        ("ii_clvm", "model.transformer.max_clips"),
+        ("ii_clvm", "model.text"),
+        ("ii_clvm", "model.text.dropout"),
+        ("vmnet", "model.linear"),
+        ("vmnet", "model.batch_norm.epsilon"),
+        ("ii_clvm", "dataset.train_share"),
+        ("ii_clvm", "dataset.allow_invalid"),
     ],
 )
 def test_a_run_of_before_a_field_is_told_in_one_line(
-    field: str, run_of: Callable[[str], Trained], tmp_path: pathlib.Path
+    name: str, field: str, run_of: Callable[[str], Trained], tmp_path: pathlib.Path
 ) -> None:
-    trained = run_of("ii_clvm:runlocal").workdir
+    trained = run_of(f"{name}:runlocal").workdir
     saved = json.loads((trained / "config.json").read_text())
-    *rooms, name = field.split(".")
+    *rooms, last = field.split(".")
     room = saved
     for part in rooms:
         room = room[part]
-    del room[name]
+    del room[last]
     old = tmp_path / "old"
     old.mkdir()
     (old / "config.json").write_text(json.dumps(saved))

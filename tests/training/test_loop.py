@@ -2,19 +2,22 @@
 
 import json
 import pathlib
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import pytest
-from runs import assert_identical, scalars, stopping_at
+from runs import Trained, assert_identical, scalars, stopping_at
 
 from configs import vmnet
 from vmr.errors import UserError
-from vmr.training import loop, metrics_log
+from vmr.training import loop, metrics_log, scoring
 from vmr.training.config import require_sound
 from vmr.training.state import TrainState
+from vmr.training.workdir import latest_step
 
 DEVICES = jax.devices()[:1]
 
@@ -148,6 +151,25 @@ def test_a_loss_that_is_not_finite_names_the_step_and_its_videos(
     assert not list((workdir / "checkpoints").glob("[0-9]*"))  # nothing broken was kept
 
 
+@pytest.mark.parametrize(("eval_every", "checkpoint_every"), [(8, 1), (1, 8)])
+def test_a_state_that_is_not_finite_is_neither_saved_nor_validated(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    eval_every: int,
+    checkpoint_every: int,
+) -> None:
+    config.update({"eval_every": eval_every, "checkpoint_every": checkpoint_every})
+    config.optimizer.learning_rate = 1e30
+    expected = r"step 1: loss \d.*, norm of the state inf; the batch's videos: video\d+"
+    with pytest.raises(UserError, match=expected) as raised:
+        train(config, workdir)
+    assert "\n" not in str(raised.value)
+    assert (workdir / "nonfinite_step_1.json").exists()
+    assert latest_step(workdir) == 0
+    config.optimizer.learning_rate = 1e-3  # and so the run can be mended
+    assert int(train(config, workdir).step) == 8
+
+
 def test_a_folder_of_another_config_is_left_alone(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
@@ -246,6 +268,64 @@ def test_a_folder_without_a_checkpoint_yet_takes_a_mended_config(
         train(config, workdir)
     config.optimizer.learning_rate = 1e-3
     assert int(train(config, workdir).step) == 8
+
+
+def test_a_checkpoint_that_was_never_finished_is_none(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    (workdir / "checkpoints" / "5.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    (workdir / "config.json").write_text('{"seed": 3}')
+    assert int(train(config, workdir).step) == 8
+    assert json.loads((workdir / "config.json").read_text())["seed"] == 0
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    train(config, workdir)
+    (workdir / "config.json").unlink()
+    config.seed = 3
+    with pytest.raises(UserError, match=r"config\.json is missing") as raised:
+        train(config, workdir)
+    assert str(workdir) in str(raised.value)
+    assert not (workdir / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("environment.json", "{}", "dataset_fingerprint is None, expected a string"),
+        ("environment.json", "[]", "is the JSON of a list, expected an object"),
+        ("environment.json", '{"dataset_fingerprint": 3}', "is 3, expected a string"),
+        ("config.json", "[]", "is the JSON of a list, expected an object"),
+        ("config.json", "3", "is the JSON of a int, expected an object"),
+    ],
+)
+def test_files_of_a_run_that_hold_something_else_are_named(
+    run_of: Callable[[str], Trained],
+    tmp_path: pathlib.Path,
+    file: str,
+    content: str,
+    message: str,
+) -> None:
+    run = run_of("vmnet:runlocal")
+    copy = tmp_path / "copy"
+    shutil.copytree(run.workdir, copy)
+    (copy / file).write_text(content)
+    for read in (lambda: scoring.evaluate_run(copy, "test"), lambda: train(run.config, copy)):
+        with pytest.raises(UserError, match=message) as raised:
+            read()
+        assert str(raised.value).startswith(str(copy / file))
+        assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_line_costs_no_other_line(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    damaged = [b'{"step": 2, "lo', b"[]", b'{"loss": 1}', b'{"step": "3"}', b"\xff"]
+    path.write_bytes(b"\n".join([b'{"step": 1}', *damaged, b'{"step": 4}', b'{"step": 6}']))
+    with metrics_log.MetricsLog(tmp_path, resumed_step=5) as log:
+        log.write(5, {"loss": 1.0})
+    assert [line["step"] for line in scalars(tmp_path)] == [1, 4, 5]
 
 
 def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(

@@ -142,6 +142,24 @@ def test_one_that_fails_leaves_the_others_to_go_on(
     require_same_run(names[2], alone.workdir)
 
 
+@pytest.mark.parametrize(("eval_every", "checkpoint_every"), [(8, 1), (1, 8)])
+def test_one_whose_state_is_not_finite_leaves_before_it_is_saved(
+    config: ml_collections.ConfigDict,
+    tmp_path: pathlib.Path,
+    eval_every: int,
+    checkpoint_every: int,
+) -> None:
+    config.update({"eval_every": eval_every, "checkpoint_every": checkpoint_every})
+    names = [tmp_path / f"run_{number}" for number in range(3)]
+    runs = [Run(member(config, tmp_path, 0, 0).config, workdir) for workdir in names]
+    runs[1].config.optimizer.learning_rate = 1e30
+    failures = train_together([runs], ONE)
+    assert list(failures) == [names[1]]
+    assert failures[names[1]].startswith("step 1: ")
+    assert "norm of the state inf" in failures[names[1]]
+    assert [latest_step(workdir) for workdir in names] == [8, 0, 8]
+
+
 def test_the_rest_is_saved_when_half_have_left(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:

@@ -8,11 +8,13 @@ import ml_collections
 import numpy as np
 import pytest
 
+from vmr import embeddings
 from vmr.data.dataset import open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.data.standardization import statistics
+from vmr.errors import UserError
 from vmr.training import devices as on_devices
-from vmr.training import inference, loop, reading
+from vmr.training import inference, loop, reading, scoring
 
 DEVICES = jax.devices()[:1]
 
@@ -95,6 +97,28 @@ def test_a_dataset_that_moved_is_found_by_its_new_path(
     assert inference.restore_run(workdir, str(moved)).dataset.data_dir == moved
     config.dataset.data_dir = str(moved)
     loop.train(config, workdir, DEVICES)  # the same data: nothing to object to
+
+
+def test_embeddings_get_no_baseline_of_other_data(
+    tmp_path: pathlib.Path, data_dir: str, rich_dir: str
+) -> None:
+    fingerprint = open_dataset(rich_dir).fingerprint
+    dataset = open_dataset(data_dir)
+    batches = [
+        {**batch, "video_emb": unit, "music_emb": unit}
+        for batch in eval_batches(dataset, "test", 100)
+        for unit in [np.eye(len(batch["video"]), dtype=np.float32)]
+    ]
+    of_other, of_same, unknown = (tmp_path / f"{name}.npz" for name in ("other", "same", "unknown"))
+    embeddings.write(of_other, batches, "test", {"dataset_fingerprint": fingerprint})
+    embeddings.write(of_same, batches, "test", {"dataset_fingerprint": dataset.fingerprint})
+    embeddings.write(unknown, batches, "test", {})
+    with pytest.raises(UserError, match="embeddings of other data") as raised:
+        scoring.evaluate_file(of_other, None, "cca", data_dir)
+    assert str(raised.value).startswith(str(of_other))
+    assert "\n" not in str(raised.value)
+    for path in (of_same, unknown):
+        assert "CCA" in scoring.evaluate_file(path, None, "cca", data_dir)["baselines"]
 
 
 def test_embedding_compiles_once_for_all_validations(

@@ -17,6 +17,7 @@ from vmr.errors import UserError
 from vmr.evaluation import evaluate
 from vmr.training import loop, scoring
 from vmr.training.inference import restore_run
+from vmr.training.reading import on_device
 
 RunOf = Callable[[str], Trained]
 
@@ -29,19 +30,23 @@ def music_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     return made_datasets.write(folder, schema, made_datasets.music_alone)
 
 
-def test_music_alone_trains_with_one_encoder(music_dir: str, workdir: pathlib.Path) -> None:
+def test_music_alone_trains_with_one_encoder(
+    music_dir: str, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_of("ii_unimodal:runlocal", music_dir)
     state = loop.train(config, workdir, ONE)
     assert state.params.keys() == {"video_encoder"}
     assert np.isfinite(scalars(workdir)[-1]["train/loss"])
     run = restore_run(workdir)
     embedded = embeddings.collect(run.embed("validation"), "validation", {})
-    assert embedded.video_emb.shape == embedded.music_emb.shape == (12, 16)
-    # Two samples of an item of ten clips and more are no copies of each other.
-    assert np.abs(embedded.video_emb - embedded.music_emb).max() > 1e-3
+    # Of twelve items one has a single clip. The two samples of the others are no copies.
+    assert embedded.video_emb.shape == embedded.music_emb.shape == (11, 16)
+    assert (np.abs(embedded.video_emb - embedded.music_emb).max(axis=1) > 1e-3).all()
+    told = f"{music_dir}: validation: 1 of 12 music sequences have a single clip"
+    assert capsys.readouterr().out.count(told) == 1
     found = scoring.evaluate_run(workdir, "test")
     assert "truth" not in found
-    assert found["queries"] == found["gallery"] == 12
+    assert found["queries"] == found["gallery"] == 11
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,14 @@ def test_a_pairing_that_the_dataset_cannot_give_names_what_it_has(
     expected = f"{music_dir}: has no video, only music; config.pairing=music compares"
     with pytest.raises(UserError, match=expected) as raised:
         loop.train(config, workdir, ONE)
+    assert "\n" not in str(raised.value)
+    assert not workdir.exists()
+
+
+def test_vectors_are_not_paired_with_themselves(data_dir: str, workdir: pathlib.Path) -> None:
+    expected = f"{data_dir}: its music is one vector an item, expected sequences, of which"
+    with pytest.raises(UserError, match=expected) as raised:
+        loop.train(config_of("ii_unimodal:runlocal", data_dir), workdir, ONE)
     assert "\n" not in str(raised.value)
     assert not workdir.exists()
 
@@ -101,6 +114,16 @@ def test_a_baseline_between_modalities_is_refused_where_there_is_one(run_of: Run
     with pytest.raises(UserError, match=expected) as raised:
         scoring.evaluate_run(workdir, "test", "cca")
     assert "\n" not in str(raised.value)
+
+
+def test_videos_of_one_track_are_positives_whatever_their_labels() -> None:
+    tracks = np.array([7, 3, 7, 4, 5, 5, 6], np.int32)
+    labels = np.array([0, 0, 2, -5, -6, 1, 2], np.int32)  # negative: no common label
+    found = on_device({"track": tracks, "label": labels})["track"]
+    assert found.dtype == np.int32
+    together = found[:, None] == found[None, :]
+    assert together[tracks[:, None] == tracks[None, :]].all()
+    assert found.tolist() == [2, 0, 2, -5, 1, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["ii_supervised:runlocal", "ii_unimodal:supervised,runlocal"])

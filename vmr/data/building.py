@@ -9,7 +9,7 @@ from vmr.data.feature_files import feature_files
 from vmr.data.labels import read_label_filter
 from vmr.data.planted import planted
 from vmr.data.source import SPLITS, Source
-from vmr.data.validation import Report, validate
+from vmr.data.validation import Report, report_of
 from vmr.data.vocabulary import read_vocabulary
 from vmr.data.writing import write_dataset
 from vmr.data.youtube8m import youtube8m
@@ -69,6 +69,29 @@ def _refuse_foreign(name: str, given: Collection[str]) -> None:
 
 
 def build(source: Source, output: Path, command: str, overwrite: bool = False) -> Report:
-    """Writes `source` to `output` and validates what was written; see `write_dataset`."""
-    write_dataset(source, output, command, overwrite)
-    return validate(output)
+    """Writes `source` to `output` and validates what was written; see `write_dataset`.
+
+    Raises:
+      UserError: as `write_dataset`, or the new dataset is not valid where it would replace one that
+        is.
+    """
+
+    def accept(finished: Path) -> None:
+        if not _is_valid(output):
+            return
+        report = report_of(finished)
+        if not report.ok:
+            raise UserError(
+                f"{output}: stays as it was, a valid dataset; the new one is not valid and was "
+                f"deleted: {report.first_errors}"
+            )
+
+    write_dataset(source, output, command, overwrite, accept)
+    return report_of(output)
+
+
+def _is_valid(folder: Path) -> bool:
+    try:
+        return report_of(folder).ok
+    except UserError:  # nothing is there, or no dataset that can be read
+        return False

@@ -24,7 +24,6 @@ class Dataset:
       name: e.g. "youtube8m".
       data_dir: the folder.
       splits: videos of each split.
-      tracks: distinct tracks of each split, also where only a share of it is read.
       schema: the fields of an example.
       fingerprint: 64 hexadecimal digits, the content as it was built.
       shards: the files of each split, in stored order.
@@ -34,7 +33,6 @@ class Dataset:
     name: str
     data_dir: Path
     splits: Mapping[str, int]
-    tracks: Mapping[str, int]
     schema: Schema
     fingerprint: str
     shards: Mapping[str, tuple[Shard, ...]]
@@ -67,11 +65,6 @@ class Dataset:
             shards={**self.shards, split: shards},
             bytes={**self.bytes, split: size},
         )
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether true compatibility is known (planted pairs)."""
-        return self.schema.has_groups
 
     @property
     def features_file(self) -> Path:
@@ -108,7 +101,6 @@ def open_dataset(data_dir: str | Path) -> Dataset:
         name=facts["name"],
         data_dir=folder,
         splits={name: split.num_examples for name, split in info.splits.items()},
-        tracks={name: facts["splits"][name]["tracks"] for name in info.splits},
         schema=schema,
         fingerprint=facts["fingerprint"],
         shards={name: _shards(folder, split) for name, split in info.splits.items()},
@@ -126,10 +118,10 @@ def _shards(folder: Path, split: tfds.core.SplitInfo) -> tuple[Shard, ...]:
 def _read_facts(file: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text())
-        return {key: facts[key] for key in ("name", "fingerprint", "splits")}
+        return {key: facts[key] for key in ("name", "fingerprint")}
     except FileNotFoundError:
         raise UserError(
             f"{file}: missing; expected a dataset written by tools.build_dataset"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise UserError(f"{file}: expected JSON with name, fingerprint and splits") from None
+    except (ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
+        raise UserError(f"{file}: expected JSON with name and fingerprint") from None

@@ -36,8 +36,9 @@ def feature_files(root: Path) -> Source:
       root: the folder with `video/`, `music/` and `train.csv`.
 
     Raises:
-      UserError: a CSV is missing, empty, lacks a column, repeats a video or names an absent id,
-        the first array is unusable, or text is not as `vmr.data.feature_text` says.
+      UserError: a CSV is missing, empty, lacks a column, repeats a video or names an id that is
+        absent or outside its folder, the first array is unusable, or text is not as
+        `vmr.data.feature_text` says.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(COLUMNS)}")
@@ -84,6 +85,11 @@ def _row(root: Path, place: str, entry: dict[str, str]) -> _Row:
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
         if not item:
             raise UserError(f"{place} has an empty {folder}_id, expected an id")
+        # By its name alone: a file inside may be a link to where there is more room.
+        if Path(item).is_absolute() or ".." in Path(item).parts:
+            raise UserError(
+                f"{place} names {folder} id {item!r}, which leads out of {root / folder}"
+            )
         file = root / folder / f"{item}.npy"
         if not file.is_file():
             raise UserError(f"{place} names {folder} id {item!r}, but there is no {file}")

@@ -1,7 +1,8 @@
 """Validation and test taken out of the training files, by a hash of each id.
 
 The split of an item depends on nothing but its id and the share, so it is the same whatever else
-the files hold, on every machine; a larger share takes the items of a smaller one and more.
+the files hold, on every machine. Validation and test are taken from opposite ends of the hash: of
+each, a larger share takes the items of a smaller one and more, and none that was in the other.
 """
 
 import zlib
@@ -32,8 +33,8 @@ def require_share(share: float, splits: Collection[str]) -> None:
 
 
 def split_of(item: str, share: float) -> str:
-    """The split of the item with this id: CRC-32 / 2³² below `share`, below twice it, or beyond."""
+    """Validation for the lowest `share` of CRC-32 / 2³², test for the highest, else train."""
     place = zlib.crc32(item.encode()) / _HASHES
     if place < share:
         return "validation"
-    return "test" if place < 2 * share else "train"
+    return "test" if place >= 1 - share else "train"

@@ -6,32 +6,51 @@ common: carried by at least a hundredth of the training items. An item without a
 a class of its own.
 """
 
+from collections import Counter
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.records import records_in_order
+from vmr.data.records import naming_faults, records_in_order
 from vmr.errors import UserError
 
 _COMMON = 0.01  # share of the training items
 _BATCH = 1024
 
 
-def label_counts(dataset: Dataset) -> np.ndarray:
-    """(labels,) int64: training items that carry each label; rarer ones than common count 0.
+@dataclass(frozen=True)
+class CommonLabels:
+    """The labels that are common.
+
+    Attributes:
+      labels: (C,) int64, ascending.
+      counts: (C,) int64, training items that carry each.
+    """
+
+    labels: np.ndarray
+    counts: np.ndarray
+
+
+def label_counts(dataset: Dataset) -> CommonLabels:
+    """The labels that are common in the training split.
 
     Raises:
-      UserError: the dataset has no labels.
+      UserError: the dataset has no labels, or a record is corrupt.
     """
     if not dataset.schema.has_labels:
         raise UserError(f"{dataset.data_dir}: has no labels, which config.positives=label needs")
-    counts = np.zeros(0, np.int64)
-    for serialized in records_in_order(dataset.shards["train"]).batch(_BATCH):
-        labels = stored_labels(serialized).numpy()
-        found = np.bincount(labels[labels >= 0])
-        size = max(len(counts), len(found))
-        counts = np.pad(counts, (0, size - len(counts))) + np.pad(found, (0, size - len(found)))
-    return np.where(counts >= _COMMON * dataset.examples("train"), counts, 0)
+    shards = dataset.shards["train"]
+    batches = records_in_order(shards).batch(_BATCH).map(stored_labels)
+    # Counted by value: labels may be any integers, so there is no table that they all index.
+    counts: Counter[int] = Counter()
+    for labels in naming_faults(batches, shards, dataset.schema):
+        counts.update(labels[labels >= 0].tolist())
+    least = _COMMON * dataset.examples("train")
+    common = sorted((label, count) for label, count in counts.items() if count >= least)
+    labels, found = np.array(common, np.int64).reshape(-1, 2).T
+    return CommonLabels(labels, found)
 
 
 def stored_labels(serialized: tf.Tensor) -> tf.Tensor:
@@ -40,21 +59,20 @@ def stored_labels(serialized: tf.Tensor) -> tf.Tensor:
     return tf.io.parse_example(serialized, spec)["labels"].to_tensor(-1)
 
 
-def classes(labels: np.ndarray, tracks: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The class of each item: (B, K), (B,) -> (B,) int32.
+def classes(labels: np.ndarray, tracks: np.ndarray, common: CommonLabels) -> np.ndarray:
+    """The class of each item, a place among the common labels: (B, K), (B,) -> (B,) int32.
 
     Args:
       labels: of each item, filled up with -1.
       tracks: index of each item's track, the class of an item without a common label: these
         classes are negative, so that they meet no label.
-      counts: see `label_counts`.
+      common: see `label_counts`.
     """
-    none = len(counts)  # a place for labels that are not common
-    frequency = np.append(counts, 0)
-    frequency = np.where(frequency > 0, frequency, np.iinfo(np.int64).max)
-    places = np.where((labels >= 0) & (labels < none), labels, none)
+    none = len(common.labels)  # a place for labels that are not common
+    frequency = np.append(common.counts, np.iinfo(np.int64).max)
+    places = np.searchsorted(common.labels, labels)
+    places = np.where(np.append(common.labels, -1)[places] == labels, places, none)
     # A column more, so that an item without any label has one to look at.
     places = np.pad(places, [(0, 0), (0, 1)], constant_values=none)
     rarest = places[np.arange(len(places)), np.argmin(frequency[places], axis=1)]
-    common = np.append(counts > 0, False)[rarest]
-    return np.where(common, rarest, -1 - tracks).astype(np.int32)
+    return np.where(rarest < none, rarest, -1 - tracks).astype(np.int32)

@@ -17,8 +17,8 @@ def read_label_filter(file: Path) -> frozenset[int]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--labels={file}: cannot be read: {error}") from None
     try:
-        labels = frozenset(int(entry) for entry in _entries(text))
-    except (ValueError, TypeError):
+        labels = frozenset(_label(entry) for entry in _entries(text))
+    except (ValueError, TypeError, RecursionError):  # RecursionError: JSON in thousands of lists
         raise UserError(
             f"--labels={file}: expected label indices: a JSON object keyed by index, a JSON list, "
             "or one index a line"
@@ -32,3 +32,12 @@ def _entries(text: str) -> list:
     if text.lstrip().startswith(("{", "[")):
         return list(json.loads(text))
     return text.split()
+
+
+def _label(entry: object) -> int:
+    """An index as a number or in digits; raises ValueError for anything else, 3.7 and true too."""
+    if type(entry) is int and entry >= 0:
+        return entry
+    if isinstance(entry, str) and entry.isdecimal():
+        return int(entry)
+    raise ValueError

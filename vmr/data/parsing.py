@@ -42,6 +42,13 @@ def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
     return fields
 
 
+def is_one_clip(serialized: tf.Tensor, schema: Schema, source: str) -> tf.Tensor:
+    """Whether a serialised example has a single frame of the modality `source`: () bool."""
+    spec = {source: tf.io.FixedLenFeature([], tf.string)}
+    stored = tf.io.parse_single_example(serialized, spec)[source]
+    return tf.equal(tf.strings.length(stored), schema.modalities[source].row_bytes)
+
+
 def parse_batch(
     serialized: tf.Tensor,
     first: tf.Tensor,
@@ -65,7 +72,7 @@ def parse_batch(
     if "group" in fields:
         batch["group"] = fields["group"]
     if view.label_counts is not None:
-        classify = partial(classes, counts=view.label_counts)
+        classify = partial(classes, common=view.label_counts)
         labels = [stored_labels(serialized), fields["track"]]
         batch["label"] = tf.numpy_function(classify, labels, tf.int32, stateful=False)
     if view.pairing == "video":  # each video by itself, also those that share a track
@@ -90,12 +97,11 @@ def _modalities(
 ) -> Fields:
     """`video` and `music`, vectors (B, D) or clips (B, N, D) with a mask (B, N)."""
     count = tf.size(fields["track"])
-    samples = 1 if view.pairing == "video_music" else 2
     draw = partial(
         sampling.places_in_segments,
         clips=view.clips,
         seed=seed,
-        samples=samples,
+        samples=view.samples,
         method=view.sampling,
     )
     places = None
@@ -109,8 +115,8 @@ def _modalities(
         else:
             if places is None:
                 drawn = tf.numpy_function(draw, [first, count], tf.float64, stateful=False)
-                places = tf.ensure_shape(drawn, [samples, None, view.clips])
-            of_side = places[number % samples]
+                places = tf.ensure_shape(drawn, [view.samples, None, view.clips])
+            of_side = places[number % view.samples]
             shown[name], shown[f"{name}_mask"] = _clips(
                 fields[source], of_side, modality, view, segments
             )
@@ -162,7 +168,8 @@ def sampled_clips(
       view: how to choose them; `mean` gives a segment one clip, its mean in float32. Of an item
         that is compared with itself, at most T / 2 clips are shown, so that two samples of it can
         differ in all of them.
-      segments: S, see `parse_batch`; a sequence of fewer clips has fewer segments.
+      segments: S, see `parse_batch`; a sequence of fewer clips has fewer segments, and each of an
+        item that is compared with itself has two clips where the item has.
 
     Returns:
       (B, N, D) of the stored type, zeros where there is no clip, and (B, N) bool; (B, S, N, D) and
@@ -175,13 +182,13 @@ def sampled_clips(
     mask = np.zeros((count, segments, clips), bool)
     for row, content in enumerate(stored):
         frames = np.frombuffer(content, modality.dtype).reshape(-1, modality.width)
-        parts = min(segments, len(frames))
+        parts = min(segments, len(frames), max(1, len(frames) // view.samples))
         for part in range(parts):
             of_part = frames[part * len(frames) // parts : (part + 1) * len(frames) // parts]
             if view.sampling == "mean":
                 found = mean_frame(of_part, modality)[None, :]
             else:
-                most = clips if view.pairing == "video_music" else max(1, len(of_part) // 2)
+                most = clips if view.samples == 1 else max(1, len(of_part) // 2)
                 found = of_part[choose(len(of_part), places[row, :most])]
             shown[row, part, : len(found)] = found
             mask[row, part, : len(found)] = True

@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.parsing import parse_batch
+from vmr.data.parsing import is_one_clip, parse_batch
 from vmr.data.records import (
     counted,
     first_records,
+    naming_faults,
     records_in_order,
-    report_first_fault,
     stored_files,
 )
 from vmr.data.view import View
@@ -36,16 +36,6 @@ _READ_AHEAD = 4
 # 345 kB each: few enough to stay in the processor's cache until they are pooled or sampled.
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
-
-# What TensorFlow raises for a record that is truncated, corrupt, missing, not ours to read or no
-# example of ours.
-_RECORD_FAULTS = (
-    tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-)
 
 
 def train_batches(
@@ -104,6 +94,9 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every example of a split once, in stored order; the last batch may be smaller.
 
+    Where items are compared with themselves, those of a single clip are left out: both samples
+    would be that clip, and found whatever the model.
+
     Args:
       dataset: see `open_dataset`.
       split: e.g. "validation".
@@ -117,22 +110,31 @@ def eval_batches(
       batches as `train_batches` does.
 
     Raises:
-      UserError: as `train_batches`.
+      UserError: as `train_batches`, or every item is left out.
     """
     view = view or View()
     require_shown(dataset, view)
     dataset.examples(split)
     records = records_in_order(dataset.shards[split])
-    return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
+    if view.samples == 1:
+        return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
+    records = records.filter(lambda record: not is_one_clip(record, dataset.schema, view.pairing))
+    batches = _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
+    return _at_least_one(batches, dataset, split, view)
 
 
 def require_shown(dataset: Dataset, view: View) -> None:
-    """Raises UserError where the view asks for a modality that the dataset lacks."""
+    """Raises UserError where the view asks for a modality, or two samples, that there are not."""
     there = dataset.schema.modalities
     for name in sorted(set(view.sides.values()) - there.keys()):
         raise UserError(
             f"{dataset.data_dir}: has no {name}, only {', '.join(there)}; "
             f"config.pairing={next(iter(there))} compares that with itself"
+        )
+    if view.samples == 2 and not there[view.pairing].sequence:
+        raise UserError(
+            f"{dataset.data_dir}: its {view.pairing} is one vector an item, expected sequences, of "
+            f"which config.pairing={view.pairing} compares two samples"
         )
 
 
@@ -175,10 +177,27 @@ def _numpy_batches(
     )
     if at_once != batch_size:
         batches = batches.rebatch(batch_size)
-    for batch in naming_faults(batches.prefetch(_READ_AHEAD), dataset, split):
+    arrays = naming_faults(batches.prefetch(_READ_AHEAD), dataset.shards[split], dataset.schema)
+    for batch in arrays:
         readable = {name: _readable(array) for name, array in batch.items()}
         _require_clips(readable, dataset, split, view)
         yield readable
+
+
+def _at_least_one(
+    batches: Iterator[Batch], dataset: Dataset, split: str, view: View
+) -> Iterator[Batch]:
+    """The batches of items with themselves; raises UserError where there is none."""
+    found = False
+    for batch in batches:
+        found = True
+        yield batch
+    if not found:
+        raise UserError(
+            f"{dataset.data_dir}: {split}: every {view.pairing} sequence has a single clip, "
+            f"expected some of two clips, of which config.pairing={view.pairing} compares one with "
+            "the other"
+        )
 
 
 def _require_clips(batch: Batch, dataset: Dataset, split: str, view: View) -> None:
@@ -194,24 +213,6 @@ def _require_clips(batch: Batch, dataset: Dataset, split: str, view: View) -> No
                 f"{dataset.data_dir}: {split}: the {source} sequence of {item!r} has length 0, "
                 "expected at least one clip"
             )
-
-
-def naming_faults(batches: tf.data.Dataset, dataset: Dataset, split: str) -> Iterator[Batch]:
-    """The batches as numpy arrays; a record that cannot be read is told by shard and number.
-
-    Raises:
-      UserError: a record of `split` is truncated, corrupt or not as the schema says.
-    """
-    arrays = batches.as_numpy_iterator()
-    while True:
-        try:
-            batch = next(arrays)
-        except StopIteration:
-            return
-        except _RECORD_FAULTS:
-            report_first_fault(dataset.shards[split], dataset.schema)
-            raise
-        yield batch
 
 
 def _readable(array: np.ndarray) -> np.ndarray:

@@ -3,12 +3,23 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from vmr.data.schema import Modality, Schema
 from vmr.errors import UserError
+
+# What TensorFlow raises for a record that is truncated, corrupt, missing, not ours to read or no
+# example of ours.
+_RECORD_FAULTS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,26 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}: may not be read: permission denied") from None
     except tf.errors.FailedPreconditionError:
         raise UserError(f"{path}: is a folder, expected a TFRecord file") from None
+
+
+def naming_faults(
+    batches: tf.data.Dataset, shards: Sequence[Shard], schema: Schema
+) -> Iterator[Any]:
+    """Batches of the records of shards, as numpy arrays; one that cannot be read is named.
+
+    Raises:
+      UserError: a record is truncated, corrupt or not as the schema says; tells shard and number.
+    """
+    arrays = batches.as_numpy_iterator()
+    while True:
+        try:
+            batch = next(arrays)
+        except StopIteration:
+            return
+        except _RECORD_FAULTS:
+            report_first_fault(shards, schema)
+            raise
+        yield batch
 
 
 def report_first_fault(shards: Iterable[Shard], schema: Schema) -> None:

@@ -36,8 +36,10 @@ class _Moments:
 
     def statistics(self) -> dict[str, np.ndarray]:
         deviation = np.sqrt(self.squares / self.count)
+        single = np.finfo(np.float32)
         # What float32 cannot tell from its mean is constant: dividing by it would blow up noise.
-        constant = deviation <= np.finfo(np.float32).eps * np.abs(self.mean)
+        # So is what it cannot divide by: below its least normal number the inverse overflows.
+        constant = deviation <= np.maximum(single.eps * np.abs(self.mean), single.tiny)
         scale = 1.0 / np.where(constant, 1.0, deviation)
         return {"mean": self.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 

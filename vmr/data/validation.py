@@ -18,8 +18,8 @@ from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.fingerprint import fingerprint
 from vmr.data.leakage import SplitItems, leaked, suspected
 from vmr.data.parsing import parse_stored
-from vmr.data.pipeline import Batch, naming_faults
-from vmr.data.records import records_in_order
+from vmr.data.pipeline import Batch
+from vmr.data.records import naming_faults, records_in_order
 from vmr.data.split_findings import SplitFindings
 from vmr.errors import UserError
 
@@ -49,6 +49,12 @@ class Report:
         """No errors; warnings are allowed."""
         return not self.errors
 
+    @property
+    def first_errors(self) -> str:
+        """Two errors in one line, and how many more there are."""
+        more = f" (and {len(self.errors) - 2} more)" if len(self.errors) > 2 else ""
+        return "; ".join(self.errors[:2]) + more
+
 
 def validate(data_dir: str | Path) -> Report:
     """Reads the whole dataset, writes validation.json into its folder, returns the report.
@@ -77,25 +83,33 @@ def validate(data_dir: str | Path) -> Report:
 
 
 def require_valid(data_dir: str | Path) -> None:
-    """Returns if the dataset is valid: by the report that lies beside it, or by validating now.
-
-    The report is trusted as long as the files have the sizes and times that it was written for.
+    """Returns if the dataset is valid, by `report_of`.
 
     Raises:
       UserError: validation found errors; the first ones are named.
+    """
+    report = report_of(data_dir)
+    if not report.ok:
+        raise UserError(
+            f"{data_dir}: validation failed: {report.first_errors}; "
+            "--config.dataset.allow_invalid=true overrides"
+        )
+
+
+def report_of(data_dir: str | Path) -> Report:
+    """The report that lies beside the dataset, or that of validating it now.
+
+    The former is trusted as long as the files have the sizes and times that it was written for.
+
+    Raises:
+      UserError: as `validate`.
     """
     dataset = open_dataset(data_dir)
     report = _read(dataset.data_dir / REPORT_FILE)
     known = report and (report.fingerprint, report.files)
     if report is None or known != (dataset.fingerprint, _files(dataset)):
         report = validate(data_dir)
-    if report.ok:
-        return
-    more = f" (and {len(report.errors) - 2} more)" if len(report.errors) > 2 else ""
-    raise UserError(
-        f"{data_dir}: validation failed: {'; '.join(report.errors[:2])}{more}; "
-        "--config.dataset.allow_invalid=true overrides"
-    )
+    return report
 
 
 def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
@@ -119,7 +133,7 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
 def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
     batches = records_in_order(dataset.shards[split]).batch(_BATCH)
     parsed = batches.map(lambda batch: parse_stored(batch, dataset.schema))
-    return naming_faults(parsed.prefetch(1), dataset, split)
+    return naming_faults(parsed.prefetch(1), dataset.shards[split], dataset.schema)
 
 
 def _files(dataset: Dataset) -> dict[str, list[int]]:
@@ -152,5 +166,5 @@ def _read(file: Path) -> Report | None:
     try:
         content = json.loads(file.read_text())
         return Report(**{part.name: content[part.name] for part in fields(Report)})
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
         return None

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from vmr.data.label_classes import CommonLabels
 from vmr.data.sampling import METHODS
 
 PAIRINGS = ("video_music", "video", "music")
@@ -20,8 +19,8 @@ class View:
         of its sequence under the names `video` and `music`.
       tokens: L, so many tokens of the text; 0 leaves it out.
       vocabulary: buckets that the words of a text are hashed into.
-      label_counts: of each label, training items that carry it: gives each item a class, see
-        `vmr.data.label_classes`; None where classes are not asked for.
+      label_counts: of the common labels, training items that carry each: gives each item a class,
+        see `vmr.data.label_classes`; None where classes are not asked for.
     """
 
     sampling: str = "mean"
@@ -29,11 +28,16 @@ class View:
     pairing: str = "video_music"
     tokens: int = 0
     vocabulary: int = 0
-    label_counts: np.ndarray | None = field(default=None, compare=False)
+    label_counts: CommonLabels | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         assert self.sampling in METHODS
         assert self.pairing in PAIRINGS
+
+    @property
+    def samples(self) -> int:
+        """Of each sequence: two where an item is compared with itself."""
+        return 1 if self.pairing == "video_music" else 2
 
     @property
     def sides(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,13 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         return example
 
 
-def write_dataset(source: Source, output: Path, command: str, overwrite: bool = False) -> None:
+def write_dataset(
+    source: Source,
+    output: Path,
+    command: str,
+    overwrite: bool = False,
+    accept: Callable[[Path], None] | None = None,
+) -> None:
     """Writes `source` to the folder `output`, whole or not at all.
 
     Args:
@@ -91,6 +97,7 @@ def write_dataset(source: Source, output: Path, command: str, overwrite: bool = 
       output: the folder to make.
       command: the line that asked for it, for the card.
       overwrite: an earlier dataset at `output` is replaced, once the new one is whole.
+      accept: looks at the whole new folder before it takes its place; raises to keep what is there.
 
     Raises:
       UserError: the output exists, the disk is full, or the source holds something wrong.
@@ -103,6 +110,8 @@ def write_dataset(source: Source, output: Path, command: str, overwrite: bool = 
         finished = scratch / "finished"
         shutil.move(builder.data_dir, finished)
         _describe(source, builder, finished, command)
+        if accept:
+            accept(finished)
         put_in_place(finished, output)
 
 

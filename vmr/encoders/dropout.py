@@ -10,6 +10,7 @@ from jax.extend.random import threefry_2x32
 Array = jax.Array
 
 _LEVELS = 1 << 16
+HIGHEST_RATE = 1.0 - 1.0 / _LEVELS  # some units must be kept
 
 
 class RowDropout(nn.Module):
@@ -18,7 +19,7 @@ class RowDropout(nn.Module):
     So the same step gives the same masks on 1, 2 or 8 devices, and for a batch in pieces.
 
     Attributes:
-      rate: of units dropped, to the nearest 1/65536.
+      rate: of units dropped, to the nearest 1/65536; at most `HIGHEST_RATE`.
     """
 
     rate: float

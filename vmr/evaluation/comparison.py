@@ -28,7 +28,9 @@ of Hesterberg, "What teachers should know about the bootstrap", The American Sta
 The *p-value* is of the hypothesis that both methods have the same expectation. The bootstrap's
 distances are replaced by those of a randomisation (`resampling.randomised`), to which the seeds add
 the same normal ones, all over √(χ²_ν / ν). With one seed a side it is Fisher's randomisation test
-of the hypothesis that on each track the two trained runs might as well swap their results.
+of the hypothesis that on each track the two trained runs might as well swap their results. `MedR`
+keeps the bootstrap's distances where a side has several seeds: the mean of their medians has no
+value on a query to swap.
 
 A system of one seed brings no scatter: then all this speaks of that one run of it (or of its
 method, where that has no seed, as CCA). `tools/check_intervals.py` measures how often the intervals
@@ -121,15 +123,8 @@ def compare(
     drawn = resampling.resampled(
         values, cluster, samples=samples, seed=int(streams[0]), progress=progress
     )
-    alone = all(part.stop - part.start == 1 for part in runs)
     exchanged = resampling.randomised(
-        {name: rows for name, rows in values.items() if alone or name != MEDIAN},
-        cluster,
-        runs,
-        positions,
-        samples=samples,
-        seed=int(streams[1]),
-        progress=progress,
+        values, cluster, runs, positions, samples=samples, seed=int(streams[1]), progress=progress
     )
     luck = _Luck(samples, int(streams[2]))
     reached = {
@@ -139,7 +134,8 @@ def compare(
     for name in metrics:
         sides = [_Side(reached[name][part], drawn[name][:, part], clusters) for part in runs]
         for number, (first, second) in enumerate(positions):
-            by_chance = exchanged[name][:, number] if name in exchanged else None
+            alone = not (sides[first].freedom or sides[second].freedom)
+            by_chance = exchanged[name][:, number] if alone or name != MEDIAN else None
             differences[number][name] = _difference(
                 sides[first], sides[second], by_chance, clusters, luck
             )
@@ -216,7 +212,7 @@ def _difference(
     low, high = np.percentile(away + seeds, _PERCENT) * _stretch(freedom)
 
     if exchanged is None:
-        exchanged = away
+        exchanged = away  # a median of several seeds
     freedom = _inverse_freedom(spread, float(exchanged.var()) + extra, least)
     by_chance = np.abs(exchanged + seeds) * luck.scale(freedom)
     as_far = int((by_chance >= abs(difference) * (1 - _ROUNDING) - 1e-12).sum())

@@ -179,12 +179,13 @@ def _notes(found: Found, marked: str) -> str:
     scopes = dict.fromkeys(pair["scope"] for pair in pairs if pair["scope"])
     starred = [f"* {each}." for each in scopes] if marked else []
     ranks = [metric for metric in found["metrics"] if metric in LOWER_IS_BETTER]
+    median = " (MedR of several seeds: bootstrap)" if "MedR" in ranks else ""
     smaller = [f"{' and '.join(ranks)}: smaller is better."] if ranks else []
     return " ".join(
         [
             f"{marked}± standard deviation over seeds. [95 % interval] of the difference: paired",
             f"bootstrap over queries by track, {found['samples']:,} resamples, with the scatter of",
-            f"seeds. p: randomisation test, {found['correction']}.",
+            f"seeds. p: randomisation test{median}, {found['correction']}.",
             *smaller,
             *starred,
         ]

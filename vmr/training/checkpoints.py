@@ -14,6 +14,11 @@ from vmr.training.disk import full_disk_in_one_line
 from vmr.training.state import TrainState
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for tracebacks of Orbax: what a save raises in its thread is raised here, in a line."""
+    return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
+
+
 class Checkpoints:
     """The Orbax checkpoints of one run; as a context manager it waits for the last save.
 
@@ -23,8 +28,7 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, selection: str, read_only: bool = False):
         """Opens `workdir/checkpoints`; `selection` names the metric that chooses the best."""
-        # A full disk is told in one line here; Orbax would add the traceback of its thread.
-        logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+        logging.getLogger("absl").addFilter(_is_news)  # which a second time changes nothing
 
         def score(metrics: Mapping[str, float]) -> tuple[float, float]:
             # Of equals the first: the same score for less training.

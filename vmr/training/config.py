@@ -1,16 +1,16 @@
 """What a config must hold before anything starts, and how it is kept with the run."""
 
 import difflib
-import functools
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
 from vmr.data.sampling import METHODS
 from vmr.data.view import PAIRINGS
+from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.positions import POSITIONS
 from vmr.errors import UserError
@@ -19,9 +19,32 @@ from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES
 
-# What a number must be for a step to make sense: in words, as a test, and in which fields.
-_RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+
+class _Kind(NamedTuple):
+    """What a field must be, whatever its range; a config read from a file may hold anything."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_INTEGER = _Kind("an integer", _is_integer)
+_NUMBER = _Kind("a number", lambda value: _is_integer(value) or isinstance(value, float))
+_WIDTHS = _Kind(
+    "integers", lambda value: isinstance(value, list | tuple) and all(map(_is_integer, value))
+)
+_SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
+_TEXT = _Kind("text", lambda value: isinstance(value, str))
+
+# What a field must be for a step to make sense: its kind; its range, in words and as a test, if it
+# has one; and which fields.
+_Range = tuple[_Kind, str, Callable[[Any], bool], tuple[str, ...]]
+_RANGES: tuple[_Range, ...] = (
     (
+        _INTEGER,
         "at least 1",
         lambda value: value >= 1,
         (
@@ -42,9 +65,10 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     # JAX and TensorFlow take seeds of 32 bits with a sign.
-    ("from 0 to 2**31 - 1", lambda value: 0 <= value < 2**31, ("seed",)),
-    ("at least 2", lambda value: value >= 2, ("loss.structure_adjacent.top_k",)),
+    (_INTEGER, "from 0 to 2**31 - 1", lambda value: 0 <= value < 2**31, ("seed",)),
+    (_INTEGER, "at least 2", lambda value: value >= 2, ("loss.structure_adjacent.top_k",)),
     (
+        _INTEGER,
         "at least 0",
         lambda value: value >= 0,
         (
@@ -55,9 +79,16 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "model.text.embedding_width",
             "loss.block_rows",
             "loss.warmup_steps",
+            "optimizer.warmup_steps",
+        ),
+    ),
+    (
+        _NUMBER,
+        "at least 0",
+        lambda value: value >= 0,
+        (
             "loss.crossclr.negative_weight",
             *(f"loss.weights.{term}" for term in SIDES),
-            "optimizer.warmup_steps",
             "optimizer.learning_rate",
             "optimizer.weight_decay",
             "optimizer.clip_norm",
@@ -65,13 +96,11 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     (
+        _NUMBER,
         "in [0, 1)",
         lambda value: 0 <= value < 1,
         (
-            "model.dropout",
-            "model.input_dropout",
             "model.batch_norm.decay",
-            "model.text.dropout",
             "optimizer.b1",
             "optimizer.b2",
             "optimizer.average_decay",
@@ -79,6 +108,13 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     (
+        _NUMBER,
+        "in [0, 1), at most 1 - 1/65536",
+        lambda value: 0 <= value <= HIGHEST_RATE,
+        ("model.dropout", "model.input_dropout", "model.text.dropout"),
+    ),
+    (
+        _NUMBER,
         "more than 0",
         lambda value: value > 0,
         (
@@ -92,20 +128,20 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     (
+        _NUMBER,
         "in (0, 1]",
         lambda value: 0 < value <= 1,
         ("loss.crossclr.threshold", "dataset.train_share"),
     ),
+    (_NUMBER, "", lambda _: True, ("loss.ranking.margin", "loss.siglip.bias")),
     (
+        _WIDTHS,
         "widths of at least 1",
         lambda widths: all(width >= 1 for width in widths),
         ("model.video.hidden", "model.music.hidden"),
     ),
-    (
-        "true or false",
-        lambda value: isinstance(value, bool),
-        ("dataset.allow_invalid", "model.linear"),
-    ),
+    (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear")),
+    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir")),
 )
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
@@ -128,15 +164,20 @@ _CHOICES = {
 def require_sound(config: ml_collections.ConfigDict) -> None:
     """Raises UserError that names the first field that is missing or whose value cannot work."""
     for field, choices in _CHOICES.items():
-        _require_choice(field, _lookup(config, field), choices)
+        if _is_read(config, field):
+            _require_choice(field, _lookup(config, field), choices)
     _require_finite(config, "config")
-    for expected, is_sound, fields in _RANGES:
-        for field in filter(functools.partial(_is_read, config), fields):
-            value = _lookup(config, field)
-            if not is_sound(value):
-                raise UserError(f"config.{field} is {value}, expected {expected}")
     if not _lookup(config, "dataset.data_dir"):
         raise UserError("config.dataset.data_dir is not set: give --config.dataset.data_dir=DIR")
+    for kind, expected, is_sound, fields in _RANGES:
+        for field in fields:
+            if not _is_read(config, field):
+                continue
+            value = _lookup(config, field)
+            if not kind.holds(value):
+                raise UserError(f"config.{field} is {value!r}, expected {kind.name}")
+            if not is_sound(value):
+                raise UserError(f"config.{field} is {value}, expected {expected}")
     _require_sound_encoders(config)
     _require_sound_pairing(config)
     _require_sound_loss(config.loss)
@@ -157,24 +198,26 @@ def _require_sound_encoders(config: ml_collections.ConfigDict) -> None:
     """Raises UserError where fields of the encoders do not go together."""
     model, clips = config.model, config.sampling.clips
     transformer = model.transformer
-    encoders = (model.video.encoder, model.music.encoder)
-    if transformer.model_width % transformer.heads:
+    encoders = _encoders(config).values()
+    has_transformer = "transformer" in encoders
+    if has_transformer and transformer.model_width % transformer.heads:
         raise UserError(
             f"config.model.transformer.model_width is {transformer.model_width}, which "
             f"{transformer.heads} heads cannot share"
         )
-    if transformer.positions == "sinusoidal" and transformer.model_width % 2:
+    sinusoidal = has_transformer and transformer.positions == "sinusoidal"
+    if sinusoidal and transformer.model_width % 2:
         raise UserError(
             f"config.model.transformer.model_width is {transformer.model_width}, expected an even "
             "number for sinusoidal positions"
         )
-    learned = "transformer" in encoders and transformer.positions == "learned"
+    learned = has_transformer and transformer.positions == "learned"
     if learned and config.sampling.method != "mean" and clips > transformer.max_clips:
         raise UserError(
             f"config.sampling.clips is {clips}, expected at most "
             f"config.model.transformer.max_clips, {transformer.max_clips}"
         )
-    if model.gated_conv.kernel % 2 == 0:
+    if "gated_conv" in encoders and model.gated_conv.kernel % 2 == 0:
         raise UserError(
             f"config.model.gated_conv.kernel is {model.gated_conv.kernel}, expected an odd number"
         )
@@ -226,10 +269,23 @@ def _require_finite(config: ml_collections.ConfigDict, name: str) -> None:
 
 
 def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
-    """False for an option of a loss that the config does not name."""
-    room, *rest = field.split(".")
-    is_option = room == "loss" and len(rest) == 2 and rest[0] in {*INTER, *INTRA}
-    return not is_option or rest[0] in (config.loss.inter, config.loss.intra)
+    """False for an option of a loss or of an encoder that the config does not name."""
+    match field.split("."):
+        case ["loss", name, _] if name in {*INTER, *INTRA}:
+            return name in (config.loss.inter, config.loss.intra)
+        case ["model", ("transformer" | "gated_conv") as name, _]:
+            return name in _encoders(config).values()
+        case ["model", "batch_norm", _] | ["model", "linear"]:
+            return "branch" in _encoders(config).values()
+        case ["model", ("video" | "music") as side, "hidden"]:
+            return _encoders(config).get(side) == "branch"
+    return True
+
+
+def _encoders(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """The encoder of each side that has one: where items meet themselves, one side has."""
+    sides = ("video", "music") if config.pairing == "video_music" else (config.pairing,)
+    return {side: config.model[side].encoder for side in sides}
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -255,14 +311,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config"
 def _lookup(config: ml_collections.ConfigDict, field: str) -> Any:
     value: Any = config
     for part in field.split("."):
-        if part not in value:
+        # A config file that could not be read tells so when it is first asked, here.
+        if not hasattr(value, "keys") or part not in value:
             raise UserError(f"the config has no field {field!r}, which training needs")
         value = value[part]
     return value
 
 
-def _require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+def _require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        nearest = difflib.get_close_matches(value, choices, n=1)
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise UserError(f"config.{field} is {value!r}, expected one of {', '.join(choices)}{hint}")

@@ -19,7 +19,7 @@ from vmr.training.build import build_model, build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
 from vmr.training.inputs import FIELDS
-from vmr.training.reading import dataset_of, evaluation_batches, on_device, shown_widths, view_of
+from vmr.training.reading import dataset_of, evaluation_batches, shown, shown_widths, view_of
 from vmr.training.state import TrainState, placeholder_standardization
 from vmr.training.workdir import require_same_data, saved_config
 
@@ -137,7 +137,7 @@ def embed_batches(
     padded_size = -(-batch_size // len(devices)) * len(devices)
     waiting = None
     for batch in batches:
-        features = {name: _filled_up(rows, padded_size) for name, rows in on_device(batch).items()}
+        features = {name: _filled_up(rows, padded_size) for name, rows in shown(batch).items()}
         embedded = embed(replicated, on_devices.sharded(features, len(devices)))
         if waiting is not None:
             yield _fetched(*waiting)

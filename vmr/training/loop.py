@@ -16,7 +16,7 @@ from vmr.training import devices as on_devices
 from vmr.training import workdir as run_folder
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import require_sound
-from vmr.training.finite import require_finite
+from vmr.training.finite import require_finite, state_norm
 from vmr.training.first_state import first_states
 from vmr.training.inference import embed_batches
 from vmr.training.metrics_log import MetricsLog
@@ -42,7 +42,8 @@ def train(
       The last state, replicated over the devices.
 
     Raises:
-      UserError: a field, the data or the folder is wrong, or the loss is not finite.
+      UserError: a field, the data or the folder is wrong, another process trains there, or the
+        loss or the state is not finite.
     """
     devices = devices or jax.local_devices()
     require_sound(config)
@@ -50,9 +51,11 @@ def train(
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(config)
     view = view_of(config, dataset)
-    run_folder.claim(workdir, config, dataset.fingerprint)
 
-    with Checkpoints(workdir, config.selection) as checkpoints:
+    with (
+        run_folder.claimed(workdir, config, dataset.fingerprint),
+        Checkpoints(workdir, config.selection) as checkpoints,
+    ):
         state = first_states(dataset, view)(config, checkpoints)
         if int(state.step):
             print(f"going on from step {int(state.step):,}", flush=True)
@@ -73,6 +76,7 @@ def _train(
     step_of_config = build.build_step(config, len(devices), on_devices.AXIS)
     take_step = on_devices.pmapped_train_step(step_of_config, devices)
     embed = on_devices.pmapped_embed_step(build.build_model(config), devices)
+    norm_of = jax.jit(state_norm)
     weights = on_devices.replicated(build.build_weights(config), devices)
     state = on_devices.replicated(state, devices)
     step = int(state.step)
@@ -101,6 +105,8 @@ def _train(
             progress.restart(step)  # compiling is over
         if not (logs or validates or saves):
             continue
+        if validates or saves:
+            unchecked = (step, {**scalars, "state_norm": norm_of(state)}, batch)
         require_finite(workdir, *unchecked)
         line: dict[str, float] = {}
         if logs:

@@ -65,7 +65,7 @@ class Member:
     def require_finite(
         self, step: int, scalars: Mapping[str, Any], batch: Mapping[str, np.ndarray]
     ) -> None:
-        """Leaves, with what was best so far, where loss or gradient is not finite."""
+        """Leaves, with what was best so far, where the loss or a norm is not finite."""
         try:
             require_finite(self.workdir, step, scalars, batch)
         except UserError as failure:

@@ -49,7 +49,7 @@ class MetricsLog:
 
 
 def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
-    """The objects in a `metrics.jsonl`; what follows a damaged line is left out."""
+    """The objects in a `metrics.jsonl`, in their order; damaged lines are left out."""
     if not path.is_file():
         return []
     lines = []
@@ -57,8 +57,14 @@ def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
         try:
             line = json.loads(text)
         except ValueError:
-            break
-        if not isinstance(line, dict) or "step" not in line:
-            break
-        lines.append(line)
+            continue
+        if _is_sound(line):
+            lines.append(line)
     return lines
+
+
+def _is_sound(line: object) -> bool:
+    """Whether it is an object of numbers, the step among them."""
+    if not isinstance(line, dict) or "step" not in line:
+        return False
+    return all(isinstance(value, int | float) for value in line.values())

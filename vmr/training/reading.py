@@ -1,6 +1,8 @@
 """From a config to its data: the dataset that it means, and what a batch shows of it."""
 
+import functools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import ml_collections
 import numpy as np
@@ -99,15 +101,48 @@ def standardization_of(dataset: Dataset, view: View) -> dict[str, dict[str, np.n
     return found if view.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
 
+def shown(batch: Batch) -> dict[str, np.ndarray]:
+    """What the encoders are given of a batch."""
+    return {name: batch[name] for name in FIELDS if name in batch}
+
+
 def on_device(batch: Batch) -> dict[str, np.ndarray]:
-    """What the devices are given of a batch; items of one label are positives where it has any."""
-    given = {name: batch[name] for name in FIELDS if name in batch}
-    return given | ({"track": batch["label"]} if "label" in batch else {})
+    """What a step is given of a batch; items of one label are positives where it has any."""
+    by_label = {"track": _positives(batch["label"], batch["track"])} if "label" in batch else {}
+    return shown(batch) | by_label
+
+
+def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """(B,), (B,) -> (B,): labels, where videos of one track have one: the highest of theirs.
+
+    Their labels may differ, but they go together whatever they are, and positives have to be an
+    equivalence. The class of an item without a common label is negative: any label comes first.
+    """
+    _, places = np.unique(tracks, return_inverse=True)
+    highest = np.full(len(tracks), np.iinfo(labels.dtype).min, labels.dtype)
+    np.maximum.at(highest, places, labels)
+    return highest[places]
 
 
 def evaluation_batches(
     dataset: Dataset, split: str, batch_size: int, view: View, segments: int = 1
 ) -> Iterator[Batch]:
-    """As `eval_batches`; `group`, what is truly relevant, is the label where labels count."""
+    """As `eval_batches`; `group`, what is truly relevant, is the label where labels count.
+
+    Prints how many items are left out, where any are.
+    """
+    left_out = dataset.examples(split)
     for batch in eval_batches(dataset, split, batch_size, view, segments):
+        left_out -= len(batch["track"])
         yield {**batch, "group": batch["label"]} if "label" in batch else batch
+    if left_out:
+        _tell_left_out(dataset.data_dir, split, view.pairing, left_out, dataset.examples(split))
+
+
+@functools.cache  # told once, not at every evaluation
+def _tell_left_out(data_dir: Path, split: str, side: str, left_out: int, items: int) -> None:
+    print(
+        f"{data_dir}: {split}: {left_out:,} of {items:,} {side} sequences have a single clip, no "
+        "two to compare, and are left out of evaluation",
+        flush=True,
+    )

@@ -98,7 +98,8 @@ def evaluate_file(
     """Results of an embeddings npz; `data_dir` names the dataset for a baseline.
 
     Raises:
-      UserError: the file is not of the form, is of another split, or the baseline has no data.
+      UserError: the file is not of the form, is of another split, or the baseline has no data or
+        that of another dataset.
     """
     loaded = embeddings.load(path)
     if split and loaded.split and split != loaded.split:
@@ -112,8 +113,20 @@ def evaluate_file(
             )
         if not loaded.split:
             raise UserError(f"{path} does not name its split: give --split for the baseline")
-        found["baselines"] = {"CCA": score_cca(open_dataset(data_dir), loaded.split)}
+        dataset = open_dataset(data_dir)
+        _require_same_dataset(path, loaded, dataset)
+        found["baselines"] = {"CCA": score_cca(dataset, loaded.split)}
     return found
+
+
+def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Dataset) -> None:
+    """Raises UserError where the embeddings say that they are of other data."""
+    embedded = loaded.meta.get("dataset_fingerprint")
+    if embedded is not None and embedded != dataset.fingerprint:
+        raise UserError(
+            f"{path} holds embeddings of other data than {dataset.data_dir}: dataset fingerprint "
+            f"{str(embedded)[:12]} there, {dataset.fingerprint[:12]} in the dataset folder"
+        )
 
 
 def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import numpy as np
 
 from vmr.errors import UserError
 from vmr.training.metrics_log import whole_lines
-from vmr.training.workdir import read_json
+from vmr.training.workdir import latest_step, read_json
+
+__all__ = ["is_finished", "latest_step", "stops_early"]
 
 
 def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> bool:
@@ -25,13 +27,6 @@ def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, 
     return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
 
 
-def latest_step(workdir: pathlib.Path) -> int:
-    """Of the newest whole checkpoint in a run's folder; 0 where there is none."""
-    # Orbax gives a checkpoint its number when it is whole.
-    numbers = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
-    return max((int(name) for name in numbers if name.isdigit()), default=0)
-
-
 def is_finished(workdir: pathlib.Path) -> bool:
     """Whether the run in a folder has come to its end, all that it found on disk."""
     step = latest_step(workdir)
@@ -41,5 +36,5 @@ def is_finished(workdir: pathlib.Path) -> bool:
         config = ml_collections.ConfigDict(read_json(workdir / "config.json"))
         lines = [line for line in whole_lines(workdir / "metrics.jsonl") if line["step"] <= step]
         return step >= config.steps or stops_early(config, lines)
-    except (UserError, AttributeError, KeyError):  # not a run that this code wrote
+    except (UserError, AttributeError, KeyError, TypeError):  # not a run that this code wrote
         return False

@@ -19,6 +19,7 @@ from vmr.training import build
 from vmr.training import devices as on_devices
 from vmr.training import workdir as run_folder
 from vmr.training.config import require_sound
+from vmr.training.finite import state_norm
 from vmr.training.first_state import first_states
 from vmr.training.inference import embed_batches
 from vmr.training.member import Member
@@ -50,9 +51,9 @@ def train_together(
 ) -> dict[pathlib.Path, str]:
     """Trains runs in one program, each in a folder of its own, as if it had been trained alone.
 
-    Runs go on from their latest checkpoints. Those that end, early or with a loss that is not
-    finite, leave the rest to go on; when half of them have left, all are saved and this returns, so
-    that the rest may be trained in a smaller program.
+    Runs go on from their latest checkpoints. Those that end, early or with a loss or a state that
+    is not finite, leave the rest to go on; when half of them have left, all are saved and this
+    returns, so that the rest may be trained in a smaller program.
 
     Args:
       grid: S seeds, each with W runs that differ in weights and learning rate alone.
@@ -62,7 +63,8 @@ def train_together(
       What stopped the runs that failed, by their folders.
 
     Raises:
-      UserError: a field, the data or a folder is wrong; before any training.
+      UserError: a field, the data or a folder is wrong, or another process trains in one; before
+        any training.
     """
     devices = devices or jax.local_devices()
     runs = [run for row in grid for run in row]
@@ -73,9 +75,9 @@ def train_together(
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(config)
     view = view_of(config, dataset)
-    for run in runs:
-        run_folder.claim(run.workdir, run.config, dataset.fingerprint)
     with contextlib.ExitStack() as opened:
+        for run in runs:
+            opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.fingerprint))
         first_state = first_states(dataset, view)
         members = [[opened.enter_context(Member(*run, first_state)) for run in row] for row in grid]
         return _Together(members, dataset, view, devices).train()
@@ -105,6 +107,7 @@ class _Together:
             members_embed, model=build.build_model(self.config), at_once=at_once
         )
         self.embed = jax.pmap(embed, in_axes=(None, 0), devices=devices)
+        self.state_norms = jax.jit(jax.vmap(jax.vmap(state_norm)))
 
     def train(self) -> dict[pathlib.Path, str]:
         config = self.config
@@ -137,7 +140,7 @@ class _Together:
                 progress.restart(step)  # compiling is over
             if not (logs or validates or saves):
                 continue
-            self._require_finite(*unchecked)
+            self._require_finite(*unchecked, state if validates or saves else None)
             lines: dict[tuple[int, int], dict[str, float]] = {place: {} for place in self.places}
             if logs:
                 self._add_scalars(lines, scalars, progress.examples_per_second(step))
@@ -147,7 +150,7 @@ class _Together:
                 self._save(state)
             progress.restart(step)
         if unchecked is not None:
-            self._require_finite(*unchecked)
+            self._require_finite(*unchecked, state)
         self._save(state)
         return {member.workdir: member.failure for member in self.places.values() if member.failure}
 
@@ -170,9 +173,15 @@ class _Together:
         return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *shards)
 
     def _require_finite(
-        self, step: int, scalars: Mapping[str, Any], batches: list[Mapping[str, np.ndarray]]
+        self,
+        step: int,
+        scalars: Mapping[str, Any],
+        batches: list[Mapping[str, np.ndarray]],
+        state: TrainState | None = None,
     ) -> None:
-        """A member whose loss is not finite leaves."""
+        """A member whose loss is not finite leaves, as does one whose state is not, where given."""
+        if state is not None:
+            scalars = {**scalars, "state_norm": self.state_norms(state)}
         values = {name: np.asarray(scalars[name]) for name in scalars}
         for place, member in self.places.items():
             if member.runs:

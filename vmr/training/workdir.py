@@ -1,5 +1,6 @@
 """A run's folder: its config, its environment, its results; each file whole or absent."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -7,6 +8,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,36 +17,51 @@ import ml_collections
 from vmr.errors import UserError
 from vmr.training.config import differences, require_sound, resolved
 from vmr.training.disk import write_text
+from vmr.training.lock import locked
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
-    """Makes the folder this config's, or finds that it already is.
+@contextlib.contextmanager
+def claimed(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str
+) -> Iterator[None]:
+    """Makes the folder this config's, or finds that it already is, and keeps other processes out.
 
     Raises:
-      UserError: the folder holds a run of another config or of another dataset; it is left as is.
+      UserError: the folder holds a run of another config or of another dataset, or checkpoints
+        alone, or another process trains there; it is left as is.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--workdir={workdir} is a file, expected a folder") from None
-    if (workdir / "config.json").exists() and _has_begun(workdir):
-        _require_same_run(workdir, config, fingerprint)
-        return
-    write_json(workdir / "environment.json", environment(fingerprint))
-    write_json(workdir / "config.json", resolved(config))
+    with locked(workdir):
+        if latest_step(workdir):
+            _require_same_run(workdir, config, fingerprint)
+        else:  # a run that failed before its first checkpoint may be mended
+            write_json(workdir / "environment.json", environment(fingerprint))
+            write_json(workdir / "config.json", resolved(config))
+        yield
 
 
-def _has_begun(workdir: pathlib.Path) -> bool:
-    """Whether there is a checkpoint: a run that failed before its first one may be mended."""
-    return any((workdir / "checkpoints").glob("[0-9]*"))
+def latest_step(workdir: pathlib.Path) -> int:
+    """Of the newest whole checkpoint in a run's folder; 0 where there is none."""
+    # Orbax gives a checkpoint its number when it is whole.
+    numbers = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
+    return max((int(name) for name in numbers if name.isdigit()), default=0)
 
 
 def _require_same_run(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str
 ) -> None:
-    changed = differences(read_json(workdir / "config.json"), resolved(config))
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(
+            f"{workdir} holds checkpoints of an unknown config: config.json is missing, put it "
+            "back or take another folder"
+        )
+    changed = differences(read_json(path), resolved(config))
     if changed:
         raise UserError(f"{workdir} holds a run of another config: {'; '.join(changed)}")
     require_same_data(workdir, fingerprint)
@@ -52,7 +69,10 @@ def _require_same_run(
 
 def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
     """Raises UserError where the run in the folder was trained on data of other content."""
-    trained_on = read_json(workdir / "environment.json")["dataset_fingerprint"]
+    path = workdir / "environment.json"
+    trained_on = read_json(path).get("dataset_fingerprint")
+    if not isinstance(trained_on, str):
+        raise UserError(f"{path}: dataset_fingerprint is {trained_on!r}, expected a string")
     if trained_on != fingerprint:
         raise UserError(
             f"{workdir} was trained on other data: dataset fingerprint {trained_on[:12]} there, "
@@ -100,11 +120,14 @@ def _git_revision() -> str | None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError where it cannot be read."""
+    """The object in a JSON file; UserError where it cannot be read, or holds anything else."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")
+    return content
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,108 @@
+"""A folder is trained in, and a file is written, by one process at a time."""
+
+import pathlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+import pytest
+from runs import ONE
+
+from vmr.errors import UserError
+from vmr.training import loop
+from vmr.training.disk import write_text
+from vmr.training.lock import locked
+from vmr.training.together import Run, train_together
+
+HOLDS = """
+import pathlib, sys
+from vmr.training.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(workdir: pathlib.Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the folder."""
+    workdir.mkdir()
+    command = [sys.executable, "-c", HOLDS, str(workdir)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_is_held_until_its_process_dies(
+    holder: subprocess.Popen[str], workdir: pathlib.Path
+) -> None:
+    with pytest.raises(UserError, match="is in use") as raised, locked(workdir):
+        pass
+    assert str(workdir) in str(raised.value)
+    holder.kill()
+    holder.wait()
+    with locked(workdir):
+        pass
+
+
+@pytest.mark.usefixtures("holder")
+def test_nothing_trains_in_a_folder_that_another_process_has(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+    with pytest.raises(UserError, match="is in use"):
+        loop.train(config, workdir, ONE)
+    with pytest.raises(UserError, match="is in use"):
+        train_together([[Run(config, workdir)]], ONE)
+    assert [path.name for path in workdir.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_run_holds_its_folder_while_it_trains(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    together: bool,
+) -> None:
+    found: list[str] = []
+
+    def tries_again(*_: Any, **__: Any) -> dict[Any, str]:
+        with pytest.raises(UserError, match="is in use"), locked(workdir):
+            pass
+        found.append("tried")
+        return {}
+
+    if together:
+        monkeypatch.setattr("vmr.training.together._Together.train", tries_again)
+        train_together([[Run(config, workdir)]], ONE)
+    else:
+        monkeypatch.setattr(loop, "_train", tries_again)
+        loop.train(config, workdir, ONE)
+    assert found == ["tried"]
+    with locked(workdir):  # which is free again
+        pass
+
+
+def test_two_writers_of_a_file_do_not_mix(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    replace = pathlib.Path.replace
+
+    def second(self: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+        monkeypatch.setattr(pathlib.Path, "replace", replace)
+        other = threading.Thread(target=write_text, args=(path, "the second"))
+        other.start()
+        other.join()
+        return self.replace(target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", second)
+    write_text(path, "the first")
+    assert path.read_text() == "the first"
+    assert list(tmp_path.iterdir()) == [path]
