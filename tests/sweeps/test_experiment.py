@@ -113,6 +113,30 @@ def test_a_point_that_fails_is_told_and_tried_again(
     assert "0.1" in found["comparison"]["systems"]
 
 
+def test_one_damaged_folder_fails_alone(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    root = tmp_path / "sweep"
+    damaged = point(root, "5", 1)
+    (damaged / "checkpoints" / "3").mkdir(parents=True)  # of a run whose config is lost
+    told = run_sweep(file_of(tmp_path, [5.0]), config, root, Places(parallel=2))
+    assert "failed: loss.weights.music-5/seed-1: " in told
+    assert "config.json is missing" in told
+    found = json.loads((root / "sweep.json").read_text())
+    assert [one["status"] for one in found["points"]] == ["finished", "failed"]
+
+
+def test_a_search_checks_its_field_before_it_starts(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    path, root = file_of(tmp_path, [0.1, 1.0]), tmp_path / "search"
+    with pytest.raises(
+        UserError, match=r"does not change it, expected one of loss\.weights\.music"
+    ):
+        run_search(path, config, root, Places(), trials=2, choose_per="loss.weights.musik")
+    assert not root.exists()
+
+
 def test_a_search_proposes_points_and_ends_in_the_same_tables(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:

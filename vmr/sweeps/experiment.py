@@ -65,7 +65,7 @@ def run_sweep(
       UserError: a point, the data, the folder or `choose_per` is wrong; before any training.
     """
     points = resolved(load_sweep(path).points, config)
-    _require_field(points, choose_per)
+    _require_swept({field for point in points for field in point.changes}, choose_per)
     _claim(workdir, points[0].config, config)
     train_all([folder.run_of(point, workdir) for point in points], places, workdir)
     return _reported(points, workdir, choose_per, path.stem)
@@ -98,13 +98,14 @@ def run_search(
     seeds = tuple(dict.fromkeys(point.config.seed for point in points))
     space = SearchSpace(config, sweep.ranges or choices_of(sweep.points), seeds)
     space.require_sound()
+    names = [(fields,) if isinstance(fields, str) else fields for fields in space.ranges]
+    _require_swept({field for fields in names for field in fields}, choose_per)
     _claim(workdir, points[0].config, config)
 
     def train(runs: Sequence[Run]) -> None:
         train_all(runs, places, workdir)
 
     tried = search(space, trials, workdir, train, at_once=places.parallel)
-    _require_field(tried, choose_per)
     return _reported(tried, workdir, choose_per, path.stem)
 
 
@@ -166,8 +167,8 @@ def _title(setting: Setting, per: str | None) -> str:
     return str(value_of(setting, per)) if per else setting.name
 
 
-def _require_field(points: Sequence[SweepPoint], per: str | None) -> None:
-    swept = sorted({field for point in points for field in point.changes} - {"seed"})
+def _require_swept(fields: set[str], per: str | None) -> None:
+    swept = sorted(fields - {"seed"})
     if per is not None and per not in swept:
         raise UserError(
             f"--choose_per={per}: the sweep does not change it, expected one of {', '.join(swept)}"

@@ -3,7 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-from vmr.errors import UserError
 from vmr.sweeps.cohorts import Grid, cohorts
 from vmr.sweeps.folder import failure_of, forget_failure, name_of, note_failure
 from vmr.sweeps.places import Places
@@ -29,17 +28,21 @@ def train_all(runs: Sequence[Run], places: Places, folder: pathlib.Path) -> None
             _require_an_end(alone)
         for grid in grids:
             if _size(grid) > 1:
-                _train_grid(grid)
+                _train_grid(grid, places, folder)
 
 
-def _train_grid(grid: Grid) -> None:
-    """Trains runs in one program; what keeps it from starting fails all of them."""
+def _train_grid(grid: Grid, places: Places, folder: pathlib.Path) -> None:
+    """Trains runs in one program; where it cannot, each by itself, since one alone may be wrong."""
     runs = [run for row in grid for run in row]
     print(f"{len(runs)} runs together, {name_of(runs[0])} to {name_of(runs[-1])}", flush=True)
     try:
         failures = train_together(grid)
-    except UserError as mistake:
-        failures = {run.workdir: str(mistake) for run in runs}
+    except Exception as error:  # a damaged folder of one of them, or no memory for all
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"not together, each by itself: {reason}", flush=True)
+        places.train_alone(runs, folder)
+        _require_an_end(runs)
+        return
     for run in runs:
         if run.workdir in failures:
             note_failure(run, failures[run.workdir])
