@@ -12,8 +12,9 @@ from vmr.errors import UserError
 from vmr.training import loop, together
 from vmr.training.inference import restore_run
 from vmr.training.members import embeddings_of, shared_fields
-from vmr.training.stopping import is_finished, latest_step
+from vmr.training.stopping import is_finished
 from vmr.training.together import Run, train_together
+from vmr.training.workdir import latest_step
 
 WEIGHTS = ({"music": 0.2, "video": 0.2}, {"music": 0.0, "video": 5.0})
 RATES = 3e-4, 1e-2

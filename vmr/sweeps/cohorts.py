@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from vmr.training.members import shared_fields
-from vmr.training.stopping import latest_step
 from vmr.training.together import Run
+from vmr.training.workdir import latest_step
 
 Grid = list[list[Run]]  # S seeds with W runs each
 _T = TypeVar("_T")

@@ -10,8 +10,6 @@ from vmr.errors import UserError
 from vmr.training.metrics_log import whole_lines
 from vmr.training.workdir import latest_step, read_json
 
-__all__ = ["is_finished", "latest_step", "stops_early"]
-
 
 def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> bool:
     """True when the last `patience` validations brought nothing better than the one before.
