@@ -25,6 +25,8 @@ def read_floats(file: Path) -> np.ndarray:
                 raise UserError(f"{file}: is no npy file, expected an array saved by numpy.save")
             opened.seek(0)
             array = read_array(opened, allow_pickle=False)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
