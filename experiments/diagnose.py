@@ -8,10 +8,6 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
-from vmr.evaluation.alike import DEVIATIONS
-from vmr.training import diagnosis_report
-from vmr.training.diagnosing import diagnose_run
-from vmr.training.workdir import write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to diagnose.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split; read `test` once, at the end.")
@@ -20,7 +16,7 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file. Default: WORKDIR/results/diagnosis_SPLIT.json."
 )
 _DEVIATIONS = flags.DEFINE_float(
-    "deviations", DEVIATIONS, "Items are alike where the cosine of their inputs is more than so "
+    "deviations", 2.5, "Items are alike where the cosine of their inputs is more than so "
     "many (robust) standard deviations above the median of random pairs.",
 )  # fmt: skip
 _TOP = flags.DEFINE_integer(
@@ -30,7 +26,11 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.",
 
 
 def main(_: list[str]) -> None:
-    """Diagnoses, prints the report, writes it as JSON."""
+    """Diagnoses, writes the report as JSON, prints it."""
+    from vmr.training import diagnosis_report  # seconds of imports, after the flags
+    from vmr.training.diagnosing import diagnose_run
+    from vmr.training.workdir import write_json
+
     workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value
     found = diagnose_run(
         workdir,
@@ -42,8 +42,8 @@ def main(_: list[str]) -> None:
     )
     default = workdir / "results" / f"diagnosis_{split}.json"
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else default
-    print(diagnosis_report.render(found))
     write_json(output, found)
+    print(diagnosis_report.render(found))
     print(f"\nwritten to {output}")
 
 

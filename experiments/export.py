@@ -5,12 +5,9 @@ python -m experiments.export --workdir=runs/vmnet --split=test --output=embeddin
 
 import pathlib
 
-import tqdm
 from absl import flags
 
-from vmr import embeddings
 from vmr.command import run
-from vmr.training.inference import restore_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split to embed.")
@@ -21,6 +18,11 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower
 
 def main(_: list[str]) -> None:
     """Embeds batch by batch and streams the rows into the file."""
+    import tqdm  # with the rest seconds of imports, after the flags
+
+    from vmr import embeddings
+    from vmr.training.inference import restore_run
+
     trained = restore_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT.value)
     batches = tqdm.tqdm(

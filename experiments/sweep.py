@@ -9,17 +9,14 @@ The same command again goes on where it was stopped; what is finished is not rep
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from vmr.command import run
+from vmr.config_flag import define_config
 from vmr.errors import UserError
 from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.places import Places, parameters_of
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Python file of the config that every point changes, and its variant.",
-    lock_config=True,
-)  # fmt: skip
+_CONFIG = define_config("Python file of the config that every point changes, and its variants.")
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file of the sweep.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep; made if missing.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Lists the points, checked, and starts nothing.")
@@ -42,7 +39,6 @@ _TRIALS = flags.DEFINE_integer(
     "search", None, "Trials of a search with Optuna, over get_search() of the sweep file or the "
     "values in its points. Default: every point of the file.", lower_bound=1,
 )  # fmt: skip
-flags.mark_flag_as_required("config")
 
 
 def main(_: list[str]) -> None:

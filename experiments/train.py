@@ -9,15 +9,13 @@ Any field of the config can be changed: --config.optimizer.learning_rate=1e-3.
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from vmr.command import run
-from vmr.training import loop
+from vmr.config_flag import define_config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Python file of the config, and its variant after a colon.", lock_config=True
+_CONFIG = define_config(
+    "Python file of the config, and its variants after a colon; with --help lists its fields."
 )
-flags.mark_flag_as_required("config")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; made if missing.", required=True
 )
@@ -25,6 +23,8 @@ _WORKDIR = flags.DEFINE_string(
 
 def main(_: list[str]) -> None:
     """Trains, and says where the run stands."""
+    from vmr.training import loop  # seconds of imports, after the flags
+
     workdir = pathlib.Path(_WORKDIR.value)
     loop.train(_CONFIG.value, workdir)
     print(f"done: python -m experiments.evaluate --workdir={workdir} --split=validation")

@@ -2,14 +2,19 @@
 
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 
-# Both must stand before JAX and TensorFlow are first imported.
+# All must stand before JAX and TensorFlow are first imported.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # which inherits what is set here
+    # Compiled programs are shared by the tests, and by the commands that they start, and then go.
+    _COMPILED = tempfile.TemporaryDirectory(prefix="vmr-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 
 import jax
 import pytest

@@ -121,7 +121,7 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("module", "flags", "message"),
     [
-        ("experiments.train", [], "--workdir must have a value"),
+        ("experiments.train", [], "--config is required"),
         ("experiments.train", ["--config=configs/absent.py", "--workdir=W"], "configs/absent.py"),
         ("experiments.train", [f"{RUNLOCAL}y", "--workdir=W"], "no variant 'runlocaly'"),
         (

@@ -6,8 +6,6 @@ python -m tools.validate_dataset --data_dir=data/planted
 from absl import flags
 
 from vmr.command import run
-from vmr.data.report import format_report
-from vmr.data.validation import validate
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of a dataset that tools.build_dataset wrote.", required=True
@@ -16,6 +14,9 @@ _DATA_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Prints the report, which also lies in the dataset's validation.json."""
+    from vmr.data.report import format_report  # seconds of imports, after the flags
+    from vmr.data.validation import validate
+
     del argv
     report = validate(_DATA_DIR.value)
     print(format_report(report))

@@ -1,7 +1,9 @@
 """What every command shares: flags parsed, a user's mistake told in one line, the exit status."""
 
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -10,14 +12,29 @@ from vmr.errors import UserError
 
 Main = Callable[[list[str]], int | None]
 
+_HELP = {"--help", "-h", "-help"}
+# A home at the start of a value, or of a part of one: --runs=a=~/runs/a+~/runs/b, --train=~/x,~/y.
+_HOME = re.compile(r"(^|[=,+])(~[^/,+=]*)(?=[/,+]|$)")
+
 
 def run(main: Main) -> None:
     """Parses the flags, runs `main` and exits: status 0 on success, 1 on a user's mistake.
 
+    A `UserError`, or an error of the operating system, is told in one line, and with its traceback
+    at `--verbosity=1`; any other exception is a fault of this code and keeps its traceback.
+
     Args:
       main: takes the arguments that are no flags; returns the exit status, None for 0.
     """
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show must not end a command.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    app.run(lambda argv: _guarded(main, argv), argv=homes_expanded(sys.argv), flags_parser=_parse)
+
+
+def homes_expanded(argv: Sequence[str]) -> list[str]:
+    """Arguments with `~` and `~user` replaced, which a shell leaves alone inside `--flag=~/x`."""
+    return [_HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), arg) for arg in argv]
 
 
 def _guarded(main: Main, argv: list[str]) -> int | None:
@@ -27,7 +44,12 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]!r} is no flag of this command: see --help")
-        return main(argv)
+        status = main(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (UserError, OSError) as mistake:
         return _tell(mistake)
     except KeyboardInterrupt:
@@ -36,28 +58,60 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    if {"--help", "-h", "-help"} & set(argv):
-        app.usage(shorthelp=True, writeto_stdout=True)
-        sys.exit(0)
     try:
+        if _HELP & set(argv):
+            sys.exit(_help(argv))
         return flags.FLAGS(list(argv))
-    except (UserError, flags.Error, OSError) as mistake:
-        sys.exit(_tell(mistake))
-    except Exception as mistake:  # a config file runs here, and may raise anything
-        sys.exit(_tell(UserError(_unknown_field(mistake))))
+    except Exception as mistake:
+        words = _flag_in_words(mistake)
+        if words is None:
+            raise
+        sys.exit(_tell(UserError(words), mistake))
 
 
-def _tell(mistake: BaseException) -> int:
+def _flag_in_words(mistake: Exception) -> str | None:
+    """A mistake in a flag, in a line; None for a fault of this code."""
+    if "config" in flags.FLAGS:
+        from vmr import config_flag  # with ml_collections, which few commands need
+
+        words = config_flag.mistake_in_words(mistake)
+        if words:
+            return words
+    required = re.search(r"Flag --(\w+) must have a value other than None", str(mistake))
+    if required:
+        return f"--{required[1]} is required: see --help"
+    if isinstance(mistake, UserError | flags.Error | OSError):
+        return str(mistake).removeprefix("flag ")
+    return None
+
+
+def _help(argv: Sequence[str]) -> int:
+    """Prints the command's flags, or with `--config=FILE` that config's variants and fields."""
+    given = _value_of("config", argv) if "config" in flags.FLAGS else None
+    if given:
+        from vmr import config_flag
+
+        print(config_flag.described(given))
+        return 0
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        own = [each for each in flag.validators if list(each.get_flags_names()) == [flag.name]]
+        if not all(validator.checker(None) for validator in own):
+            flag.help = f"Required. {flag.help}"
+    app.usage(shorthelp=True, writeto_stdout=True)
+    return 0
+
+
+def _value_of(name: str, argv: Sequence[str]) -> str | None:
+    """What a flag is given on the command line, before that is parsed."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            return value if equals else following
+    return None
+
+
+def _tell(mistake: BaseException, raised: BaseException | None = None) -> int:
+    if (_value_of("verbosity", sys.argv) or "0") > "0":
+        traceback.print_exception(raised or mistake)
     print("error: " + " ".join(str(mistake).split()), file=sys.stderr)
     return 1
-
-
-def _unknown_field(mistake: Exception) -> str:
-    """ml_collections names an unknown field in quotes, and perhaps the nearest one below."""
-    nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(mistake))
-    if nearest:
-        return f"the config has no field {nearest[2]!r}; did you mean {nearest[1]!r}?"
-    bare = re.fullmatch(r"['\"]+(\w+)['\"]+", str(mistake))
-    if bare:
-        return f"the config has no field {bare[1]!r}"
-    return f"--config: {type(mistake).__name__}: {mistake}"

@@ -1,0 +1,153 @@
+"""The flag `--config`: a Python file and its variant, any field of it another flag.
+
+`ml_collections` defines the fields' flags; the file is loaded here, so that a mistake in it, or in
+a field's name or value, is told in a line of the user's words.
+"""
+
+import ast
+import difflib
+import pathlib
+import re
+from collections.abc import Iterator
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from vmr import python_file
+from vmr.errors import UserError
+
+# The flag is the command's own that asks for it, in its help.
+flags.disclaim_key_flags()
+
+_FOLDER = pathlib.Path("configs")
+_OF_FIELD = re.compile(r"(?:flag )?--(?:no)?config\.([\w.]+)=?(.*?): ", re.DOTALL)
+_EXPECTED = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
+
+
+def define_config(help_string: str) -> flags.FlagHolder[ConfigDict]:
+    """Defines `--config=FILE.py[:variant]` and a flag for each field, and returns its holder."""
+    holder = config_flags.DEFINE_config_file("config", None, help_string, lock_config=True)
+    flags.FLAGS["config"].parser = _ConfigFile()
+    flags.mark_flag_as_required("config")
+    return holder
+
+
+def described(text: str) -> str:
+    """A config and its variants in its own words, and its fields with their values as flags.
+
+    Args:
+      text: FILE.py[:variant], as the flag takes it.
+
+    Raises:
+      UserError: the file cannot be loaded.
+    """
+    config = _loaded(text)
+    docstring = ast.get_docstring(ast.parse(_file_of(text).read_text(encoding="utf-8"))) or ""
+    fields = [f"  --config.{field}={_typed(value)}" for field, value in _fields(config)]
+    return "\n".join([docstring, "", f"fields of {text} (explained in configs/base.py):", *fields])
+
+
+def mistake_in_words(mistake: Exception) -> str | None:
+    """What is wrong with a field's flag, in a line; None where the mistake is of another kind.
+
+    Args:
+      mistake: raised while the flags were parsed.
+    """
+    if isinstance(mistake, flags.IllegalFlagValueError):
+        cause = mistake.__context__
+        if isinstance(cause, UserError):  # of the config file, which it names
+            return str(cause)
+        return _wrong_value(str(mistake))
+    if isinstance(mistake, AttributeError | KeyError):
+        return _unknown_field(str(mistake))
+    return None
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Loads a config file; keeps the latest config, to tell of its fields."""
+
+    latest: ConfigDict | None = None
+
+    def parse(self, argument: str) -> ConfigDict:
+        self.latest = _loaded(argument)
+        return self.latest
+
+    def flag_type(self) -> str:
+        return "config file"
+
+
+def _file_of(text: str) -> pathlib.Path:
+    return pathlib.Path(text.partition(":")[0])
+
+
+def _loaded(text: str) -> ConfigDict:
+    _, colon, variant = text.partition(":")
+    file = _file_of(text)
+    if not file.is_file():
+        raise UserError(f"--config={text}: {file} {_no_file(file)}")
+    module = python_file.load(file)
+    if not callable(getattr(module, "get_config", None)):
+        raise UserError(f"{file}: has no function get_config, which a config file must have")
+    with python_file.told_by_line(file):
+        config = module.get_config(variant) if colon else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{file}: get_config returned a {type(config).__name__}, expected a ConfigDict"
+        )
+    config.lock()
+    return config
+
+
+def _no_file(file: pathlib.Path) -> str:
+    what = "is a folder, expected a config file" if file.is_dir() else "does not exist"
+    there = {path.stem: str(path) for path in sorted(_FOLDER.glob("*.py"))}
+    nearest = difflib.get_close_matches(file.stem, there, n=1)
+    hint = f"; did you mean {there[nearest[0]]}?" if nearest else ""
+    return f"{what}{hint}"
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _typed(value: object) -> str:
+    """A value as one would type it in a shell."""
+    if value is None:
+        return ""
+    return f'"{value}"'.replace(" ", "") if isinstance(value, tuple) else str(value)
+
+
+def _wrong_value(message: str) -> str | None:
+    found = _OF_FIELD.match(message)
+    fields = dict(_fields(_latest()))
+    if not found or found[1] not in fields:
+        return None
+    value = fields[found[1]]
+    expected = _EXPECTED.get(type(value))
+    if expected is None:
+        return None
+    return f"--config.{found[1]}={found[2]}: expected {expected}; its value is {_typed(value)} now"
+
+
+def _unknown_field(message: str) -> str | None:
+    """ml_collections names an unknown field in quotes, and perhaps the nearest one below."""
+    nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message)
+    bare = re.fullmatch(r"['\"]+(\w+)['\"]+", message)
+    name = nearest[2] if nearest else bare[1] if bare else None
+    if name is None:
+        return None
+    fields = dict(_fields(_latest()))
+    places = [field for field in fields if field.rpartition(".")[2] == name]
+    suggested = [*places, *([nearest[1]] if nearest else difflib.get_close_matches(name, fields))]
+    suggested = list(dict.fromkeys(suggested))[:3]
+    hint = f"; did you mean {' or '.join(map(repr, suggested))}?" if suggested else ""
+    return f"the config has no field {name!r}{hint}"
+
+
+def _latest() -> ConfigDict:
+    parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    return getattr(parser, "latest", None) or ConfigDict()

@@ -1,0 +1,65 @@
+"""Python files that a user writes, configs and sweeps: their mistakes told by file and line."""
+
+import contextlib
+import importlib.util
+import pathlib
+import traceback
+from collections.abc import Iterator
+from types import ModuleType
+
+from vmr.errors import UserError
+
+
+def load(file: pathlib.Path) -> ModuleType:
+    """Runs a Python file as a module of its own.
+
+    Args:
+      file: what it imports is found from the working directory, not from beside it.
+
+    Raises:
+      UserError: there is no such file, or it raises; the line that raised is named.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'does not exist'}")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file}: is no Python file, expected a name that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    with told_by_line(file):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def told_by_line(file: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a user's file raises into a UserError that names the file and the line.
+
+    The exception stays as the cause, for those who want its traceback. A UserError passes as it is:
+    it says already what is wrong.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = _line_of(file, error)
+        place = str(file) if line is None else f"{file}: line {line}"
+        raise UserError(f"{place}: {type(error).__name__}: {_reason(error)}") from error
+
+
+def _line_of(file: pathlib.Path, error: Exception) -> int | None:
+    """The line of the file that was being run, or that is no Python."""
+    if isinstance(error, SyntaxError) and error.filename and _same(error.filename, file):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if _same(frame.filename, file)]
+    return lines[-1] if lines else None
+
+
+def _same(name: str, file: pathlib.Path) -> bool:
+    return pathlib.Path(name).absolute() == file.absolute()
+
+
+def _reason(error: Exception) -> str:
+    # A syntax error's own text repeats the file and the line, a key error's is in quotes.
+    return error.msg if isinstance(error, SyntaxError) else str(error).strip("'\"")
