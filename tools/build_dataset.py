@@ -35,8 +35,9 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_float(
     "held_out", 0.0,
-    "youtube8m, audioset: share of the videos of --train that goes to validation, and as much to "
-    "test, by a hash of their ids; instead of --validation and --test.",
+    "Share that goes from train to validation, and as much to test, by a hash of the ids: of the "
+    "videos of --train (youtube8m, audioset; instead of --validation and --test), or of the tracks "
+    "of train.csv with all their videos (feature_files).",
 )  # fmt: skip
 flags.DEFINE_string(
     "vocabulary", None,

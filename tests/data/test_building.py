@@ -17,7 +17,7 @@ OPTIONS |= dict.fromkeys(("train", "validation", "test", "labels"))
     ("name", "given", "owner"),
     [
         ("planted", "labels", "youtube8m and --source=audioset"),
-        ("planted", "held_out", "youtube8m and --source=audioset"),
+        ("planted", "held_out", "youtube8m and --source=audioset and --source=feature_files"),
         ("youtube8m", "videos", "planted"),
         ("youtube8m", "input", "feature_files"),
         ("audioset", "vocabulary", "youtube8m"),

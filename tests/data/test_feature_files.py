@@ -57,7 +57,8 @@ def test_only_the_splits_with_a_csv_are_built(root):
         ("video_id,music_id\n", "has no rows"),
         ("video_id,music_id\nv0,m0\nv9,m0\n", r"line 3 names video id 'v9', but there is no .*v9"),
         ("video_id,music_id\nv0,m7\n", r"line 2 names music id 'm7'"),
-        ("video_id,music_id\nv0\n", "line 2 has an empty music_id"),
+        ("video_id,music_id\nv0,\n", "line 2 has an empty music_id"),
+        (f"video_id,music_id\n{'v' * 300},m0\n", "line 2 names vvv.*: File name too long$"),
         ("video_id,music_id\nv0,m0\nv1,m0\nv0,m1\n", "line 4 repeats video id 'v0' of line 2"),
     ],
 )
@@ -140,11 +141,13 @@ def with_header(content, old, new):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda content: content[:-8], "Failed to read all data"),
+        (lambda content: content[:-8], r"it has 152 bytes, and 160 by its header \(float64, sh"),
+        (lambda content: content + b"1", "it has 161 bytes, and 160 by its header"),
         (lambda content: content[:40], "EOF: reading array header"),
         (lambda content: content[:8] + b"\x14\x00" + content[10:], "its header is cut or corrupt"),
-        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**16), "its header is cut or"),
-        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**20), "its header is cut or"),
+        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**16), "it has 160 bytes, and"),
+        (lambda content: with_header(content, b"(4,)", b"(%d,)" % 10**20), "it has 160 bytes, and"),
+        (lambda content: with_header(content, b"(4,)", b"(-4,)"), "it has 160 bytes, and"),
     ],
 )
 def test_truncated_and_corrupt_files_are_named(root, damage, expected):
@@ -152,3 +155,44 @@ def test_truncated_and_corrupt_files_are_named(root, damage, expected):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=rf"v1\.npy: cannot be read as npy: {expected}"):
         build(root)
+
+
+def test_all_absent_files_are_told_and_other_spellings_of_unicode(root):
+    np.save(root / "video" / "cafe\u0301.npy", np.zeros(4))
+    (root / "train.csv").write_text(TRAIN + "café,m9\nv7,m8\nv8,m7\n", encoding="utf-8")
+    expected = r"line 5 names video id 'café', but there is no .*npy; one spelt in .* NFD is: .*"
+    expected += r"; 5 more are absent: music/m9\.npy, video/v7\.npy, music/m8\.npy, …$"
+    with pytest.raises(UserError, match=expected):
+        build(root)
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_text_under_another_spelling_of_an_id_is_not_lost(root, kind):
+    (root / "video" / "v2.npy").rename(root / "video" / "café.npy")
+    (root / "train.csv").write_text(TRAIN.replace("v2", "café"), encoding="utf-8")
+    if kind == "csv":
+        (root / "text.csv").write_text("video_id,text\nv0,a\ncafe\u0301,b\n", encoding="utf-8")
+    else:
+        (root / "text").mkdir()
+        for name in ("v0", "cafe\u0301"):
+            np.save(root / "text" / f"{name}.npy", np.zeros(2))
+    with pytest.raises(UserError, match=r"Unicode"):
+        build(root)
+
+
+def test_shares_of_tracks_are_held_out_with_all_their_videos(root):
+    rows = [f"w{i},n{i // 2}" for i in range(60)]
+    for i in range(60):
+        np.save(root / "video" / f"w{i}.npy", np.full(4, i + 0.5))
+        np.save(root / "music" / f"n{i // 2}.npy", np.full((2, 3), i + 0.5))
+    (root / "train.csv").write_text("\n".join(["video_id,music_id", *rows]))
+    splits = feature_files(root, held_out=0.2).splits
+    tracks = {split: {pair.music_id for pair in pairs()} for split, pairs in splits.items()}
+    assert sum(map(len, tracks.values())) == 30
+    assert all(tracks[split] for split in ("train", "validation", "test"))
+    assert sum(len(list(pairs())) for pairs in splits.values()) == 60
+    with pytest.raises(UserError, match=r"--held_out=0.01: of 30 tracks none falls to "):
+        feature_files(root, held_out=0.01)
+    (root / "test.csv").write_text("video_id,music_id\nv0,m0\n")
+    with pytest.raises(UserError, match=r"--held_out=0.2: .*so test\.csv cannot be given too"):
+        feature_files(root, held_out=0.2)

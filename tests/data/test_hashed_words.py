@@ -31,6 +31,7 @@ def test_buckets_never_change():
         ("ΜΟΥΣΙΚΉ", "μουσική"),
         ("音楽・の", "音楽 の"),
         ("90s", "90S"),
+        ("cafe\u0301", "Café"),
     ],
 )
 def test_case_and_punctuation_do_not_count(one, same):

@@ -55,15 +55,14 @@ def test_impossible_shares_are_refused(share):
     with pytest.raises(
         UserError, match=r"--held_out=.*: expected a share from 0 to less than 0\.5"
     ):
-        require_share(share, ["train"])
+        require_share(share, [])
 
 
 def test_a_share_and_files_of_other_splits_do_not_go_together():
-    with pytest.raises(
-        UserError, match=r"from --train, so --validation and --test cannot be given"
-    ):
-        require_share(0.1, ["train", "validation", "test"])
-    with pytest.raises(UserError, match=r"from --train, so --test cannot be given too$"):
-        require_share(0.1, ["train", "test"])
-    require_share(0, ["train", "validation", "test"])
-    require_share(0.1, ["train"])
+    expected = r"out of train, so --validation and --test cannot be given too$"
+    with pytest.raises(UserError, match=expected):
+        require_share(0.1, ["--validation", "--test"])
+    with pytest.raises(UserError, match=r"out of train, so test\.csv cannot be given too$"):
+        require_share(0.1, ["test.csv"])
+    require_share(0, ["--validation", "--test"])
+    require_share(0.1, [])

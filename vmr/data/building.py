@@ -19,7 +19,7 @@ _OPTIONS = {
     "planted": ("videos", "tracks", "seed", "clips", "text", "text_absent", "group_tracks"),
     "youtube8m": (*SPLITS, "labels", "held_out", "vocabulary"),
     "audioset": (*SPLITS, "labels", "held_out"),
-    "feature_files": ("input",),
+    "feature_files": ("input", "held_out"),
 }
 
 
@@ -29,7 +29,7 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     Args:
       name: "planted", "youtube8m", "audioset" or "feature_files".
       options: those of `planted`; or globs `train`, `validation`, `test`, and `labels`, `held_out`,
-        `vocabulary`; or `input`.
+        `vocabulary`; or `input` and `held_out`.
       given: the options that the user set; the others have their defaults.
 
     Raises:
@@ -43,7 +43,7 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     if name == "feature_files":
         if not options["input"]:
             raise UserError("--input: missing, expected the folder with train.csv")
-        return feature_files(Path(options["input"]))
+        return feature_files(Path(options["input"]), options.get("held_out", 0.0))
     return _of_records(name, options)
 
 

@@ -85,7 +85,7 @@ def open_dataset(data_dir: str | Path) -> Dataset:
     Raises:
       UserError: the folder is missing, is no TFDS folder, or was not written by this code.
     """
-    folder = Path(data_dir)
+    folder = Path(data_dir).expanduser()  # as TFDS does
     if not folder.is_dir():
         raise UserError(f"{folder}: no such dataset folder; build one with tools.build_dataset")
     if not (folder / DATASET_INFO).is_file():

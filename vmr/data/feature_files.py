@@ -4,7 +4,7 @@ Each array is one vector (D,) or a sequence (T, D), the same for all files of a 
 videos may go with one track. Text may come with the videos, see `vmr.data.feature_text`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,32 +13,38 @@ import numpy as np
 
 from vmr.data.csv_table import read_table
 from vmr.data.feature_text import FeatureText, feature_text
+from vmr.data.held_out import require_share, split_of
 from vmr.data.npy import read_floats
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.source import SPLITS, Source
+from vmr.data.spelling import other_spelling
 from vmr.errors import UserError
 
 COLUMNS = ("video_id", "music_id")
+_NAMED = 3  # ids that are absent and named in a message, beside the first
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a CSV: which video goes with which track."""
+    """A line of a CSV, and its place: which video goes with which track."""
 
+    place: str
     video_id: str
     music_id: str
 
 
-def feature_files(root: Path) -> Source:
+def feature_files(root: Path, held_out: float = 0.0) -> Source:
     """A folder of feature files as a source; the splits are those whose CSV exists.
 
     Args:
       root: the folder with `video/`, `music/` and `train.csv`.
+      held_out: share of the tracks of `train.csv`, with all their videos, that validation takes,
+        and test again, by a hash of their ids; 0: none.
 
     Raises:
-      UserError: a CSV is missing, empty, lacks a column, repeats a video or names an id that is
-        absent or outside its folder, the first array is unusable, or text is not as
-        `vmr.data.feature_text` says.
+      UserError: a CSV is missing, empty, unusable, repeats a video or names an id that is absent or
+        outside its folder, the share held out is impossible, the first array is unusable, or text
+        is not as `vmr.data.feature_text` says.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(COLUMNS)}")
@@ -47,13 +53,17 @@ def feature_files(root: Path) -> Source:
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }
+    _require_files(root, [row for rows in tables.values() for row in rows])
+    if held_out:
+        require_share(held_out, [f"{split}.csv" for split in tables if split != "train"])
+        tables = _by_track(tables["train"], held_out)
     first = tables["train"][0]
     video = _modality(root / "video" / f"{first.video_id}.npy")
     music = _modality(root / "music" / f"{first.music_id}.npy")
     text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
     return Source(
         name="feature_files",
-        description=f"Feature files of the folder `{root.resolve().name}`, paired by its CSV.",
+        description=_description(root, held_out),
         licence="that of the feature files, which is not known here",
         schema=Schema(video, music, text=text.schema),
         splits={
@@ -80,8 +90,8 @@ def _read_rows(root: Path, file: Path) -> list[_Row]:
     return rows
 
 
-def _row(root: Path, place: str, entry: dict[str, str]) -> _Row:
-    row = _Row(entry["video_id"], entry["music_id"])
+def _row(root: Path, place: str, entry: Mapping[str, str]) -> _Row:
+    row = _Row(place, entry["video_id"], entry["music_id"])
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
         if not item:
             raise UserError(f"{place} has an empty {folder}_id, expected an id")
@@ -90,10 +100,57 @@ def _row(root: Path, place: str, entry: dict[str, str]) -> _Row:
             raise UserError(
                 f"{place} names {folder} id {item!r}, which leads out of {root / folder}"
             )
-        file = root / folder / f"{item}.npy"
-        if not file.is_file():
-            raise UserError(f"{place} names {folder} id {item!r}, but there is no {file}")
     return row
+
+
+def _require_files(root: Path, rows: list[_Row]) -> None:
+    """Raises UserError that names the ids whose feature files are not there."""
+    absent: dict[Path, str] = {}
+    for row in rows:
+        for folder, item in (("video", row.video_id), ("music", row.music_id)):
+            file = root / folder / f"{item}.npy"
+            if file in absent or _is_file(file, row.place):
+                continue
+            there = other_spelling(file)
+            hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
+            absent[file] = f"{row.place} names {folder} id {item!r}, but there is no {file}{hint}"
+    if absent:
+        first, *more = absent
+        named = ", ".join(str(file.relative_to(root)) for file in more[:_NAMED])
+        rest = f"; {len(more)} more are absent: {named}" if more else ""
+        raise UserError(f"{absent[first]}{rest}{', …' if len(more) > _NAMED else ''}")
+
+
+def _is_file(file: Path, place: str) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # a name that is too long for the disk
+        raise UserError(f"{place} names {file.name[:40]}…: {error.strerror}") from None
+
+
+def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
+    """The rows of each split, all videos of a track in one."""
+    tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    for row in rows:
+        tables[split_of(row.music_id, share)].append(row)
+    for split, of_split in tables.items():
+        if not of_split:
+            tracks = len({row.music_id for row in rows})
+            raise UserError(
+                f"--held_out={share}: of {tracks} tracks none falls to {split}; expected another "
+                "share, or more tracks"
+            )
+    return tables
+
+
+def _description(root: Path, held_out: float) -> str:
+    text = f"Feature files of the folder `{root.resolve().name}`, paired by its CSV."
+    if held_out:
+        text += (
+            f" Validation and test each hold a share of {held_out:.3g} of the tracks of train.csv, "
+            "by a hash of the id."
+        )
+    return text
 
 
 def _pairs(

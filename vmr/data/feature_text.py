@@ -13,6 +13,7 @@ import numpy as np
 from vmr.data.csv_table import read_table
 from vmr.data.npy import read_floats
 from vmr.data.schema import Text
+from vmr.data.spelling import composed, other_spelling
 from vmr.errors import UserError
 
 COLUMNS = ("video_id", "text")
@@ -46,20 +47,26 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
     if table.exists() and folder.exists():
         raise UserError(f"{root}: has both text.csv and text/, expected one of them")
     if table.exists():
-        return _strings(table, video_ids)
+        return _strings(table, set(video_ids))
     if folder.exists():
         return _embeddings(folder, video_ids)
     return FeatureText(None, lambda video_id: "")
 
 
-def _strings(table: Path, video_ids: Collection[str]) -> FeatureText:
+def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts: dict[str, str] = {}
+    spelt_alike = {composed(video_id) for video_id in video_ids}
     for place, entry in read_table(table, COLUMNS):
         video_id = entry["video_id"]
         if not video_id:
             raise UserError(f"{place} has an empty video_id, expected an id")
         if video_id in texts:
             raise UserError(f"{place} repeats video id {video_id!r}, expected each video once")
+        if video_id not in video_ids and composed(video_id) in spelt_alike:
+            raise UserError(
+                f"{place} names video id {video_id!r}, which the splits spell in another form of "
+                "Unicode: rename either"
+            )
         texts[video_id] = entry["text"]
     if not any(texts.get(video_id) for video_id in video_ids):
         raise UserError(f"{table}: has no text for any video of the splits, expected some")
@@ -78,6 +85,9 @@ def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:
 def _embedding(folder: Path, width: int, first: Path, video_id: str) -> np.ndarray:
     file = folder / f"{video_id}.npy"
     if not file.is_file():
+        form = other_spelling(file)
+        if form:
+            raise UserError(f"{file}: one spelt in Unicode's form {form} is there: rename either")
         return np.zeros((0, width), np.float32)
     sequence = _sequence(file)
     if sequence.shape[1] != width:

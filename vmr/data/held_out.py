@@ -13,8 +13,12 @@ from vmr.errors import UserError
 _HASHES = 2**32
 
 
-def require_share(share: float, splits: Collection[str]) -> None:
-    """Returns if `share` can be held out of a source whose files are given for these splits.
+def require_share(share: float, others: Collection[str]) -> None:
+    """Returns if `share` can be held out of a source.
+
+    Args:
+      share: of validation, and of test again.
+      others: what is given for splits beside train, as the user knows it.
 
     Raises:
       UserError: the share is not in [0, 0.5), or splits beside train have files of their own.
@@ -24,10 +28,9 @@ def require_share(share: float, splits: Collection[str]) -> None:
             f"--held_out={share}: expected a share from 0 to less than 0.5, which validation takes "
             "and test takes again"
         )
-    others = [f"--{split}" for split in splits if split != "train"]
     if share and others:
         raise UserError(
-            f"--held_out={share}: takes validation and test from --train, so {' and '.join(others)}"
+            f"--held_out={share}: takes validation and test out of train, so {' and '.join(others)}"
             " cannot be given too"
         )
 

@@ -11,6 +11,17 @@ from google.protobuf.message import DecodeError
 from vmr.data.schema import Modality, Schema
 from vmr.errors import UserError
 
+# Around each record: its length, two checksums.
+_HEAD, _FRAME = 12, 16
+
+# How files begin that are no TFRecords, and what they are.
+_OTHER_KINDS = (
+    (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
+    (b"PK\x03\x04", "is a zip archive: unpack it first"),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: fetch it first"),
+    (b"<", "is HTML or XML, perhaps the answer of a server that had no such file"),
+)
+
 # What TensorFlow raises for a record that is truncated, corrupt, missing, not ours to read or no
 # example of ours.
 _RECORD_FAULTS = (
@@ -72,22 +83,41 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     """The records of one file, numbered from 0, their checksums tested.
 
     Raises:
-      UserError: the file cannot be read, or a record is truncated or fails its checksum.
+      UserError: the file cannot be read, holds no record, or something that is no TFRecord, or a
+        record is truncated or fails its checksum.
     """
-    number = 0
+    number = read = 0
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             yield number, record
             number += 1
+            read += len(record) + _FRAME
     except tf.errors.DataLossError as error:
         reason = "truncated" if "truncated" in error.message else "corrupt (its checksum differs)"
-        raise UserError(f"{path}: record {number} is {reason}, expected whole TFRecords") from None
+        raise _broken(path, number, reason) from None
     except tf.errors.NotFoundError:
         raise UserError(f"{path}: does not exist, expected a TFRecord file") from None
     except tf.errors.PermissionDeniedError:
         raise UserError(f"{path}: may not be read: permission denied") from None
     except tf.errors.FailedPreconditionError:
         raise UserError(f"{path}: is a folder, expected a TFRecord file") from None
+    # TensorFlow ends quietly where less than the head of a record is left.
+    left = path.stat().st_size - read
+    if left:
+        raise _broken(path, number, f"truncated: {left} of the {_HEAD} bytes of its head are there")
+    if not number:
+        raise UserError(f"{path}: is empty, expected TFRecords")
+
+
+def _broken(path: Path, number: int, reason: str) -> UserError:
+    """Names the record, or the kind of file where the first one is none."""
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if number == 0:
+        for signature, kind in _OTHER_KINDS:
+            if start.startswith(signature):
+                return UserError(f"{path}: {kind}; expected TFRecords")
+    return UserError(f"{path}: record {number} is {reason}, expected whole TFRecords")
 
 
 def naming_faults(

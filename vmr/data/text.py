@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from vmr.data.spelling import composed
+
 # What is no letter and no digit of any script parts two words.
 _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 
@@ -11,19 +13,26 @@ def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Ten
     """Words of each text, hashed: (B,) strings -> (B, L) int32 in [0, vocabulary), (B, L) bool.
 
     The hash (FarmHash fingerprint) is the same on every machine, so no vocabulary has to be kept;
-    words of one bucket are one word to the model. Case does not count; of a longer text the first L
-    words are kept.
+    words of one bucket are one word to the model. Neither case counts nor the spelling of accented
+    letters in Unicode; of a longer text the first L words are kept.
 
     Args:
       texts: UTF-8; an empty one has a mask of zeros.
       tokens: L.
       vocabulary: buckets.
     """
-    lower = tf.strings.lower(texts, encoding="utf-8")
+    spelt_alike = tf.ensure_shape(tf.numpy_function(_composed, [texts], tf.string), texts.shape)
+    lower = tf.strings.lower(spelt_alike, encoding="utf-8")
     words = tf.strings.split(tf.strings.regex_replace(lower, _BETWEEN_WORDS, " "))
     ids = tf.strings.to_hash_bucket_fast(words, vocabulary)[:, :tokens]
     mask = tf.sequence_mask(ids.row_lengths(), tokens)
     return tf.cast(ids.to_tensor(shape=[None, tokens]), tf.int32), mask
+
+
+def _composed(texts: np.ndarray) -> np.ndarray:
+    """(B,) UTF-8 -> (B,) in composed form."""
+    each = [composed(text.decode()).encode() for text in texts.flat]
+    return np.array(each, object).reshape(texts.shape)
 
 
 def embedded_tokens(stored: np.ndarray, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ from vmr.data.youtube_records import (
     labels_of,
     parse,
     splits_of,
+    values_of,
     video_id_of,
 )
 from vmr.errors import UserError
@@ -48,11 +49,11 @@ def youtube8m(
       held_out: see `vmr.data.youtube_records.splits_of`.
 
     Raises:
-      UserError: a glob matches nothing, no file holds a record, the first record is no YouTube-8M
-        record, or the share held out is impossible.
+      UserError: a glob matches nothing, the first file cannot be read or its first record is none
+        of YouTube-8M, or the share held out is impossible.
     """
     files = files_of(patterns)
-    frames = _is_frame_level([path for paths in files.values() for path in paths])
+    frames = _is_frame_level(next(path for paths in files.values() for path in paths))
     read = partial(_pair, frames=frames, vocabulary=vocabulary)
     tags = (
         " Text: the names of all labels of the video, which are annotations given as tags, not "
@@ -77,16 +78,12 @@ def youtube8m(
     )
 
 
-def _is_frame_level(paths: Sequence[Path]) -> bool:
-    for path in paths:
-        for _, record in read_records(path):
-            try:
-                return bool(parse(record).feature_lists.feature_list)
-            except ValueError as fault:
-                raise UserError(f"{path}: record 0 {fault}") from None
-    raise UserError(
-        f"{paths[0]} and {len(paths) - 1} more files: hold no record, expected YouTube-8M records"
-    )
+def _is_frame_level(path: Path) -> bool:
+    _, record = next(read_records(path))
+    try:
+        return bool(parse(record).feature_lists.feature_list)
+    except ValueError as fault:
+        raise UserError(f"{path}: record 0 {fault}") from None
 
 
 def _pair(record: bytes, frames: bool, vocabulary: Vocabulary | None) -> Pair:
@@ -116,7 +113,7 @@ def _both_frames(lists: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def _vector(context: Mapping[str, Any], key: str, width: int) -> np.ndarray:
     if key not in context:
         raise ValueError(f"has no {key}, expected {width} floats (a video-level record)")
-    vector = np.array(context[key].float_list.value, np.float32)
+    vector = np.array(values_of(context, key, "float_list"), np.float32)
     if len(vector) != width:
         raise ValueError(f"has {len(vector)} numbers in {key}, expected {width}")
     return vector

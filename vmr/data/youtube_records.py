@@ -27,7 +27,11 @@ Splits = dict[str, Callable[[], Iterator[Pair]]]
 
 
 def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """The files of each split in order; raises UserError for a glob that matches nothing."""
+    """The files of each split in order, a path that exists or the matches of a glob.
+
+    Raises:
+      UserError: a glob matches nothing.
+    """
     return {
         split: [path for pattern in globs for path in _matches(split, pattern)]
         for split, globs in patterns.items()
@@ -35,6 +39,8 @@ def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
 
 
 def _matches(split: str, pattern: str) -> list[Path]:
+    if Path(pattern).is_file():  # whatever its characters
+        return [Path(pattern)]
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise UserError(f"--{split}={pattern}: matches no file, expected TFRecord files")
@@ -59,7 +65,7 @@ def splits_of(
       UserError: the share is impossible. The functions raise it, with file and number, for a record
         that cannot be read, and for a split that keeps no video.
     """
-    require_share(held_out, files)
+    require_share(held_out, [f"--{split}" for split in files if split != "train"])
     paths = dict.fromkeys(SPLITS, files["train"]) if held_out else files
     return {
         split: partial(_pairs, split, of_split, read, labels, held_out)
@@ -113,21 +119,40 @@ def parse(record: bytes) -> tf.train.SequenceExample:
 def video_id_of(context: Mapping[str, Any]) -> str:
     """The id, under either of its names; raises ValueError where there is none."""
     for key in _ID_KEYS:
-        if key in context and context[key].bytes_list.value:
-            return context[key].bytes_list.value[0].decode()
+        if key in context:
+            ids = values_of(context, key, "bytes_list")
+            if ids:
+                return ids[0].decode()
     raise ValueError("has neither id nor video_id, expected one of them")
 
 
 def labels_of(context: Mapping[str, Any]) -> tuple[int, ...]:
-    """The label indices, as many as there are."""
-    return tuple(context["labels"].int64_list.value)
+    """The label indices, as many as there are; raises ValueError where they are no integers."""
+    return tuple(values_of(context, "labels", "int64_list")) if "labels" in context else ()
+
+
+def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
+    """The values of a feature, which may be none.
+
+    Args:
+      context: of the record, in which the feature is.
+      key: the feature's name.
+      kind: `bytes_list`, `float_list` or `int64_list`.
+
+    Raises:
+      ValueError: they are stored as another kind; protobuf would give no value at all.
+    """
+    stored = context[key].WhichOneof("kind")
+    if stored not in (None, kind):
+        raise ValueError(f"has {key} stored as {stored}, expected {kind}")
+    return getattr(context[key], kind).value
 
 
 def frames_of(lists: Mapping[str, Any], key: str, width: int) -> np.ndarray:
     """Frames, one bytes value each: (T, `width`) uint8; raises ValueError if they are not so."""
     if key not in lists:
         raise ValueError(f"has no {key}, expected frames of {width} bytes (a frame-level record)")
-    content = [b"".join(frame.bytes_list.value) for frame in lists[key].feature]
+    content = [b"".join(values_of({key: frame}, key, "bytes_list")) for frame in lists[key].feature]
     for second, frame in enumerate(content):
         if len(frame) != width:
             raise ValueError(f"has {len(frame)} bytes in frame {second} of {key}, expected {width}")
