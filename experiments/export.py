@@ -18,19 +18,16 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower
 
 def main(_: list[str]) -> None:
     """Embeds batch by batch and streams the rows into the file."""
-    import tqdm  # with the rest seconds of imports, after the flags
-
-    from vmr import embeddings
+    from vmr import embeddings  # seconds of imports, after the flags
+    from vmr.progress_bar import progress_bar
     from vmr.training.inference import restore_run
 
     trained = restore_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT.value)
-    batches = tqdm.tqdm(
+    batches = progress_bar(
         trained.embed(_SPLIT.value, _BATCH_SIZE.value),
         total=-(-trained.dataset.examples(_SPLIT.value) // _BATCH_SIZE.value),
         unit=" batches",
-        leave=False,
-        delay=3,
     )
     embeddings.write(output, batches, _SPLIT.value, trained.meta())
     print(f"{_SPLIT.value}, step {trained.step}: embeddings written to {output}")

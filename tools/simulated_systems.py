@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tqdm
 from scipy.special import ndtr, ndtri
 
 from vmr.errors import UserError
 from vmr.evaluation import comparison
+from vmr.progress_bar import progress_bar
 
 _PLACE, _SCALE = -2.13, 0.75
 # Variances that add up to 1: shared by both systems, of a system, of a seed; by track, by query.
@@ -128,7 +128,7 @@ def check(
     yield ""
     yield "| " + " | ".join(["seeds", "scatter", *heads]) + " |"
     yield "|---|" + "---:|" * (1 + len(heads))
-    for plan in tqdm.tqdm(plans, unit="design", leave=False, delay=3):
+    for plan in progress_bar(plans, unit="design"):
         with_gain = dataclasses.replace(plan, gain=gain)
         found = [
             *coverage(with_gain, repeats=repeats, samples=samples).values(),

@@ -1,11 +1,8 @@
 """Per-dimension statistics against numpy, at magnitudes that single precision would lose."""
 
-from functools import partial
-
 import numpy as np
-from tqdm import tqdm
 
-from vmr.data import standardization
+from vmr import progress_bar
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.standardization import statistics
@@ -44,10 +41,14 @@ def test_what_is_too_small_to_divide_by_is_constant(write):
 def test_progress_is_shown_once_it_takes_long(small_planted, monkeypatch, capsys):
     statistics(small_planted)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(standardization, "_PATIENCE", 0)
-    monkeypatch.setattr(standardization, "tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr(progress_bar, "_PATIENCE", 0)
+    monkeypatch.setattr(progress_bar, "_BETWEEN_LINES", 0)
     statistics(small_planted)
-    assert "180/180" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "180/180" in told
+    # In a log, where nothing is a terminal: whole lines, none of them torn.
+    assert "\r" not in told
+    assert told.endswith("\n")
 
 
 def test_standardised_planted_features_have_unit_variance(small_planted):

@@ -1,18 +1,16 @@
 """Mean and scale of every input dimension, so that dimensions of any magnitude weigh alike."""
 
 import numpy as np
-from tqdm import tqdm
 
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import Batch, eval_batches
 from vmr.data.view import View
+from vmr.progress_bar import progress_bar
 from vmr.quantization import dequantize
 
 Statistics = dict[str, dict[str, np.ndarray]]
 
 _BATCH = 1024
-# Seconds before a progress bar is worth showing.
-_PATIENCE = 3
 
 
 class _Moments:
@@ -65,7 +63,7 @@ def statistics(dataset: Dataset, split: str = "train", view: View | None = None)
     """
     moments = {"video": _Moments(), "music": _Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
-    with tqdm(total=pairs, desc=title, unit=" pairs", leave=False, delay=_PATIENCE) as bar:
+    with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
         for batch in eval_batches(dataset, split, _BATCH, view):
             for name, moment in moments.items():
                 moment.add(_shown(batch, name))

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.fingerprint import fingerprint
 from vmr.data.leakage import SplitItems, leaked, suspected
@@ -22,6 +20,7 @@ from vmr.data.pipeline import Batch
 from vmr.data.records import naming_faults, records_in_order
 from vmr.data.split_findings import SplitFindings
 from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
 
 REPORT_FILE = "validation.json"
 _BATCH = 64
@@ -114,7 +113,7 @@ def report_of(data_dir: str | Path) -> Report:
 
 def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
     findings = SplitFindings(dataset)
-    bar = tqdm(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
+    bar = progress_bar(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
     try:
         for batch in _stored_batches(dataset, split):
             for row in range(len(batch["track"])):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from vmr.data.card import dataset_card
 from vmr.data.fingerprint import fingerprint
@@ -19,6 +18,7 @@ from vmr.data.schema import Pair
 from vmr.data.serialization import fields_in_order
 from vmr.data.source import Source
 from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
 
 DATASET_FILE = "dataset.json"
 FEATURES_FILE = "features.json"
@@ -55,7 +55,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         counts = self.videos_per_track.setdefault(split, Counter())
         pairs = self.source.splits[split]()
         total = self.source.totals.get(split)
-        for pair in tqdm(pairs, desc=f"{self.name} {split}", total=total, unit=" pairs"):
+        for pair in progress_bar(pairs, desc=f"{self.name} {split}", total=total, unit=" pairs"):
             if pair.video_id in seen:
                 raise UserError(
                     f"{split}: video id {pair.video_id!r} comes twice, expected each video once"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from vmr.errors import UserError
 from vmr.evaluation import comparison, table, verdicts
+from vmr.progress_bar import progress_bar
 from vmr.training.disk import write_text
 from vmr.training.scored_runs import Scored, require_same_queries, score_run
 from vmr.training.workdir import saved_config
@@ -79,7 +79,7 @@ def compare_runs(
         },
     }
     draws = 2 * samples * len(verdicts.DIRECTIONS)
-    with tqdm.tqdm(total=draws, desc="resampling", leave=False, delay=3) as bar:
+    with progress_bar(total=draws, desc="resampling") as bar:
         for direction in verdicts.DIRECTIONS:
             values = {
                 name: {
@@ -151,7 +151,7 @@ def _score_all(systems: Systems, split: str, data_dir: str | None) -> dict[str, 
     reference = None
     scored: dict[str, list[Scored]] = {name: [] for name in systems}
     runs = [(name, path) for name, paths in systems.items() for path in paths]
-    for name, path in tqdm.tqdm(runs, desc="runs", leave=False, delay=3):
+    for name, path in progress_bar(runs, desc="runs"):
         run = score_run(path, split, data_dir)
         reference = reference or run
         require_same_queries(reference, run)

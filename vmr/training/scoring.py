@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset, open_dataset
@@ -15,6 +14,7 @@ from vmr.data.view import View
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate_segments, results, table
+from vmr.progress_bar import progress_bar
 from vmr.training.inference import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
 
@@ -131,7 +131,7 @@ def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Datas
 
 def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
     """Both directions over the whole split, with intervals, and the true relevance if known."""
-    with tqdm.tqdm(desc="ranking", unit="tile", leave=False, delay=3) as bar:
+    with progress_bar(desc="ranking", unit="tile") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -152,9 +152,7 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
 def score_cca(dataset: Dataset, split: str, view: View | None = None) -> dict[str, Any]:
     """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
     view = view or View()
-    train = tqdm.tqdm(
-        eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches", leave=False, delay=3
-    )
+    train = progress_bar(eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches")
     # Validation as features, not embeddings: each setting that is tried embeds them itself.
     features = embeddings.collect(_mapped(dataset, "validation", view), "validation", {})
     fitted = cca.select(
