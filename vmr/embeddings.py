@@ -17,9 +17,9 @@ from typing import IO, Any
 import numpy as np
 
 from vmr.errors import UserError
+from vmr.unit_rows import lengths_and_faults
 
 SCHEMA_VERSION = 1
-_UNIT_TOLERANCE = 1e-2  # of a row's length: others store float16
 
 # Per batch: video_emb (b, D), music_emb (b, D), video_id (b,), music_id (b,), perhaps group (b,).
 Batches = Iterable[Mapping[str, np.ndarray]]
@@ -237,10 +237,7 @@ def _require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
         raise UserError(
             f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"
         )
-    lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
-    # A row of zeros is what encoders make of nothing; it ties with everything, at chance.
-    wrong = np.flatnonzero(~((np.abs(lengths - 1.0) <= _UNIT_TOLERANCE) | (lengths == 0.0)))
-    if len(wrong):
-        raise UserError(
-            f"{path}: row {wrong[0]} of {name} has length {lengths[wrong[0]]:.4g}, expected 1"
-        )
+    lengths, faults = lengths_and_faults(rows.astype(np.float32))
+    if faults.any():
+        row = np.argmax(faults)
+        raise UserError(f"{path}: row {row} of {name} has length {lengths[row]:.4g}, expected 1")

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,10 @@ from hypothesis import strategies as st
 from naive_ranking import grid, tie_orders
 
 from vmr.evaluation import group_ranks, metrics, pair_ranks, precision, ties
+
+# Rows of small integers, whose inner products are exact and tie: not of unit length.
+pair_ranks = functools.partial(pair_ranks, not_unit="keep")
+group_ranks = functools.partial(group_ranks, not_unit="keep")
 
 
 def several(*numbers):
@@ -91,3 +97,21 @@ def test_too_few_classes_for_k_are_refused():
     _, m2v = pair_ranks(video, np.ones((1, 1)), np.zeros(6, int), classes=2)
     with pytest.raises(ValueError, match="rank with classes=5"):
         precision.average_precision(m2v, 5)
+
+
+def test_reciprocal_ranks_of_one_shape_are_taken_once_for_each_number_above(monkeypatch):
+    """Each row was searched for each number, which is quadratic in the queries."""
+    taken = []
+    once = ties._mean_reciprocal
+
+    def counted(ahead, first):
+        taken.append(first)
+        return once(ahead, first)
+
+    monkeypatch.setattr(ties, "_mean_reciprocal", counted)
+    above = np.arange(1000) % 7
+    found = ties.reciprocal_rank(above, np.full(1000, 4), np.full(1000, 2))
+    assert sorted(taken) == list(range(7))
+    # Two peers among four rivals: P(i) = (5 - i) / 15.
+    expected = [sum((5 - i) / 15 / (first + i + 1) for i in range(5)) for first in above]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

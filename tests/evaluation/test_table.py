@@ -11,7 +11,7 @@ def result(seed=0, split="test", tracks=1500):
     music = unit_rows(generator, tracks)
     index = generator.integers(tracks, size=60)
     video = music[index] + unit_rows(generator, 60)
-    return evaluate(video, music, index, split=split, bootstrap_samples=100)
+    return evaluate(video, music, index, split=split, bootstrap_samples=100, not_unit="normalize")
 
 
 def test_rows_columns_sizes_and_chance():

@@ -16,10 +16,10 @@ def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10) -> dict:
     """Both directions: (N,D),(M,D)->{"k", "v2m": {...}, "m2v": {...}}, see `summary`.
 
     Raises:
-        UserError: NaN or infinity, or widths that differ.
+        UserError: NaN or infinity, rows that are not of unit length, or widths that differ.
     """
-    video_emb = inputs.check_embeddings("video_emb", video_emb)
-    music_emb = inputs.check_embeddings("music_emb", music_emb)
+    video_emb = inputs.check_embeddings("video_emb", video_emb, not_unit="refuse")
+    music_emb = inputs.check_embeddings("music_emb", music_emb, not_unit="refuse")
     inputs.check_widths("video_emb", video_emb, "music_emb", music_emb)
     return {
         "k": k,

@@ -20,6 +20,7 @@ import numpy as np
 
 from vmr.errors import UserError
 from vmr.evaluation import inputs, tiles
+from vmr.evaluation.inputs import NotUnit
 from vmr.evaluation.items import Embeddings
 from vmr.evaluation.sides import Side
 
@@ -59,25 +60,29 @@ def pair_ranks(
     gt_music_index: np.ndarray,
     *,
     classes: int = 1,
+    not_unit: NotUnit = "refuse",
     progress: Progress | None = None,
 ) -> tuple[Ranks, Ranks]:
     """Ranks of the paired items: (N,D),(M,D),(N,)->(v2m, m2v).
 
-    Scores are inner products in float32, whatever the type of the embeddings: cosines, for the
-    unit rows that are expected. Tracks without a video stand in the gallery of every video but
-    are no queries themselves. Items of several segments score by their best pair of segments.
+    Scores are inner products in float32, whatever the type of the embeddings: cosines. Tracks
+    without a video stand in the gallery of every video but are no queries themselves. Items of
+    several segments score by their best pair of segments.
 
     Args:
         video_emb: (N,D) one row per video, or N `SegmentedItems`.
         music_emb: (M,D) one row per unique track, or M `SegmentedItems`; both sides of one form.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         classes: relevant score classes to rank for each query; K suffices for mAP@K, nDCG@K.
+        not_unit: what is done about rows that are not of unit length: `refuse`, `normalize` (a
+            copy), or `keep`, to rank by inner products. Zero rows are as they are.
         progress: called with (tiles done, tiles in all).
 
     Raises:
-        UserError: NaN or infinity, widths that differ, or an index outside the gallery.
+        UserError: NaN or infinity, a row that is not of unit length, widths that differ, or an
+            index outside the gallery.
     """
-    video_emb, music_emb = inputs.check_space(video_emb, music_emb)
+    video_emb, music_emb = inputs.check_space(video_emb, music_emb, not_unit)
     index = inputs.check_pairs(gt_music_index, len(video_emb), len(music_emb))
     tracks = np.arange(len(music_emb))
     return _both_directions(video_emb, music_emb, index, tracks, classes, progress)
@@ -90,6 +95,7 @@ def group_ranks(
     music_group: np.ndarray,
     *,
     classes: int = 1,
+    not_unit: NotUnit = "refuse",
     progress: Progress | None = None,
 ) -> tuple[Ranks, Ranks]:
     """Ranks where equal groups are relevant: (N,D),(M,D),(N,),(M,)->(v2m, m2v).
@@ -100,7 +106,7 @@ def group_ranks(
     Raises:
         UserError: as `pair_ranks`, and where no video and track share a group.
     """
-    video_emb, music_emb = inputs.check_space(video_emb, music_emb)
+    video_emb, music_emb = inputs.check_space(video_emb, music_emb, not_unit)
     video_group = inputs.check_labels("video_group", video_group, len(video_emb))
     music_group = inputs.check_labels("music_group", music_group, len(music_emb))
     if not np.isin(video_group, music_group).any():

@@ -6,6 +6,7 @@ import numpy as np
 
 from vmr.errors import UserError
 from vmr.evaluation import bootstrap, inputs, metrics
+from vmr.evaluation.inputs import NotUnit
 from vmr.evaluation.items import Embeddings
 from vmr.evaluation.ranks import Progress, Ranks, group_ranks, pair_ranks
 
@@ -22,6 +23,7 @@ def evaluate(
     video_group: np.ndarray | None = None,
     music_group: np.ndarray | None = None,
     music_cluster: np.ndarray | None = None,
+    not_unit: NotUnit = "refuse",
     progress: Progress | None = None,
 ) -> dict:
     """Scores embeddings in both directions: (N,D),(M,D),(N,)->JSON-ready dict.
@@ -43,11 +45,12 @@ def evaluate(
         music_group: (M,) true relevance groups, with video_group.
         music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with
             the videos that point at it; by default every row of music_emb stands alone.
+        not_unit: what is done about rows that are not of unit length: see `pair_ranks`.
         progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
 
     Raises:
-        UserError: NaN or infinity, widths that differ, an index outside the gallery, groups for
-            one side only, or clusters of another length.
+        UserError: NaN or infinity, a row that is not of unit length, widths that differ, an index
+            outside the gallery, groups for one side only, or clusters of another length.
     """
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
@@ -59,7 +62,12 @@ def evaluate(
         return bootstrap.intervals(values, cluster, samples=bootstrap_samples, seed=seed)
 
     v2m, m2v = pair_ranks(
-        video_emb, music_emb, gt_music_index, classes=metrics.DEPTH, progress=progress
+        video_emb,
+        music_emb,
+        gt_music_index,
+        classes=metrics.DEPTH,
+        not_unit=not_unit,
+        progress=progress,
     )
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
@@ -79,6 +87,7 @@ def evaluate(
             video_group,
             music_group,
             classes=metrics.DEPTH,
+            not_unit=not_unit,
             progress=progress,
         )
         result["truth"] = _scores(v2m, m2v, video_cluster, music_cluster, intervals)
@@ -86,7 +95,11 @@ def evaluate(
 
 
 def recalls(
-    video_emb: np.ndarray, music_emb: np.ndarray, gt_music_index: np.ndarray
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    gt_music_index: np.ndarray,
+    *,
+    not_unit: NotUnit = "refuse",
 ) -> dict[str, float]:
     """The table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
 
@@ -95,7 +108,7 @@ def recalls(
     Raises:
         UserError: as `evaluate`.
     """
-    v2m, m2v = pair_ranks(video_emb, music_emb, gt_music_index)
+    v2m, m2v = pair_ranks(video_emb, music_emb, gt_music_index, not_unit=not_unit)
     return {
         f"{direction}/{name}": value
         for direction, ranks in (("v2m", v2m), ("m2v", m2v))

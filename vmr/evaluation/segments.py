@@ -13,6 +13,7 @@ import functools
 import numpy as np
 
 from vmr.evaluation import inputs
+from vmr.evaluation.inputs import NotUnit
 from vmr.evaluation.items import SegmentedItems
 from vmr.evaluation.ranks import Progress
 from vmr.evaluation.results import evaluate
@@ -31,6 +32,7 @@ def evaluate_segments(
     seed: int = 0,
     video_group: np.ndarray | None = None,
     music_group: np.ndarray | None = None,
+    not_unit: NotUnit = "refuse",
     progress: Progress | None = None,
 ) -> dict[str, dict]:
     """Scores segments and tracks: (N,S,D),(N,),(M,R,D),(M,),(N,)->three JSON-ready dicts by name.
@@ -57,14 +59,16 @@ def evaluate_segments(
         seed: of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
+        not_unit: what is done about segments that are not of unit length: see `pair_ranks`.
         progress: called with (tiles done, tiles in all), once through for each ranking.
 
     Raises:
-        UserError: another number of dimensions or of entries, NaN or infinity in a segment, a count
-            outside 1 to S, widths that differ, and as `evaluate`.
+        UserError: another number of dimensions or of entries, NaN or infinity in a segment, one
+            that is not of unit length, a count outside 1 to S, widths that differ, and as
+            `evaluate`.
     """
-    videos = inputs.check_segments("video", video, video_segments)
-    tracks = inputs.check_segments("music", music, music_segments)
+    videos = inputs.check_segments("video", video, video_segments, not_unit=not_unit)
+    tracks = inputs.check_segments("music", music, music_segments, not_unit=not_unit)
     inputs.check_widths("video", videos, "music", tracks)
     index = inputs.check_pairs(gt_music_index, len(videos), len(tracks))
     score = functools.partial(
@@ -73,6 +77,7 @@ def evaluate_segments(
         step=step,
         bootstrap_samples=bootstrap_samples,
         seed=seed,
+        not_unit="keep",  # they are as asked for, and their means are shorter
         progress=progress,
     )
     by_item = functools.partial(score, video_group=video_group, music_group=music_group)

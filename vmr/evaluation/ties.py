@@ -41,10 +41,15 @@ def reciprocal_rank(above: np.ndarray, tied: np.ndarray, peers: np.ndarray) -> n
     # The difference of digammas rounds; without a tie the value is known exactly.
     value = np.where(tied == 0, 1.0 / (above + 1), harmonic)
     for rows, ahead in _several_peers(tied, peers):
-        steps = np.arange(1, len(ahead) + 1)
-        for first in np.unique(above[rows]):
-            value[rows[above[rows] == first]] = np.sum(ahead / (first + steps))
+        # Rows of one shape differ in what stands above them: each distinct number is taken once.
+        firsts, which = np.unique(above[rows], return_inverse=True)
+        value[rows] = np.array([_mean_reciprocal(ahead, first) for first in firsts])[which]
     return value
+
+
+def _mean_reciprocal(ahead: np.ndarray, first: int) -> float:
+    """Σ_i P(i) / (first + i + 1)."""
+    return float(np.sum(ahead / np.arange(first + 1.0, first + len(ahead) + 1)))
 
 
 def _several_peers(tied: np.ndarray, peers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
