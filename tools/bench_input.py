@@ -23,7 +23,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import flags
-from tqdm import tqdm
 
 from tools.generated_frames import WIDTHS, generate_frames
 from vmr.command import run
@@ -32,6 +31,7 @@ from vmr.data.pipeline import Batch, eval_batches, train_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.source import Source
 from vmr.data.writing import write_dataset
+from vmr.progress_bar import progress_bar
 from vmr.quantization import OFFSET, SCALE
 
 _DATA_DIR = flags.DEFINE_string(
@@ -74,7 +74,7 @@ def compare(title: str, contenders: Mapping[str, Contender]) -> None:
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for contender in contenders.values():
         _cost(contender)
-    for _ in tqdm(range(_ROUNDS.value), desc=title, unit=" rounds"):
+    for _ in progress_bar(range(_ROUNDS.value), desc=title, unit=" rounds"):
         for name, contender in contenders.items():
             costs[name].append(_cost(contender))
     print(f"\n{title} ({_ROUNDS.value} rounds)")

@@ -128,13 +128,15 @@ def check(
     yield ""
     yield "| " + " | ".join(["seeds", "scatter", *heads]) + " |"
     yield "|---|" + "---:|" * (1 + len(heads))
-    for plan in progress_bar(plans, unit="design"):
+    bar = progress_bar(plans, unit="design")
+    for plan in bar:
         with_gain = dataclasses.replace(plan, gain=gain)
         found = [
             *coverage(with_gain, repeats=repeats, samples=samples).values(),
             *alarms(plan, repeats=repeats, samples=samples).values(),
         ]
         cells = ["{}x{}".format(*plan.seeds), f"{plan.scatter:g}"]
+        bar.clear()  # a line of the table comes
         yield "| " + " | ".join([*cells, *(f"{100 * share:.1f}" for share in found)]) + " |"
 
 

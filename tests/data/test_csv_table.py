@@ -49,7 +49,8 @@ QUOTE = "opens a quote that is not closed on that line"
         ("video_id,text,text\na,x,y\n", "has column text twice"),
         ("video_id\na\n", "lacks column text; its first line is 'video_id'"),
         ("", "lacks column video_id, text; its first line is ''"),
-        (b"video_id,text\na,\xff\n", "cannot be read as CSV: 'utf-8'"),
+        (b"video_id,text\na,x\nb,\xff\n", "line 3 is not UTF-8, expected text$"),
+        ('video_id,text\na, "x\nb,y"\n', f"line 2 {QUOTE}"),
         (f"video_id,text\na,{'x' * 200_000}\n", "line 2 cannot be read as CSV: field larger"),
     ],
 )

@@ -54,6 +54,9 @@ def whole(path):
         (lambda content: b"\n <Error/>", "is HTML or XML"),
         (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (lambda content: b"PK\x03\x04" + content, "is a zip archive"),
+        (lambda content: b"BZh91AY" + content, "is compressed with bzip2"),
+        (lambda content: b"\xfd7zXZ" + content, "is compressed with xz"),
+        (lambda content: b"<\x13" + content[2:], r"record 0 is corrupt \(its checksum differs\)"),
     ],
 )
 def test_a_shard_that_is_not_whole_is_named_beside_good_ones(tmp_path, damage, expected):
@@ -76,8 +79,12 @@ def test_a_stored_shard_that_is_not_whole_is_named(small_planted, tmp_path, dama
 
 def test_a_path_that_exists_is_no_glob(tmp_path):
     (tmp_path / "a[1]").mkdir()
+    (tmp_path / "a1").mkdir()  # which the glob would match
+    shard(tmp_path / "a1" / "x.tfrecord", video_level(b"efgh"))
     path = shard(tmp_path / "a[1]" / "x.tfrecord", video_level(b"abcd"))
-    assert [pair.video_id for pair in youtube8m({"train": [path]}).splits["train"]()] == ["abcd"]
+    for pattern in (path, path.replace("x.tf", "*.tf")):
+        pairs = youtube8m({"train": [pattern]}).splits["train"]()
+        assert [pair.video_id for pair in pairs] == ["abcd"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,8 @@ def test_a_path_that_exists_is_no_glob(tmp_path):
     [
         ("labels", {"float_list": tf.train.FloatList(value=[1.0])}, "has labels stored as float"),
         ("labels", {"bytes_list": tf.train.BytesList(value=[b"1"])}, "has labels stored as bytes"),
+        ("id", {"bytes_list": tf.train.BytesList(value=[b""])}, "has 1 values of id, expected one"),
+        ("id", {"bytes_list": tf.train.BytesList(value=[b"a", b"b"])}, "has 2 values of id, exp"),
         ("id", {"int64_list": tf.train.Int64List(value=[1])}, "has id stored as int64_list, exp"),
         ("mean_rgb", {"bytes_list": tf.train.BytesList(value=[b""])}, "has mean_rgb stored as b"),
     ],

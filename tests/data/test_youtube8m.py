@@ -246,7 +246,7 @@ def test_a_label_that_the_vocabulary_lacks_is_named(tmp_path, vocabulary):
         ("Index,Name\n1,Rock\n1,Pop\n", "line 3 repeats index 1, expected each label once"),
         ("Index,Name\n", "lists no label"),
         (None, "cannot be read as CSV: .*No such file"),
-        (b"Index,Name\n1,\xff\n", "cannot be read as CSV: .*utf-8"),
+        (b"Index,Name\n1,\xff\n", "line 2 is not UTF-8"),
     ],
 )
 def test_unusable_vocabularies_are_named(tmp_path, content, expected):

@@ -34,13 +34,24 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
                 _require_full(place, row, names)
                 values = dict(zip(names, row, strict=True))
                 yield place, {name: values[name].strip() for name in columns}
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: line {_line_of_junk(file)} is not UTF-8, expected text") from None
+    except OSError as error:
         raise UserError(f"{file}: cannot be read as CSV: {error}") from None
+
+
+def _line_of_junk(file: Path) -> int:
+    content = file.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
     """Rows that are not blank, with their places."""
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
     while True:
         line = reader.line_num + 1
         place = f"{file}: line {line}"

@@ -63,7 +63,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
     text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
     return Source(
         name="feature_files",
-        description=_description(root, held_out),
+        description=_description(root, held_out, text.unused),
         licence="that of the feature files, which is not known here",
         schema=Schema(video, music, text=text.schema),
         splits={
@@ -143,13 +143,15 @@ def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
     return tables
 
 
-def _description(root: Path, held_out: float) -> str:
+def _description(root: Path, held_out: float, unused_texts: int) -> str:
     text = f"Feature files of the folder `{root.resolve().name}`, paired by its CSV."
     if held_out:
         text += (
             f" Validation and test each hold a share of {held_out:.3g} of the tracks of train.csv, "
             "by a hash of the id."
         )
+    if unused_texts:
+        text += f" {unused_texts:,} lines of text.csv are of videos in no split, and left out."
     return text
 
 

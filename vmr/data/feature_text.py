@@ -26,10 +26,12 @@ class FeatureText:
     Attributes:
       schema: how it is stored; None where there is none.
       of: the text of the video with an id, as `Pair` holds it; empty where the video has none.
+      unused: lines of the table whose video is in no split.
     """
 
     schema: Text | None
     of: Callable[[str], str | np.ndarray]
+    unused: int = 0
 
 
 def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
@@ -70,7 +72,8 @@ def _strings(table: Path, video_ids: set[str]) -> FeatureText:
         texts[video_id] = entry["text"]
     if not any(texts.get(video_id) for video_id in video_ids):
         raise UserError(f"{table}: has no text for any video of the splits, expected some")
-    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""))
+    unused = len(texts.keys() - video_ids)
+    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
 
 
 def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:

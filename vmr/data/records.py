@@ -17,6 +17,8 @@ _HEAD, _FRAME = 12, 16
 # How files begin that are no TFRecords, and what they are.
 _OTHER_KINDS = (
     (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
+    (b"BZh", "is compressed with bzip2: unpack it first"),
+    (b"\xfd7zXZ", "is compressed with xz: unpack it first"),
     (b"PK\x03\x04", "is a zip archive: unpack it first"),
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: fetch it first"),
     (b"<", "is HTML or XML, perhaps the answer of a server that had no such file"),
@@ -112,7 +114,12 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 def _broken(path: Path, number: int, reason: str) -> UserError:
     """Names the record, or the kind of file where the first one is none."""
     with path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = file.read(64)
+    # The length of a record that is damaged may spell "<", but ends in zeros where text has none.
+    if 0 not in start[:8]:
+        start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    elif start.startswith(b"<"):
+        start = b""
     if number == 0:
         for signature, kind in _OTHER_KINDS:
             if start.startswith(signature):

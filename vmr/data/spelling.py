@@ -1,5 +1,6 @@
 """Names that look alike and are spelt otherwise in Unicode: é as one code point, or as two."""
 
+import contextlib
 import unicodedata
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def other_spelling(file: Path) -> str | None:
         "NFD": unicodedata.normalize("NFD", name),
     }
     for form, spelt in spellings.items():
-        if spelt != name and file.with_name(spelt).is_file():
-            return form
+        with contextlib.suppress(OSError):  # a spelling may be too long for the disk
+            if spelt != name and file.with_name(spelt).is_file():
+                return form
     return None

@@ -21,7 +21,12 @@ def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Ten
       tokens: L.
       vocabulary: buckets.
     """
-    spelt_alike = tf.ensure_shape(tf.numpy_function(_composed, [texts], tf.string), texts.shape)
+    characters = tf.strings.length(texts, unit="UTF8_CHAR")
+    spelt_alike = tf.cond(
+        tf.reduce_all(tf.strings.length(texts) == characters),  # ASCII, whose spelling is one
+        lambda: texts,
+        lambda: tf.ensure_shape(tf.numpy_function(_composed, [texts], tf.string), texts.shape),
+    )
     lower = tf.strings.lower(spelt_alike, encoding="utf-8")
     words = tf.strings.split(tf.strings.regex_replace(lower, _BETWEEN_WORDS, " "))
     ids = tf.strings.to_hash_bucket_fast(words, vocabulary)[:, :tokens]
@@ -31,7 +36,8 @@ def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Ten
 
 def _composed(texts: np.ndarray) -> np.ndarray:
     """(B,) UTF-8 -> (B,) in composed form."""
-    each = [composed(text.decode()).encode() for text in texts.flat]
+    kept = "surrogateescape"  # bytes that are no UTF-8
+    each = [composed(text.decode(errors=kept)).encode(errors=kept) for text in texts.flat]
     return np.array(each, object).reshape(texts.shape)
 
 

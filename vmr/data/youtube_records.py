@@ -39,12 +39,20 @@ def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
 
 
 def _matches(split: str, pattern: str) -> list[Path]:
-    if Path(pattern).is_file():  # whatever its characters
-        return [Path(pattern)]
-    found = sorted(glob.glob(pattern, recursive=True))
+    found = sorted(glob.glob(_with_literal_start(pattern), recursive=True))
     if not found:
         raise UserError(f"--{split}={pattern}: matches no file, expected TFRecord files")
     return [Path(path) for path in found]
+
+
+def _with_literal_start(pattern: str) -> str:
+    """The pattern, of which as much as there is on disk is a path, whatever its characters."""
+    path = Path(pattern)
+    for start in (path, *path.parents):
+        if start.exists():
+            rest = path.relative_to(start)
+            return str(Path(glob.escape(str(start))) / rest)
+    return pattern
 
 
 def splits_of(
@@ -121,8 +129,9 @@ def video_id_of(context: Mapping[str, Any]) -> str:
     for key in _ID_KEYS:
         if key in context:
             ids = values_of(context, key, "bytes_list")
-            if ids:
-                return ids[0].decode()
+            if len(ids) != 1 or not ids[0]:
+                raise ValueError(f"has {len(ids)} values of {key}, expected one that is not empty")
+            return ids[0].decode()
     raise ValueError("has neither id nor video_id, expected one of them")
 
 

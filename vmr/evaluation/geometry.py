@@ -35,7 +35,8 @@ def geometry(
         seed: of the rows that uniformity is measured on, where there are more than 5,000.
 
     Raises:
-        UserError: NaN or infinity, rows that are not of unit length, widths that differ, or an index outside the gallery.
+        UserError: NaN or infinity, rows that are not of unit length, widths that differ, or an
+            index outside the gallery.
     """
     video_emb = inputs.check_embeddings("video_emb", video_emb, not_unit="refuse")
     music_emb = inputs.check_embeddings("music_emb", music_emb, not_unit="refuse")
