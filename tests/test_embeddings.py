@@ -1,6 +1,9 @@
 """The npz of embeddings: streamed out, read back, and every way in which a file can be wrong."""
 
+import io
+import json
 import pathlib
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -101,6 +104,11 @@ def sound() -> Arrays:
         (lambda a: a.update(gt_music_index=np.zeros(5)), "from 0 to 2"),
         (lambda a: a.update(video_ids=np.array(list("vwxyz"), object)), "plain arrays"),
         (lambda a: a.update(meta=np.array("{")), "not a JSON string"),
+        (lambda a: a.update(meta=np.array(b"{}")), r"meta has shape \(\) and type \|S2, expected"),
+        (lambda a: a.update(split=np.array(b"test")), r"split has shape \(\) and type \|S4"),
+        (lambda a: a.update(split=np.array(["a", "b"])), r"split has shape \(2,\)"),
+        (lambda a: a.update(video_ids=np.array(list("vwxyz"), "S")), r"video_ids has type \|S1"),
+        (lambda a: a.update(music_ids=np.arange(3)), "music_ids has type int64, expected unicode"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(
@@ -135,3 +143,107 @@ def test_half_precision_of_others_is_accepted_and_scored_in_float32(
     arrays["video_emb"] = arrays["video_emb"].astype(np.float16)
     np.savez(tmp_path / "half.npz", **arrays)
     assert embeddings.load(tmp_path / "half.npz").video_emb.dtype == np.float32
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def with_member(content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An npz whose `video_emb` is these bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("video_emb.npy", content)
+        for name in sound().keys() - {"video_emb"}:
+            archive.writestr(f"{name}.npy", npy(sound()[name]))
+    return file.getvalue()
+
+
+def patched(content: bytes, old: bytes, new: bytes, times: int = -1) -> bytes:
+    assert old in content
+    return content.replace(old, new, times)
+
+
+ROWS = npy(unit(0, 500))
+PACKED = with_member(ROWS, zipfile.ZIP_DEFLATED)
+LOCAL, CENTRAL = b"PK\x03\x04\x14\x00", b"PK\x01\x02\x14\x03\x14\x00"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not an npz"),
+        (with_member(b""), r"video_emb\.npy is no npy file"),
+        (with_member(b"hello"), r"video_emb\.npy is no npy file"),
+        (with_member(ROWS[:40]), "EOF: reading array header"),
+        (with_member(patched(ROWS, b"'shape'", b"'shaqe'")), "Header does not contain the correct"),
+        (with_member(patched(ROWS, b"{'descr'", b"{'descr\xff")), "cannot be read as npy"),
+        (with_member(patched(ROWS, b"(500, 4), }", b"(10**11,)}  ")[:99]), "cannot be read as npy"),
+        (
+            with_member(patched(ROWS, b"(500, 4), }     ", b"(50000000000,4)}")),
+            "8,128 bytes, and 800,000,000,128 by its header",
+        ),
+        (
+            PACKED[:200] + b"\xff" * 64 + PACKED[264:],
+            "Error -3 while decompressing",
+        ),
+        (patched(with_member(ROWS), ROWS[2000:2008], b"\0" * 8), "Bad CRC-32"),
+        (  # Deflate64
+            patched(
+                patched(with_member(ROWS), LOCAL + b"\0\0\0\0", LOCAL + b"\0\0\x09\0"),
+                CENTRAL + b"\0\0\0\0",
+                CENTRAL + b"\0\0\x09\0",
+            ),
+            "compression",
+        ),
+        (  # encrypted
+            patched(
+                patched(with_member(ROWS), LOCAL + b"\0\0", LOCAL + b"\1\0"),
+                CENTRAL + b"\0\0",
+                CENTRAL + b"\1\0",
+            ),
+            "encrypted",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_damaged_archives_are_told_in_one_line(
+    tmp_path: pathlib.Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "embeddings.npz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised:
+        embeddings.load(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_member_larger_than_its_bytes_can_hold_is_not_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "embeddings.npz"
+    content = with_member(ROWS)
+    sizes = len(ROWS).to_bytes(4, "little")
+    path.write_bytes(patched(content, sizes + sizes, sizes + (2**31).to_bytes(4, "little")))
+    with pytest.raises(UserError, match="says that it has 2,147,483,648 bytes, more than 8,128"):
+        embeddings.load(path)
+
+
+def test_saved_arrays_load_and_what_is_wrong_is_not_saved(tmp_path: pathlib.Path) -> None:
+    path, arrays = tmp_path / "saved.npz", sound()
+    rows = arrays["video_emb"], arrays["music_emb"], arrays["gt_music_index"]
+    embeddings.save(path, *rows, split="test", meta={"of": "mine"})
+    loaded = embeddings.load(path)
+    np.testing.assert_array_equal(loaded.video_emb, arrays["video_emb"])
+    assert loaded.music_ids.tolist() == ["0", "1", "2"]
+    assert (loaded.split, loaded.meta["of"]) == ("test", "mine")
+    with np.load(path, allow_pickle=False) as archive:
+        assert archive["gt_music_index"].dtype == np.int32
+        assert json.loads(str(archive["meta"]))["schema_version"] == embeddings.SCHEMA_VERSION
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="row 0 of music_emb has length 2"):
+        embeddings.save(path, rows[0], rows[1] * 2, rows[2])
+    with pytest.raises(UserError, match="music_ids are not unique"):
+        embeddings.save(path, *rows, music_ids=list("aab"))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

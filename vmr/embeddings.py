@@ -5,21 +5,28 @@ unicode, the latter unique, `gt_music_index` (N,) int32 (the row of music_emb th
 n), `split`, `meta` (a JSON string). Loads with `allow_pickle=False`.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
 
 from vmr.errors import UserError
+from vmr.npy import read_array
 from vmr.unit_rows import lengths_and_faults
 
 SCHEMA_VERSION = 1
+_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}  # of an npz
+_MOST_DEFLATED = 1100  # bytes that DEFLATE makes of one, at most 1,032, and some room
+# What damaged, encrypted and unknown members raise.
+_ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 # Per batch: video_emb (b, D), music_emb (b, D), video_id (b,), music_id (b,), perhaps group (b,).
 Batches = Iterable[Mapping[str, np.ndarray]]
@@ -77,18 +84,27 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
     Raises:
       UserError: the file cannot be written (no such folder, no space left).
     """
+    with _appearing_whole(path) as unfinished:
+        _write_npz(unfinished, batches, split, meta)
+
+
+@contextlib.contextmanager
+def _appearing_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives the place of an unfinished file, which replaces `path` at the end."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            finished = _write_npz(pathlib.Path(folder), batches, split, meta)
-            finished.replace(path)
+            unfinished = pathlib.Path(folder) / "unfinished.npz"
+            yield unfinished
+            unfinished.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _write_npz(
-    folder: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]
-) -> pathlib.Path:
+    unfinished: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]
+) -> None:
     """Rows go to two flat files as they come, since a zip member cannot grow beside another."""
+    folder = unfinished.parent
     tracks = _Tracks()
     rows = {"video_emb": 0, "music_emb": 0}
     width = 0
@@ -98,15 +114,13 @@ def _write_npz(
             width = batch["video_emb"].shape[1]
             rows["video_emb"] += _append(video, batch["video_emb"])
             rows["music_emb"] += _append(music, batch["music_emb"][new])
-    finished = folder / "finished.npz"
-    with zipfile.ZipFile(finished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, count in rows.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 _copy_as_npy(folder / name, (count, width), member)
         for name, array in (tracks.arrays() | _described(split, meta)).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    return finished
 
 
 def _append(file: IO[bytes], rows: np.ndarray) -> int:
@@ -165,19 +179,16 @@ def load(path: pathlib.Path) -> Embeddings:
     """Reads anybody's npz of this form.
 
     Raises:
-      UserError: the file is not there, is no npz, or an array is missing or of another shape than
-        the form says; the line names the array.
+      UserError: the file is not there, is no npz, is damaged, or an array is missing or of another
+        shape or type than the form says; the line names the array.
     """
-    arrays = _read_arrays(path)
-    described = {"split", "meta", "video_segments", "music_segments"}
-    fields = {field.name for field in dataclasses.fields(Embeddings)} - described
     optional = {"video_group", "music_group"}
-    for name in sorted(fields - optional - arrays.keys()):
-        raise UserError(f"{path} has no array {name!r}; it has {', '.join(sorted(arrays))}")
+    needed = {field.name for field in dataclasses.fields(Embeddings)} - optional - _NOT_ARRAYS
+    arrays = _read_arrays(path, needed, optional | {"split", "meta"})
     loaded = Embeddings(
-        split=str(arrays.get("split", "")),
+        split=_read_text(path, arrays, "split"),
         meta=_read_meta(path, arrays),
-        **{name: arrays[name] for name in fields & arrays.keys()},
+        **{name: arrays[name] for name in (needed | optional) & arrays.keys()},
     )
     _require_sound(path, loaded)
     return dataclasses.replace(
@@ -187,25 +198,116 @@ def load(path: pathlib.Path) -> Embeddings:
     )
 
 
-def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_arrays(
+    path: pathlib.Path, needed: Collection[str], optional: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The arrays of these names; others that the archive holds are not read."""
     try:
-        # Opened here: NumPy forgets to close a file that turns out to be no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            for name in sorted(set(needed) - members.keys()):
+                there = ", ".join(sorted(members)) or "none"
+                raise UserError(f"{path} has no array {name!r}; it has {there}")
+            return {
+                name: _read_member(path, archive, members[name])
+                for name in sorted({*needed, *optional} & members.keys())
+            }
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not an npz of plain arrays: {error}") from None
+
+
+def _read_member(
+    path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> np.ndarray:
+    reason = None
+    if member.file_size > max(member.compress_size, 1) * _MOST_DEFLATED:
+        reason = f"says that it has {member.file_size:,} bytes, more than {member.compress_size:,} "
+        reason += "compressed ones can hold"
+    try:
+        if reason is None:
+            with archive.open(member) as opened:
+                return read_array(opened, member.file_size)
+    except (*_ARCHIVE_FAULTS, ValueError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise UserError(f"{path} is not an npz of plain arrays: {member.filename} {reason}")
+
+
+def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
+    if name not in arrays:
+        return ""
+    if arrays[name].size != 1 or arrays[name].dtype.kind != "U":
+        raise UserError(
+            f"{path}: {name} has shape {arrays[name].shape} and type {arrays[name].dtype}, "
+            "expected one unicode string"
+        )
+    return str(arrays[name].item())
 
 
 def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
     try:
-        meta = json.loads(str(arrays.get("meta", "{}")))
-    except ValueError:
+        meta = json.loads(_read_text(path, arrays, "meta") or "{}")
+    except json.JSONDecodeError:
         raise UserError(f"{path}: meta is not a JSON string") from None
+    except RecursionError:
+        raise UserError(f"{path}: meta is JSON too deeply nested") from None
     if not isinstance(meta, dict):
         raise UserError(f"{path}: meta is the JSON of a {type(meta).__name__}, expected an object")
     return meta
+
+
+def save(
+    path: pathlib.Path,
+    video_emb: np.ndarray,
+    music_emb: np.ndarray,
+    gt_music_index: np.ndarray,
+    *,
+    video_ids: Sequence[str] | None = None,
+    music_ids: Sequence[str] | None = None,
+    split: str = "",
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes arrays as an npz that `load` reads and the commands score; all of it or nothing.
+
+    Args:
+      path: of the file to write; an earlier one is replaced.
+      video_emb: (N, D) unit rows.
+      music_emb: (M, D) unit rows, one a distinct track.
+      gt_music_index: (N,) integers, the row of music_emb that belongs to each video.
+      video_ids: (N,); None numbers the videos.
+      music_ids: (M,), each once; None numbers the tracks.
+      split: name of the split.
+      meta: anything that JSON can hold.
+
+    Raises:
+      UserError: an array is not as above, or the file cannot be written.
+    """
+    index = np.asarray(gt_music_index)
+    given = Embeddings(
+        video_emb=np.asarray(video_emb),
+        music_emb=np.asarray(music_emb),
+        video_ids=_ids(video_ids, len(video_emb)),
+        music_ids=_ids(music_ids, len(music_emb)),
+        gt_music_index=index,
+        split=split,
+        meta=meta or {},
+    )
+    _require_sound(path, given)
+    arrays = {
+        "video_emb": given.video_emb.astype(np.float32),
+        "music_emb": given.music_emb.astype(np.float32),
+        "video_ids": given.video_ids,
+        "music_ids": given.music_ids,
+        "gt_music_index": index.astype(np.int32),
+        **_described(split, given.meta),
+    }
+    with _appearing_whole(path) as unfinished:
+        np.savez(unfinished, allow_pickle=False, **arrays)
+
+
+def _ids(given: Sequence[str] | None, count: int) -> np.ndarray:
+    return np.array(given if given is not None else np.arange(count).astype(str))
 
 
 def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
@@ -225,6 +327,12 @@ def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
         array = getattr(loaded, name)
         if array is not None and array.shape != (count,):
             raise UserError(f"{path}: {name} has shape {array.shape}, expected ({count},)")
+    for name in ("video_ids", "music_ids"):
+        if getattr(loaded, name).dtype.kind != "U":
+            raise UserError(
+                f"{path}: {name} has type {getattr(loaded, name).dtype}, expected unicode strings "
+                "(astype(str))"
+            )
     if len(np.unique(loaded.music_ids)) != tracks:
         raise UserError(f"{path}: music_ids are not unique")
     index = loaded.gt_music_index

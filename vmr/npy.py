@@ -47,4 +47,7 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
             f"({dtype}, shape {shape})"
         )
     file.seek(0)
-    return npy_format.read_array(file, allow_pickle=False)
+    try:
+        return npy_format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None

@@ -19,7 +19,8 @@ class RowDropout(nn.Module):
     So the same step gives the same masks on 1, 2 or 8 devices, and for a batch in pieces.
 
     Attributes:
-      rate: of units dropped, to the nearest 1/65536; at most `HIGHEST_RATE`.
+      rate: of units dropped, to the nearest 1/65536; at most `HIGHEST_RATE`. Below half of
+        1/65536 it is 0.
     """
 
     rate: float
@@ -33,10 +34,14 @@ class RowDropout(nn.Module):
           places: where they stand in the global batch.
           train: whether to drop.
         """
-        if not train or self.rate == 0.0:
-            return x
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), places)
         kept = round((1.0 - self.rate) * _LEVELS)
+        if not train or kept == _LEVELS:  # which 16 bits cannot say
+            return x
+        # Whatever generator JAX is told to use, rows draw by threefry: under others a row's mask
+        # would depend on the rows beside it.
+        words = jax.random.key_data(self.make_rng("dropout"))[:2]
+        key = jax.random.wrap_key_data(words, impl="threefry2x32")
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
         units = math.prod(x.shape[1:])
         mask = jax.vmap(lambda key: _uniform_levels(key, units))(keys) < kept
         return jnp.where(mask.reshape(x.shape), x * (_LEVELS / kept), 0.0)

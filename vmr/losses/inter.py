@@ -5,7 +5,8 @@ per anchor; the loss is their mean. Letters: n anchors, N gallery items, D width
 width of the inputs. ``s_ij`` is the dot product of anchor i and item j.
 
 `positives` (n,N) is true where anchor and item are known to match (the same track); each row has at
-least one. A positive is never a negative.
+least one. A positive is never a negative. Another shape or type raises AssertionError, also while a
+loss is traced.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vmr.losses.checks import check_inter, check_own, check_positives
 from vmr.losses.similarity import constant_unit_rows, is_own
 from vmr.losses.top_k import top_k_weights
 
@@ -35,6 +37,7 @@ def ranking(
       margin: m, in units of cosine.
       top_k: K; a gallery of fewer than K items uses all of them.
     """
+    check_inter(anchors, gallery, positives)
     return ranking_of_scores(anchors @ gallery.T, positives, margin=margin, top_k=top_k)
 
 
@@ -42,6 +45,7 @@ def ranking_of_scores(
     scores: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> Array:
     """`ranking` from the scores s: (n,N), (n,N) -> (n,)."""
+    check_positives(positives, *scores.shape)
     positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
     violation = jax.nn.relu(margin - positive + scores)
     top_k = min(top_k, scores.shape[1])
@@ -74,6 +78,7 @@ def infonce(
       label_smoothing: share of the target spread evenly over a positive and all negatives
         (Szegedy et al. 2016, arXiv 1512.00567).
     """
+    check_inter(anchors, gallery, positives)
     scores = (anchors @ gallery.T) / temperature
     loss = _contrast(scores, positives, _log_sum_exp(scores, ~positives))
     if not label_smoothing:
@@ -105,6 +110,7 @@ def siglip(
       scale: t.
       bias: b.
     """
+    check_inter(anchors, gallery, positives)
     logits = scale * (anchors @ gallery.T) + bias
     return jnp.sum(jax.nn.softplus(jnp.where(positives, -logits, logits)), axis=1)
 
@@ -154,9 +160,11 @@ def crossclr(
       own: the anchors' modality over the global batch; None knows of no inputs and no other
         anchors, which leaves InfoNCE.
     """
+    check_inter(anchors, gallery, positives)
     scores = (anchors @ gallery.T) / temperature
     if own is None:
         return _contrast(scores, positives, _log_sum_exp(scores, ~positives))
+    check_own(own.all_embeddings, own.all_inputs, own.rows, anchors, gallery)
     connectivity = _connectivity(own.all_inputs)
     influential = connectivity > threshold * jnp.max(connectivity)
     negatives = ~positives & ~influential[None, :]

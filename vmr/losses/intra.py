@@ -3,7 +3,7 @@
 Every one is a row loss: n anchors of this device or block, N items of the global batch, one value
 per anchor; the loss is their mean. Letters: n anchors, N items, P width of the inputs, D width of
 an embedding. ``rows`` (n,) says where each anchor stands among the N. The inputs are constants: no
-gradient flows into them.
+gradient flows into them. Another shape or type raises AssertionError, also while a loss is traced.
 
 R is the matrix of the cosines of the inputs, S that of the dot products of the unit embeddings.
 """
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vmr.losses.checks import check_intra
 from vmr.losses.ranks import signed_ranks
 from vmr.losses.similarity import cosines, distances, is_own, products
 
@@ -34,6 +35,7 @@ def structure(
 
     Hong, Im, Yang 2018 (arXiv 1704.06761), soft intra-modal structure constraint.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     before = cosines(inputs, all_inputs)
     after = products(embeddings, all_embeddings)
@@ -66,6 +68,7 @@ def structure_adjacent(
       rows: where each anchor stands among the N.
       top_k: K; a batch smaller than K uses all of it.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     first = min(top_k, items)
     if first < 2:
@@ -88,6 +91,7 @@ def ii_mse(
     that the feature distribution of a modality change little from before the encoder to after it:
     cosines and their squared difference are our reading.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     change = cosines(inputs, all_inputs) - products(embeddings, all_embeddings)
     change = jnp.where(is_own(rows, items), 0.0, change)
@@ -119,6 +123,7 @@ def ii_kl(
       rows: where each anchor stands among the N.
       temperature: τ, in units of cosine.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     own = is_own(rows, all_embeddings.shape[0])
     before = _log_softmax(cosines(inputs, all_inputs) / temperature, own)
     after = _log_softmax(products(embeddings, all_embeddings) / temperature, own)
@@ -152,6 +157,7 @@ def js(
       rows: where each anchor stands among the N; not needed, every row is a whole one.
       temperature: τ, in units of cosine.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     del rows
     before = jax.nn.log_softmax(cosines(inputs, all_inputs) / temperature, axis=1)
     after = jax.nn.log_softmax(products(embeddings, all_embeddings) / temperature, axis=1)
@@ -171,6 +177,7 @@ def gram(
     Similarity-preserving distillation, Tung, Mori 2019 (arXiv 1907.09682); there of raw features,
     here of cosines.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     del rows  # every row is a whole one
     before, after = cosines(inputs, all_inputs), products(embeddings, all_embeddings)
     return jnp.mean(jnp.square(_unit_or_zero(after) - _unit_or_zero(before)), axis=1)
@@ -202,6 +209,7 @@ def rkd_distance(
       rows: where each anchor stands among the N.
       means: μ_x and μ_z, if they are known: see `mean_distances`; None takes them from all rows.
     """
+    check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     inputs, all_inputs = jax.lax.stop_gradient((inputs, all_inputs))
     if means is None:

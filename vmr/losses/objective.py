@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vmr.losses import inter, intra
+from vmr.losses.checks import check_pairs
 from vmr.losses.ii_mse_gram import gram_pays, ii_mse_gram
 from vmr.losses.infonce_both import infonce_both
 from vmr.losses.learnt import as_options
@@ -78,6 +79,7 @@ class Objective:
 
     def rows(self, pairs: Pairs, learnt: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The definition, on one device: per term, the row losses (N,)."""
+        check_pairs(*pairs)
         return {
             term: rows_of_term(
                 self._loss(term), term, pairs, (learnt or {}) if term in INTER_TERMS else {}
@@ -101,9 +103,19 @@ class Objective:
           weights: one scalar a term; those of absent terms are not read.
           learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnt`), if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
+
+        Raises:
+          AssertionError: an array is of another shape or type than `Pairs` says.
+          KeyError: a term has no weight.
+          TypeError: it is differentiated, by `jax.grad` say: it returns the gradient itself.
         """
-        learnt, axis_name = dict(learnt or {}), _shared_axis(axis_name)
-        parts = self._inter_parts(pairs, weights, learnt, axis_name)
+        check_pairs(*pairs)
+        self._require_weights(weights)
+        given = pairs.video, pairs.music, dict(learnt or {})
+        video, music, own_learnt = _not_differentiated(given)
+        pairs = pairs._replace(video=video, music=music)
+        axis_name = _shared_axis(axis_name)
+        parts = self._inter_parts(pairs, weights, own_learnt, axis_name)
         intra_norms = {}
         for term in INTRA_TERMS if self.intra else ():
             part = self._intra_part(term, pairs, axis_name)
@@ -112,7 +124,7 @@ class Objective:
 
         terms: dict[str, Array] = {}
         gradient = {side: jnp.zeros_like(pairs.embeddings(side)) for side in ("video", "music")}
-        to_learnt = jax.tree.map(jnp.zeros_like, learnt)
+        to_learnt = jax.tree.map(jnp.zeros_like, own_learnt)
         for part in parts:
             terms |= part.terms
             for side, found in part.gradient.items():
@@ -147,6 +159,14 @@ class Objective:
 
         of_inter = lax.map(norm, jnp.eye(len(INTER_TERMS), dtype=pairs.video.dtype))
         return {**dict(zip(INTER_TERMS, of_inter, strict=True)), **found.intra_norms}
+
+    def _require_weights(self, weights: Mapping[str, Array]) -> None:
+        absent = [term for term in self.terms if term not in weights]
+        if absent:
+            raise KeyError(
+                f"weights has {', '.join(weights) or 'nothing'} and lacks {', '.join(absent)}: "
+                f"this objective has the terms {', '.join(self.terms)}"
+            )
 
     def _loss(self, term: str) -> Callable[..., Array]:
         loss = self.inter if term in INTER_TERMS else self.intra
@@ -216,6 +236,21 @@ class Objective:
         else:
             rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
         return rows if rows < pairs.track.size else None
+
+
+@jax.custom_jvp
+def _not_differentiated(arrays: Any) -> Any:
+    """The same arrays, whose derivative is not there to be asked for."""
+    return arrays
+
+
+@_not_differentiated.defjvp
+def _refuse(primals: Any, tangents: Any) -> Any:
+    del primals, tangents
+    raise TypeError(
+        "Objective.value_and_gradient returns the gradient: pass `gradient` and `to_learnt` of its "
+        "outcome on to the encoders' vjp, or differentiate the means of Objective.rows"
+    )
 
 
 def _norm(gradient: dict[str, Array], axis_name: str | None) -> Array:

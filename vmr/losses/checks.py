@@ -1,0 +1,64 @@
+"""Shapes and types of what a loss is given, looked at while it is traced: they cost nothing later.
+
+An array of another shape would often broadcast, and 0/1 integers for booleans invert to −1 and −2:
+both give a wrong number without a word. Everything here raises AssertionError, by `chex`.
+"""
+
+import chex
+import jax
+
+Array = jax.Array
+
+
+def check_inter(anchors: Array, gallery: Array, positives: Array) -> None:
+    """Asserts (n,D) float, (N,D) float, (n,N) bool."""
+    chex.assert_rank([anchors, gallery], 2)
+    chex.assert_type([anchors, gallery], float)
+    chex.assert_equal_shape_suffix([anchors, gallery], 1)
+    check_positives(positives, anchors.shape[0], gallery.shape[0])
+
+
+def check_positives(positives: Array, anchors: int, items: int) -> None:
+    """Asserts (n,N) bool: 0/1 integers are no booleans."""
+    chex.assert_shape(positives, (anchors, items))
+    chex.assert_type(positives, bool)
+
+
+def check_own(
+    all_embeddings: Array, all_inputs: Array, rows: Array, anchors: Array, gallery: Array
+) -> None:
+    """Asserts (N,D), (N,P) float, (n,) int, for the anchors (n,D) and the gallery (N,D)."""
+    chex.assert_rank(all_inputs, 2)
+    chex.assert_type([all_embeddings, all_inputs], float)
+    chex.assert_equal_shape([all_embeddings, gallery])
+    chex.assert_equal_shape_prefix([all_inputs, gallery], 1)
+    chex.assert_shape(rows, (anchors.shape[0],))
+    chex.assert_type(rows, int)
+
+
+def check_intra(
+    inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
+) -> None:
+    """Asserts (n,P), (n,D), (N,P), (N,D) float, (n,) int."""
+    before_and_after = [inputs, embeddings, all_inputs, all_embeddings]
+    chex.assert_rank(before_and_after, 2)
+    chex.assert_type(before_and_after, float)
+    chex.assert_equal_shape_suffix([inputs, all_inputs], 1)
+    chex.assert_equal_shape_suffix([embeddings, all_embeddings], 1)
+    chex.assert_equal_shape_prefix([inputs, embeddings], 1)
+    chex.assert_equal_shape_prefix([all_inputs, all_embeddings], 1)
+    chex.assert_shape(rows, (inputs.shape[0],))
+    chex.assert_type(rows, int)
+
+
+def check_pairs(
+    video: Array, music: Array, video_inputs: Array, music_inputs: Array, track: Array
+) -> None:
+    """Asserts (n,D), (n,D), (n,P), (n,Q) float, (n,) int."""
+    of_items = [video, music, video_inputs, music_inputs]
+    chex.assert_rank(of_items, 2)
+    chex.assert_type(of_items, float)
+    chex.assert_equal_shape([video, music])
+    chex.assert_equal_shape_prefix(of_items, 1)
+    chex.assert_shape(track, (video.shape[0],))
+    chex.assert_type(track, int)
