@@ -2,6 +2,7 @@
 
 python -m experiments.compare --split=validation --runs=cca=cca.npz,vmnet=runs/0+runs/1+runs/2
 python -m experiments.compare --split=test --runs='a=runs/a_*,b=runs/b_*' --output=table.tex
+python -m experiments.compare --split=test --runs='a=runs/a_*,b=runs/b_*' --layout=narrow
 """
 
 import pathlib
@@ -9,9 +10,6 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
-from vmr.evaluation import comparison
-from vmr.training import comparing
-from vmr.training.named_systems import named_systems
 
 _RUNS = flags.DEFINE_list(
     "runs", None, "Systems, at least two: [NAME=]PATH[+PATH...], a PATH being a run's folder, an "
@@ -20,38 +18,57 @@ _RUNS = flags.DEFINE_list(
 )  # fmt: skip
 _SPLIT = flags.DEFINE_string("split", "validation", "Split; read `test` once, at the end.")
 _METRICS = flags.DEFINE_list(
-    "metrics", list(comparing.METRICS), "R@1, R@5, R@10, R@25, R@50, R@100, MedR, MeanR, MRR."
-)
+    "metrics", ["R@1", "R@5", "R@10", "MedR", "MRR"],
+    "Of R@1, R@5, R@10, R@25, R@50, R@100, MedR, MeanR, MRR.",
+)  # fmt: skip
 _AGAINST = flags.DEFINE_enum(
-    "against", "all", comparing.AGAINST, "All pairs, or each system against the first."
+    "against", "all", ["all", "first"], "All pairs, or each system against the first."
 )
+_CORRECT_OVER = flags.DEFINE_enum(
+    "correct_over", "systems", ["systems", "all"],
+    "What p-values are Holm-corrected over: pairs of systems, for each metric and direction by "
+    "itself; or all pairs, metrics and directions together.",
+)  # fmt: skip
 _FORMAT = flags.DEFINE_enum(
-    "format", None, comparing.FORMATS, "Default: text, or what the output's name ends in."
+    "format", None, ["text", "markdown", "latex", "json"],
+    "Default: text, or what the output's name ends in.",
+)  # fmt: skip
+_LAYOUT = flags.DEFINE_enum(
+    "layout", "full", ["full", "narrow"],
+    "Everything; or a narrow table for a paper: a method a row, chance below, the best in bold.",
+)  # fmt: skip
+_BASELINE = flags.DEFINE_enum(
+    "baseline", "none", ["none", "cca"], "Baseline to fit on the training split, for narrow tables."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .txt, .md, .tex or .json.")
 _SAMPLES = flags.DEFINE_integer(
-    "samples", comparison.SAMPLES, "Resamples behind intervals and p-values.", lower_bound=100
+    "samples", 10_000, "Resamples behind intervals and p-values.", lower_bound=100
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset of the runs, if it moved since.")
 
 
 def main(_: list[str]) -> None:
-    """Compares, prints the comparison, writes it where it is asked to."""
+    """Compares, writes the comparison where it is asked to, prints it."""
+    from vmr.training import comparing  # seconds of imports, after the flags
+    from vmr.training.named_systems import named_systems
+
     found = comparing.compare_runs(
         named_systems(_RUNS.value),
         _SPLIT.value,
         metrics=_METRICS.value,
         against=_AGAINST.value,
+        correct_over=_CORRECT_OVER.value,
+        baseline=_BASELINE.value,
         samples=_SAMPLES.value,
         seed=_SEED.value,
         data_dir=_DATA_DIR.value,
     )
-    print(comparing.report(found, _FORMAT.value or "text"))
     if _OUTPUT.value:
-        output = pathlib.Path(_OUTPUT.value)
-        comparing.write_report(output, found, _FORMAT.value)
-        print(f"\nwritten to {output}")
+        comparing.write_report(pathlib.Path(_OUTPUT.value), found, _FORMAT.value, _LAYOUT.value)
+    print(comparing.report(found, _FORMAT.value or "text", _LAYOUT.value))
+    if _OUTPUT.value:
+        print(f"\nwritten to {_OUTPUT.value}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from absl import flags
 
 from vmr.command import run
 from vmr.errors import UserError
-from vmr.training import scoring
-from vmr.training.workdir import write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to evaluate.")
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Embeddings (npz) to evaluate instead.")
@@ -19,7 +17,7 @@ _SPLIT = flags.DEFINE_string(
     "split", None, "Split; read `test` once, at the end. Default: validation, or the file's own."
 )
 _BASELINE = flags.DEFINE_enum(
-    "baseline", "none", scoring.BASELINES, "Baseline to fit on the training split."
+    "baseline", "none", ["none", "cca"], "Baseline to fit on the training split."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
@@ -30,12 +28,23 @@ _SEGMENTS = flags.DEFINE_integer(
     "tracks score by theirs. 1: whole items alone.", lower_bound=1,
 )  # fmt: skip
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json."
+    "output",
+    None,
+    "JSON file of the results. Default: WORKDIR/results/SPLIT.json. A baseline or "
+    "segments that it holds of the same checkpoint stay.",
 )
 
 
 def main(_: list[str]) -> None:
-    """Evaluates, prints the tables, writes the results."""
+    """Evaluates, writes the results, prints the tables."""
+    if _EMBEDDINGS.value and _SEGMENTS.value > 1:
+        raise UserError("--segments needs --workdir: embeddings of whole items have no segments")
+    if _EMBEDDINGS.value and _BASELINE.value != "none" and not _DATA_DIR.value:
+        raise UserError(
+            f"--baseline={_BASELINE.value} with --embeddings needs --data_dir=DIR, to be fitted on"
+        )
+    from vmr.training import scoring  # seconds of imports, after the flags
+
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
@@ -44,17 +53,14 @@ def main(_: list[str]) -> None:
         )
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
-        if _SEGMENTS.value > 1:
-            raise UserError(
-                "--segments needs --workdir: embeddings of whole items have no segments"
-            )
         path = pathlib.Path(_EMBEDDINGS.value)
         found = scoring.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
     else:
         raise UserError("give --workdir=DIR or --embeddings=FILE.npz")
+    if output:
+        scoring.write_results(output, found)
     print(scoring.report(found, "model"))
     if output:
-        write_json(output, found)
         print(f"\nwritten to {output}")
 
 

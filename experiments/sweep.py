@@ -13,8 +13,6 @@ from absl import flags
 from vmr.command import run
 from vmr.config_flag import define_config
 from vmr.errors import UserError
-from vmr.sweeps.experiment import listed, run_search, run_sweep
-from vmr.sweeps.places import Places, parameters_of
 
 _CONFIG = define_config("Python file of the config that every point changes, and its variants.")
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file of the sweep.", required=True)
@@ -43,6 +41,9 @@ _TRIALS = flags.DEFINE_integer(
 
 def main(_: list[str]) -> None:
     """Lists the points, or runs the sweep to its end."""
+    from vmr.sweeps.experiment import listed, run_search, run_sweep  # seconds of imports
+    from vmr.sweeps.places import Places, parameters_of
+
     path = pathlib.Path(_SWEEP.value)
     if _DRY_RUN.value:
         print(listed(path, _CONFIG.value, _TOGETHER.value))

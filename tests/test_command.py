@@ -132,7 +132,8 @@ def test_a_config_that_is_not_there_is_told_with_the_one_that_is() -> None:
 
 def test_a_users_mistake_in_a_variant_keeps_its_own_words(folder: pathlib.Path) -> None:
     done = run(folder, config="config.py:wide")
-    assert done.stderr == b"error: of variants there are none\n"
+    told = f"error: {folder}/config.py: line 7: of variants there are none\n"
+    assert done.stderr.decode() == told
 
 
 def test_help_tells_what_is_required_and_with_a_config_its_fields(folder: pathlib.Path) -> None:

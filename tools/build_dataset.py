@@ -16,8 +16,6 @@ from pathlib import Path
 from absl import flags
 
 from vmr.command import run
-from vmr.data.building import build, source_of
-from vmr.data.report import format_report
 
 _SOURCE = flags.DEFINE_enum(
     "source", None, ["planted", "youtube8m", "audioset", "feature_files"],
@@ -65,6 +63,9 @@ flags.DEFINE_integer(
 
 def main(argv: list[str]) -> int:
     """Builds, validates, and says what lies where; status 1 if the dataset is not valid."""
+    from vmr.data.building import build, source_of  # seconds of imports, after the flags
+    from vmr.data.report import format_report
+
     del argv
     command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])
     given = [name for name in flags.FLAGS if flags.FLAGS[name].present]

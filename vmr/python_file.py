@@ -34,17 +34,16 @@ def load(file: pathlib.Path) -> ModuleType:
 def told_by_line(file: pathlib.Path) -> Iterator[None]:
     """Turns whatever a user's file raises into a UserError that names the file and the line.
 
-    The exception stays as the cause, for those who want its traceback. A UserError passes as it is:
-    it says already what is wrong.
+    The exception stays as the cause, for those who want its traceback.
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
         line = _line_of(file, error)
         place = str(file) if line is None else f"{file}: line {line}"
-        raise UserError(f"{place}: {type(error).__name__}: {_reason(error)}") from error
+        # A UserError says already what is wrong.
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"{place}: {kind}{_reason(error)}") from error
 
 
 def _line_of(file: pathlib.Path, error: Exception) -> int | None:

@@ -51,10 +51,15 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     means = {one["name"]: one["validation"]["v2m/R@10"]["mean"] for one in found["settings"]}
     (best,) = found["chosen"]
     assert means[best] == max(means.values())
-    # Of the others the test split is not read.
+    # Validation alone names the settings of which the test split is read.
     read = {run.parts[-4] for run in root.glob("points/*/*/results/test.json")}
-    assert read == {best}
+    (runner_up,) = set(means) - {best}
+    assert read == {best, runner_up}
+    assert found["test"].keys() == {best}
     assert len(found["test"][best]) == 2
+    (pair,) = found["comparison"]["v2m"]["pairs"]
+    assert (pair["system"], pair["baseline"]) == (best, runner_up)
+    assert "against the runner-up on validation" in (root / "sweep.md").read_text()
     with (root / "sweep.csv").open() as file:
         assert [row["seed"] for row in csv.DictReader(file)] == ["0", "1", "0", "1"]
     assert "| 5 |" in (root / "sweep.md").read_text()

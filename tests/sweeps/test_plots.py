@@ -11,9 +11,11 @@ from vmr.errors import UserError
 from vmr.sweeps.axes import axes_of
 from vmr.sweeps.heat_map import heat_map
 from vmr.sweeps.outcomes import Setting
+from vmr.sweeps.paired_differences import difference_rows, paired_differences
 from vmr.sweeps.plots import save_plots
 from vmr.sweeps.response_curve import response_curve
 from vmr.sweeps.scores import Scores
+from vmr.sweeps.setting_rows import setting_rows
 from vmr.sweeps.space import chain, log_uniform, product, random, seeds, sweep
 
 MUSIC, VIDEO = "loss.weights.music", "loss.weights.video"
@@ -44,7 +46,10 @@ def losses_at_weights(folder: pathlib.Path) -> list[Setting]:
 
 def test_tied_weights_have_one_curve_for_each_loss(tmp_path: pathlib.Path) -> None:
     settings = losses_at_weights(tmp_path)
-    assert names(tmp_path, settings) == {"response_loss.weights._music_video.png"}
+    assert names(tmp_path, settings) == {
+        "response_loss.weights._music_video.png",
+        "differences.png",
+    }
     intra, weights = axes_of(settings)
     figure = response_curve(Scores(settings, METRIC), weights, [intra, weights])
     (panel,) = figure.axes
@@ -111,6 +116,7 @@ def test_two_weights_that_are_crossed_have_a_heat_map(tmp_path: pathlib.Path) ->
 
     settings = made(tmp_path, points, score)
     assert names(tmp_path, settings) == {
+        "differences.png",
         "heat_map_loss.weights.music_loss.weights.video.png",
         "response_loss.weights.music.png",
         "response_loss.weights.video.png",
@@ -174,7 +180,7 @@ def test_random_points_of_three_fields_are_dots(tmp_path: pathlib.Path) -> None:
 def test_without_a_numeric_field_the_settings_stand_in_rows(tmp_path: pathlib.Path) -> None:
     points = product(sweep("loss.intra", ["js", "ii_mse"]), seeds(2))
     settings = made(tmp_path / "words", points, lambda p: 30.0 + p.config.seed)
-    assert names(tmp_path / "words", settings) == {"settings.png"}
+    assert names(tmp_path / "words", settings) == {"settings.png", "differences.png"}
     (one,) = made(tmp_path / "one", seeds(1), lambda point: 30.0)
     assert names(tmp_path / "one", [one]) == {"settings.png"}
 
@@ -190,3 +196,30 @@ def test_a_plot_that_cannot_be_written_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/response_loss.weights.music.png cannot be written"):
         save_plots(tmp_path / "file", settings, METRIC)
+
+
+def test_an_axis_of_percent_ends_at_a_hundred_and_bars_are_explained(
+    tmp_path: pathlib.Path,
+) -> None:
+    points = product(sweep(MUSIC, [0.1, 1.0]), seeds(2))
+    settings = made(tmp_path, points, lambda p: 100.0 - 40 * p.config.seed)
+    scores, axes = Scores(settings, METRIC), axes_of(settings)
+    curve, rows = response_curve(scores, axes[0], axes), setting_rows(scores, axes)
+    assert scores.mean[0] + scores.half[0] > 100
+    assert curve.axes[0].get_ylim() == (0.0, 100.0)
+    assert rows.axes[0].get_xlim() == (0.0, 100.0)
+    for figure in (curve, rows):
+        assert figure.get_supxlabel().startswith("bars: 95 % t-interval of the mean over seeds")
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path: pathlib.Path) -> None:
+    """The seeds' luck, which both settings share, leaves nothing of its scatter in them."""
+    points = [*product(sweep(MUSIC, [0.1, 1.0]), seeds(3)), {MUSIC: 9.0, "seed": 0}]
+    settings = made(
+        tmp_path, points, lambda p: 30 + 7 * p.config.seed + p.config.loss.weights.music
+    )
+    ((place, values),) = paired_differences(settings, METRIC)  # 9.0 shares one seed alone
+    assert place == 1
+    np.testing.assert_allclose(values, [0.9] * 3)
+    panel = difference_rows([(place, values)], axes_of(settings), "R@10").axes[0]
+    assert "difference to 0.1, seed by seed" in panel.get_xlabel()

@@ -1,6 +1,6 @@
 """A comparison to read: numbers and words, as text, Markdown or LaTeX.
 
-All take the plain data of `vmr.training.comparing.compare_runs`.
+All take the plain data of `vmr.evaluation.side_by_side`.
 """
 
 import re
@@ -68,39 +68,84 @@ def render_text(found: Found) -> str:
 
 
 def render_markdown(found: Found) -> str:
-    """For a README; what is distinguishable is bold."""
-
-    def spell(text: str, bold: bool = False) -> str:
-        text = text.replace("|", r"\|")
-        return f"**{text}**" if bold else text
-
-    def table(lines: list[list[str]]) -> list[str]:
-        head, *rows = ["| " + " | ".join(row) + " |" for row in lines]
-        return [head, "|---|" + "---:|" * (len(lines[0]) - 1), *rows]
-
-    return _tables(found, spell, lambda title: f"**{title}**", table)
+    """For a README; what is distinguishably better is bold."""
+    return _tables(found, _markdown, lambda title: f"**{title}**", _markdown_table)
 
 
 def render_latex(found: Found) -> str:
-    """For a paper that loads `booktabs`; what is distinguishable is bold."""
+    """For a paper that loads `booktabs`; what is distinguishably better is bold."""
+    return _tables(found, _latex, lambda title: rf"\paragraph{{{title}}}", _latex_table)
 
-    def spell(text: str, bold: bool = False) -> str:
-        # What LaTeX would read as a command is spelt out.
-        text = _MINUS.sub("−", text)
-        text = "".join(_LATEX.get(character, character) for character in text)
-        return rf"\textbf{{{text}}}" if bold else text
 
-    def table(lines: list[list[str]]) -> list[str]:
-        # An empty group keeps LaTeX from reading [ as the spacing after a line's end.
-        head, *rows = ["{}" + " & ".join(row) + r" \\" for row in lines]
-        columns = "l" + "r" * (len(lines[0]) - 1)
-        return [
-            rf"\begin{{tabular}}{{{columns}}}",
-            *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
-            r"\end{tabular}",
+def render_narrow(found: Found, form: str) -> str:
+    """A row a system, below them the baseline if there is one and chance; the best mean is bold.
+
+    Both directions stand side by side.
+
+    Args:
+      found: a comparison.
+      form: `text`, `markdown`, or `latex` for a paper that loads `booktabs`.
+    """
+    spell, table = _FORMS[form]
+    columns = [(way, metric) for way in DIRECTIONS for metric in found["metrics"]]
+    best = {column: _best(found, *column) for column in columns}
+    lines = [["", *(spell(f"{way} {metric}") for way, metric in columns)]]
+    for name in found["systems"]:
+        cells = [
+            spell(_reached(metric, found[way]["systems"][name][metric]), name == best[way, metric])
+            for way, metric in columns
         ]
+        lines.append([spell(name), *cells])
+    if "baseline" in found:
+        name, reached = found["baseline"]["name"], found["baseline"]
+        lines.append([spell(name), *(spell(_number(m, reached[way][m])) for way, m in columns)])
+    by_chance = [_number(metric, found[way]["chance"][metric]) for way, metric in columns]
+    lines.append([spell("chance"), *map(spell, by_chance)])
+    seeds = ", ".join(f"{name} {system['seeds']}" for name, system in found["systems"].items())
+    notes = (
+        f"{found['split']}: {found['v2m']['queries']:,} videos, {found['v2m']['gallery']:,} "
+        f"tracks. Means ± standard deviation over seeds ({seeds}). Bold: the best mean, whether or "
+        "not its "
+        "difference can be told from nothing."
+    )
+    return "\n".join([*table(lines), "", spell(notes)])
 
-    return _tables(found, spell, lambda title: rf"\paragraph{{{title}}}", table)
+
+def _best(found: Found, way: str, metric: str) -> str:
+    means = {name: metrics[metric]["mean"] for name, metrics in found[way]["systems"].items()}
+    return (min if metric in LOWER_IS_BETTER else max)(means, key=lambda name: means[name])
+
+
+def _text(text: str, bold: bool = False) -> str:
+    return f"*{text}" if bold else text
+
+
+def _markdown(text: str, bold: bool = False) -> str:
+    text = text.replace("|", r"\|")
+    return f"**{text}**" if bold else text
+
+
+def _markdown_table(lines: list[list[str]]) -> list[str]:
+    head, *rows = ["| " + " | ".join(row) + " |" for row in lines]
+    return [head, "|---|" + "---:|" * (len(lines[0]) - 1), *rows]
+
+
+def _latex(text: str, bold: bool = False) -> str:
+    # What LaTeX would read as a command is spelt out.
+    text = _MINUS.sub("−", text)
+    text = "".join(_LATEX.get(character, character) for character in text)
+    return rf"\textbf{{{text}}}" if bold else text
+
+
+def _latex_table(lines: list[list[str]]) -> list[str]:
+    # An empty group keeps LaTeX from reading [ as the spacing after a line's end.
+    head, *rows = ["{}" + " & ".join(row) + r" \\" for row in lines]
+    columns = "l" + "r" * (len(lines[0]) - 1)
+    return [
+        rf"\begin{{tabular}}{{{columns}}}",
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
+        r"\end{tabular}",
+    ]
 
 
 RENDERED: dict[str, Callable[[Found], str]] = {
@@ -127,10 +172,11 @@ def _tables(
             mark = "*" if pair["scope"] else ""
             row = [spell(f"{pair['system']} − {pair['baseline']}{mark}")]
             for metric, one in pair["metrics"].items():
-                row.append(spell(_difference(metric, one), one["verdict"] != NOTHING))
+                worse = ": worse" if one["verdict"] == "worse" else ""
+                row.append(spell(_difference(metric, one) + worse, one["verdict"] == "better"))
             pairs.append(row)
         blocks.append("\n".join(table(pairs)))
-    return "\n\n".join([*blocks, spell(_notes(found, "Bold: distinguishable. "))])
+    return "\n\n".join([*blocks, spell(_notes(found, "Bold: distinguishably better. "))])
 
 
 def _systems(found: Found, direction: str) -> list[list[str]]:
@@ -139,12 +185,18 @@ def _systems(found: Found, direction: str) -> list[list[str]]:
     for name, metrics in found[direction]["systems"].items():
         cells = []
         for metric, summary in metrics.items():
-            cell = f"{summary['mean']:.{_DECIMALS[metric]}f}"
-            if summary["seed_sd"] is not None:
-                cell += f" ± {summary['seed_sd']:.{_DECIMALS[metric]}f}"
-            cells.append(cell)
+            cells.append(_reached(metric, summary))
         lines.append([name, str(found["systems"][name]["seeds"]), *cells])
     return lines
+
+
+def _reached(metric: str, summary: dict[str, Any]) -> str:
+    mean = _number(metric, summary["mean"])
+    return mean if summary["seed_sd"] is None else f"{mean} ± {_number(metric, summary['seed_sd'])}"
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.{_DECIMALS[metric]}f}"
 
 
 def _difference(metric: str, one: dict[str, Any]) -> str:
@@ -197,3 +249,10 @@ def _aligned(lines: list[list[str]]) -> Iterable[str]:
     for name, *cells in lines:
         padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *padded])
+
+
+_FORMS: dict[str, tuple[Callable[..., str], Callable[[list[list[str]]], Iterable[str]]]] = {
+    "text": (_text, _aligned),
+    "markdown": (_markdown, _markdown_table),
+    "latex": (_latex, _latex_table),
+}

@@ -1,16 +1,18 @@
 """A sweep from its file to its tables: trained, chosen on validation, read once on test."""
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
 
+from vmr import embeddings
 from vmr.errors import UserError
 from vmr.evaluation import verdicts
 from vmr.sweeps import folder
 from vmr.sweeps.cohorts import cohorts
-from vmr.sweeps.outcomes import Setting, chosen, outcome_of, settings_of, value_of
+from vmr.sweeps.outcomes import Setting, chosen, outcome_of, reference, settings_of, value_of
 from vmr.sweeps.places import Places
 from vmr.sweeps.plots import save_plots
 from vmr.sweeps.points import SweepPoint, load_sweep, resolved
@@ -18,11 +20,13 @@ from vmr.sweeps.runner import train_all
 from vmr.sweeps.search import search
 from vmr.sweeps.search_space import SearchSpace, choices_of
 from vmr.sweeps.tables import SweepReport, as_text, write_tables
-from vmr.training import scoring
-from vmr.training.comparing import compare_runs
+from vmr.training import scored_runs, scoring
+from vmr.training.comparing import compare_scored
+from vmr.training.inference import restore_run
+from vmr.training.lock import locked
 from vmr.training.reading import sound_dataset_of, view_of
+from vmr.training.scored_runs import Scored
 from vmr.training.together import Run
-from vmr.training.workdir import read_json, write_json
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
@@ -66,9 +70,9 @@ def run_sweep(
     """
     points = resolved(load_sweep(path).points, config)
     _require_swept({field for point in points for field in point.changes}, choose_per)
-    _claim(workdir, points[0].config, config)
-    train_all([folder.run_of(point, workdir) for point in points], places, workdir)
-    return _reported(points, workdir, choose_per, path.stem)
+    with _claimed(workdir, points[0].config, config):
+        train_all([folder.run_of(point, workdir) for point in points], places, workdir)
+        return _reported(points, config, workdir, choose_per, path.stem)
 
 
 def run_search(
@@ -100,67 +104,87 @@ def run_search(
     space.require_sound()
     names = [(fields,) if isinstance(fields, str) else fields for fields in space.ranges]
     _require_swept({field for fields in names for field in fields}, choose_per)
-    _claim(workdir, points[0].config, config)
 
     def train(runs: Sequence[Run]) -> None:
         train_all(runs, places, workdir)
 
-    tried = search(space, trials, workdir, train, at_once=places.parallel)
-    return _reported(tried, workdir, choose_per, path.stem)
+    with _claimed(workdir, points[0].config, config):
+        tried = search(space, trials, workdir, train, at_once=places.parallel)
+        return _reported(tried, config, workdir, choose_per, path.stem)
 
 
-def _claim(
+@contextlib.contextmanager
+def _claimed(
     workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> None:
-    """Makes the folder the sweep's; raises before that where the first point cannot be trained."""
+) -> Iterator[None]:
+    """Makes the folder the sweep's and keeps other sweeps out.
+
+    Raises before that where the first point cannot be trained.
+    """
     view_of(first, sound_dataset_of(first))
     folder.claim(workdir, config)
+    with locked(workdir):
+        yield
 
 
 def _reported(
-    points: Sequence[SweepPoint], workdir: pathlib.Path, choose_per: str | None, title: str
+    points: Sequence[SweepPoint],
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    choose_per: str | None,
+    title: str,
 ) -> str:
     """Writes tables and plots, and says what to tell of them."""
-    report = report_of(points, workdir, choose_per, title)
+    report = report_of(points, config, workdir, choose_per, title)
     written = [*write_tables(workdir, report), *save_plots(workdir, report.settings, report.metric)]
     return "\n\n".join(filter(None, [as_text(report), *_told(report), _paths(written)]))
 
 
 def report_of(
-    points: Sequence[SweepPoint], workdir: pathlib.Path, choose_per: str | None, title: str
+    points: Sequence[SweepPoint],
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    choose_per: str | None,
+    title: str,
 ) -> SweepReport:
-    """What the points have reached; the test split is read for those chosen by validation alone."""
+    """What the points have reached; the test split is read for what validation alone has named.
+
+    Those are the chosen settings and, where only one was chosen, its `reference`.
+    """
     outcomes = [outcome_of(point, folder.run_of(point, workdir)) for point in points]
     settings = settings_of(outcomes)
     metric = points[0].config.selection
     best = chosen(settings, metric, choose_per)
-    systems = {
-        _title(setting, choose_per): [outcome.run.workdir for outcome in setting.outcomes]
-        for setting in best
-    }
-    test = {
-        setting.name: [_test_results(outcome.run) for outcome in setting.outcomes]
-        for setting in best
-    }
-    found = compare_runs(systems, "test", against="first") if len(systems) > 1 else None
+    against = reference(settings, best[0], metric, config) if len(best) == 1 else None
+    test: dict[str, list[dict[str, Any]]] = {}
+    systems: dict[str, list[Scored]] = {}
+    for setting in [*([against] if against else []), *best]:
+        read = [_read_test(outcome.run) for outcome in setting.outcomes]
+        test[setting.name] = [results for results, _ in read]
+        systems[_title(setting, choose_per)] = [scored for _, scored in read]
+    found = compare_scored(systems, "test", against="first") if len(systems) > 1 else None
     return SweepReport(
         title=title,
         settings=settings,
         metric=metric,
         chosen=best,
         per=choose_per,
-        test=test,
+        test={setting.name: test[setting.name] for setting in best},
         comparison=found,
         verdicts=verdicts.render_markdown(found) if found else "",
     )
 
 
-def _test_results(run: Run) -> dict[str, Any]:
-    """Of a run on test, read from its folder where it was evaluated before."""
-    path = run.workdir / "results" / "test.json"
-    if not path.is_file():
-        write_json(path, scoring.evaluate_run(run.workdir, "test"))
-    return read_json(path)
+def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
+    """A run on test: its results, which are kept in its folder, and its values for a comparison.
+
+    Taken anew each time: results in a folder may be of an earlier checkpoint.
+    """
+    trained = restore_run(run.workdir)
+    embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
+    results = scoring.score(embedded, trained.step)
+    scoring.write_results(run.workdir / "results" / "test.json", results)
+    return results, scored_runs.scored(run.workdir, embedded)
 
 
 def _title(setting: Setting, per: str | None) -> str:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 from scipy import stats
 
@@ -132,9 +133,37 @@ def chosen(settings: Sequence[Setting], metric: str, per: str | None = None) -> 
     return list(best.values())
 
 
+def reference(
+    settings: Sequence[Setting], best: Setting, metric: str, config: ml_collections.ConfigDict
+) -> Setting | None:
+    """What a single chosen setting is held against; never looks at another split than validation.
+
+    The config as it is, if the sweep has it as a setting; otherwise the runner-up.
+
+    Args:
+      settings: of the sweep.
+      best: the chosen one.
+      metric: of validation.
+      config: that the sweep changes.
+    """
+    others = [one for one in settings if one.finished and one.name != best.name]
+    unchanged = [one for one in others if _is_unchanged(one, config)]
+    ranked = sorted(others, key=lambda one: -one.mean(metric))
+    return next(iter([*unchanged, *ranked]), None)
+
+
+def _is_unchanged(setting: Setting, config: ml_collections.ConfigDict) -> bool:
+    fields = [field for field in setting.changes if field != "seed"]
+    return all(value_of(setting, field) == _field(config, field) for field in fields)
+
+
 def value_of(setting: Setting, field: str) -> Any:
     """The value that a field has in a setting, changed by it or not."""
-    value: Any = setting.outcomes[0].point.config
+    return _field(setting.outcomes[0].point.config, field)
+
+
+def _field(config: ml_collections.ConfigDict, field: str) -> Any:
+    value: Any = config
     for part in field.split("."):
         value = value[part]
-    return value
+    return tuple(value) if isinstance(value, list) else value

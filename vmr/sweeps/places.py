@@ -1,5 +1,6 @@
 """Where the runs of a sweep that share no program are trained."""
 
+import contextlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class Places(NamedTuple):
 
 
 def parameters_of(typed: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` as typed -> parameters of submitit, whole numbers as such.
+    """`NAME=VALUE` as typed -> parameters of submitit: numbers, true, false and none as such.
 
     Raises:
       UserError: a part is not of this form.
@@ -42,5 +43,15 @@ def parameters_of(typed: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise UserError(f"--slurm: {text!r} is not NAME=VALUE, as timeout_min=60")
-        parameters[name] = int(value) if value.isdigit() else value
+        parameters[name] = _plain(value)
     return parameters
+
+
+def _plain(value: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(value)
+    return value

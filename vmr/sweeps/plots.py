@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from vmr.sweeps.axes import Axis, axes_of
 from vmr.sweeps.heat_map import heat_map, is_crossed
 from vmr.sweeps.outcomes import Setting
+from vmr.sweeps.paired_differences import difference_rows, paired_differences
 from vmr.sweeps.response_curve import response_curve
 from vmr.sweeps.scores import Scores
 from vmr.sweeps.setting_rows import setting_rows
@@ -25,7 +26,8 @@ def save_plots(
     """Draws what the sweep's fields allow; returns the files, each written whole or not at all.
 
     `response_FIELD.png` for each numeric field, `heat_map_FIELD_FIELD.png` for each two that were
-    crossed; `settings.png` where no field is numeric. Settings without a finished seed are left
+    crossed; `settings.png` where no field is numeric; `differences.png`, seed by seed, where seeds
+    are shared with the first setting. Settings without a finished seed are left
     out; without any other nothing is drawn.
 
     Args:
@@ -49,6 +51,9 @@ def save_plots(
             figures[f"heat_map_{_file_name(x)}_{_file_name(y)}"] = heat_map(scores, x, y, axes)
     if not numeric:
         figures["settings"] = setting_rows(scores, axes)
+    differences = paired_differences(settings, metric)
+    if differences:
+        figures["differences"] = difference_rows(differences, axes, scores.label)
     return [_save(folder / f"{name}.png", figure) for name, figure in figures.items()]
 
 

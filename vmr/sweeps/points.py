@@ -4,14 +4,13 @@ import difflib
 import hashlib
 import pathlib
 import re
-import traceback
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ml_collections
 
+from vmr import python_file
 from vmr.errors import UserError
 from vmr.sweeps.space import Fields, Point, Range, Space, plain
 from vmr.training.config import require_sound
@@ -59,12 +58,14 @@ def load_sweep(path: pathlib.Path) -> Sweep:
     """Runs a sweep file: a Python file whose `get_sweep()` returns a list of points.
 
     Raises:
-      UserError: there is no such file, it fails, or what it returns is no list of points, or empty.
+      UserError: there is no such file, it fails (the line is named), or what it returns is no list
+        of points, or empty.
     """
-    module = _module_of(path)
+    module = python_file.load(path)
     if not callable(getattr(module, "get_sweep", None)):
         raise UserError(f"{path} defines no get_sweep(), which returns the list of points")
-    points = _told_in_one_line(path, module.get_sweep)
+    with python_file.told_by_line(path):
+        points = module.get_sweep()
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise UserError(
             f"{path}: get_sweep() returns {_shown(points)}, expected a list of dicts from field to "
@@ -208,24 +209,11 @@ def _is_point(point: Any) -> bool:
     return isinstance(point, dict) and all(isinstance(field, str) for field in point)
 
 
-def _module_of(path: pathlib.Path) -> Any:
-    """The file's module; UserError where it cannot be read or run."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise UserError(f"there is no sweep file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a sweep file: {error}") from None
-    module = types.ModuleType(path.stem)
-    module.__file__ = str(path)
-    _told_in_one_line(path, lambda: exec(compile(text, path, "exec"), module.__dict__))
-    return module
-
-
 def _ranges_of(path: pathlib.Path, module: Any) -> dict[Fields, Range] | None:
     if not hasattr(module, "get_search"):
         return None
-    ranges = _told_in_one_line(path, module.get_search)
+    with python_file.told_by_line(path):
+        ranges = module.get_search()
     sound = isinstance(ranges, dict) and all(isinstance(one, Range) for one in ranges.values())
     if not ranges or not sound:
         raise UserError(
@@ -233,21 +221,3 @@ def _ranges_of(path: pathlib.Path, module: Any) -> dict[Fields, Range] | None:
             "log_uniform(low, high), uniform(low, high) or choice(values)"
         )
     return ranges
-
-
-def _told_in_one_line(path: pathlib.Path, run: Callable[[], Any]) -> Any:
-    """What the call returns; whatever it raises becomes a UserError with the line of the file."""
-    try:
-        return run()
-    except UserError as mistake:
-        raise UserError(f"{path}: {mistake}") from None
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename == str(path)
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else f"{path}"
-        raise UserError(f"{where}: {type(error).__name__}: {error}") from None

@@ -3,7 +3,9 @@
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,8 @@ def run_in_processes(runs: Sequence[Run], parallel: int) -> None:
     """Trains each run in a process of its own, and prints a line as each ends.
 
     A run that fails, or whose process dies, is noted in its folder; the others go on. Each of the
-    processes has its share of the machine's cores, and of the GPUs that CUDA_VISIBLE_DEVICES lists.
+    processes has its share of the machine's cores, and of the GPUs that CUDA_VISIBLE_DEVICES lists,
+    of all where it is not set.
     None outlives this process, however that ends.
 
     Args:
@@ -73,13 +76,29 @@ class _Worker:
 def _work(run: Run, place: int, places: int) -> None:
     """What the process does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    gpus = _gpus()
     if gpus:
         share = gpus[place::places] or [gpus[place % len(gpus)]]
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share)
     if places > 1:  # or the first process would take nearly all of an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_alone(run)
+
+
+def _gpus() -> list[str]:
+    """The GPUs that processes may use, as CUDA_VISIBLE_DEVICES names them; JAX is not asked.
+
+    What asks JAX for its devices takes them.
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        command = shutil.which("nvidia-smi")
+        if command is None:
+            return []
+        asked = [command, "--query-gpu=index", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True)
+        listed = ",".join(done.stdout.split()) if done.returncode == 0 else ""
+    return [gpu.strip() for gpu in listed.split(",") if gpu.strip()]
 
 
 def _cores(place: int, places: int) -> set[int]:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from vmr.sweeps.axes import Axis, shown
-from vmr.sweeps.scores import Scores, over_the_rest
+from vmr.sweeps.scores import BARS, Scores, over_the_rest
 
 # Okabe and Ito, "Color Universal Design", 2008, which colour-blind readers tell apart too; without
 # its yellow, which is hardly seen on white, and with a grey.
@@ -68,7 +68,9 @@ def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
     drawn = [_draw(panel, scores, drawn_at, line) for line in lines]
     told = [*(drawn if other else []), *_mark_missing(panel, scores, x)]
     panel.set_xlabel(x.label)
+    figure.supxlabel(BARS, fontsize="x-small", color="0.35")
     panel.set_ylabel(scores.label)
+    panel.set_ylim(scores.limits(*panel.get_ylim()))
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     if rest and any(line.joined for line in lines):

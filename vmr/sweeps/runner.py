@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from vmr.errors import UserError
 from vmr.sweeps.cohorts import Grid, cohorts
 from vmr.sweeps.folder import failure_of, forget_failure, name_of, note_failure
 from vmr.sweeps.places import Places
@@ -37,7 +38,9 @@ def _train_grid(grid: Grid, places: Places, folder: pathlib.Path) -> None:
     print(f"{len(runs)} runs together, {name_of(runs[0])} to {name_of(runs[-1])}", flush=True)
     try:
         failures = train_together(grid)
-    except Exception as error:  # a damaged folder of one of them, or no memory for all
+    except Exception as error:
+        if not _smaller_may_cure(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(f"not together, each by itself: {reason}", flush=True)
         places.train_alone(runs, folder)
@@ -47,6 +50,13 @@ def _train_grid(grid: Grid, places: Places, folder: pathlib.Path) -> None:
         if run.workdir in failures:
             note_failure(run, failures[run.workdir])
             print(f"{name_of(run)}: failed: {failures[run.workdir]}", flush=True)
+
+
+def _smaller_may_cure(error: Exception) -> bool:
+    """True for a mistake in one of the runs, as a damaged folder, and for too little memory."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or "ResourceExhaustedError" in names
+    return isinstance(error, UserError | MemoryError) or out_of_memory
 
 
 def _require_an_end(runs: Sequence[Run]) -> None:

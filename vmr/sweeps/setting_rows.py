@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vmr.sweeps.axes import Axis, shown
-from vmr.sweeps.scores import Scores
+from vmr.sweeps.scores import BARS, Scores
 
 _MOST_ROWS = 40
 _ROW = 0.32  # inches
@@ -43,6 +43,8 @@ def setting_rows(scores: Scores, axes: Sequence[Axis]) -> Figure:
     panel.set_ylim(len(ranked) - 0.4, -0.6)
     panel.set_ylabel(" · ".join(axis.label for axis in axes))
     panel.set_xlabel(scores.label)
+    panel.set_xlim(scores.limits(*panel.get_xlim()))
+    figure.supxlabel(BARS, fontsize="x-small", color="0.35")
     panel.grid(axis="x", alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     return figure

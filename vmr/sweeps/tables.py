@@ -16,6 +16,10 @@ from vmr.sweeps.outcomes import Outcome, Setting, half_interval, value_of
 from vmr.training.disk import write_text
 
 _LINES = 15  # settings in the terminal's table
+_HELD_AGAINST = (
+    "One setting was chosen. It is held against the config as it is where the sweep has that as a "
+    "setting, otherwise against the runner-up on validation."
+)
 _TEST_COLUMNS = ("v2m/R@1", "v2m/R@10", "v2m/MedR", "m2v/R@1", "m2v/R@10", "m2v/MedR")
 
 
@@ -163,6 +167,8 @@ def as_markdown(report: SweepReport) -> str:
     if report.test:
         blocks += ["## Test, the chosen settings alone", _test_table(report)]
     if report.verdicts:
+        if len(report.chosen) == 1:
+            blocks.append(_HELD_AGAINST)
         blocks.append(report.verdicts.strip())
     return "\n\n".join(blocks) + "\n"
 

@@ -10,6 +10,7 @@ from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import pair_ranks
 from vmr.evaluation.metrics import table_values
+from vmr.evaluation.side_by_side import chance
 from vmr.training.inference import restore_run
 
 
@@ -25,6 +26,7 @@ class Scored:
       tracks: (M,) unicode, the gallery of v2m.
       asked: (K,) unicode, the tracks that have a video: the queries of m2v.
       values: direction -> metric -> (N,) or (K,).
+      chance: direction -> metric -> what a model without knowledge reaches.
     """
 
     path: pathlib.Path
@@ -34,6 +36,7 @@ class Scored:
     tracks: np.ndarray
     asked: np.ndarray
     values: dict[str, dict[str, np.ndarray]]
+    chance: dict[str, dict[str, float]]
 
 
 def score_run(path: pathlib.Path, split: str, data_dir: str | None = None) -> Scored:
@@ -48,7 +51,7 @@ def score_run(path: pathlib.Path, split: str, data_dir: str | None = None) -> Sc
       UserError: no such run, no validated checkpoint, another split, or queries that cannot be told
         apart by their ids.
     """
-    return _scored(path, _embedded(path, split, data_dir))
+    return scored(path, _embedded(path, split, data_dir))
 
 
 def require_same_queries(one: Scored, other: Scored) -> None:
@@ -79,7 +82,16 @@ def _embedded(path: pathlib.Path, split: str, data_dir: str | None) -> Embedding
     return loaded
 
 
-def _scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
+def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
+    """Values of each query of embeddings.
+
+    Args:
+      path: where they come from, for messages.
+      embedded: of a split.
+
+    Raises:
+      UserError: queries that cannot be told apart by their ids.
+    """
     v2m, m2v = pair_ranks(embedded.video_emb, embedded.music_emb, embedded.gt_music_index)
     tracks = np.asarray(embedded.music_ids).astype(str)
     videos = np.asarray(embedded.video_ids).astype(str)
@@ -105,6 +117,7 @@ def _scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
             "v2m": {metric: row[by_video] for metric, row in table_values(v2m).items()},
             "m2v": {metric: row[by_track] for metric, row in table_values(m2v).items()},
         },
+        chance={"v2m": chance(v2m), "m2v": chance(m2v)},
     )
 
 

@@ -1,8 +1,10 @@
 """The retrieval table of a run or of anybody's embeddings, with a linear baseline beside it."""
 
+import contextlib
 import dataclasses
+import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from vmr.evaluation import cca, evaluate_segments, results, table
 from vmr.progress_bar import progress_bar
 from vmr.training.inference import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
+from vmr.training.workdir import read_json, write_json
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
@@ -105,18 +108,43 @@ def evaluate_file(
     if split and loaded.split and split != loaded.split:
         raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
+    dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
     found = score(loaded, loaded.meta.get("step"))
-    if baseline == "cca":
-        if not data_dir:
-            raise UserError(
-                "--baseline=cca with --embeddings needs --data_dir=DIR, to be fitted on"
-            )
-        if not loaded.split:
-            raise UserError(f"{path} does not name its split: give --split for the baseline")
-        dataset = open_dataset(data_dir)
-        _require_same_dataset(path, loaded, dataset)
+    if dataset is not None:
         found["baselines"] = {"CCA": score_cca(dataset, loaded.split)}
     return found
+
+
+def _dataset_of_baseline(path: pathlib.Path, loaded: Embeddings, data_dir: str | None) -> Dataset:
+    if not data_dir:
+        raise UserError("--baseline=cca with --embeddings needs --data_dir=DIR, to be fitted on")
+    if not loaded.split:
+        raise UserError(f"{path} does not name its split: give --split for the baseline")
+    dataset = open_dataset(data_dir)
+    _require_same_dataset(path, loaded, dataset)
+    dataset.examples(loaded.split)  # raises where it is missing
+    return dataset
+
+
+def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
+    """Writes results as JSON, beside what the file holds of the same checkpoint.
+
+    So a baseline or segments that were measured before are not lost. Results are of the same
+    checkpoint where their step and all their numbers agree; others are replaced as a whole.
+
+    Raises:
+      UserError: the file cannot be written; an earlier one is whole.
+    """
+    earlier: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # none, or a damaged one
+        earlier = read_json(path)
+    plain = json.loads(json.dumps(found))
+    if any(earlier.get(key) != plain[key] for key in ("split", "step", "v2m", "m2v")):
+        earlier = {}
+    merged = {**earlier, **plain}
+    if "baselines" in merged:
+        merged["baselines"] = {**earlier.get("baselines", {}), **plain.get("baselines", {})}
+    write_json(path, merged)
 
 
 def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Dataset) -> None:

@@ -1,0 +1,232 @@
+"""Systems side by side as plain data: from their embeddings, or their values per query.
+
+What `vmr.evaluation.comparison` finds, corrected and put into words, for JSON and for
+`vmr.evaluation.verdicts`, which renders it.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.evaluation import comparison, metrics, verdicts
+from vmr.evaluation.metrics import CUTOFFS
+from vmr.evaluation.ranks import Ranks, pair_ranks
+from vmr.evaluation.resampling import Drawn
+
+METRICS = ("R@1", "R@5", "R@10", "MedR", "MRR")
+KNOWN_METRICS = (*(f"R@{k}" for k in CUTOFFS), "MedR", "MeanR", "MRR")
+AGAINST = ("all", "first")
+CORRECT_OVER = ("systems", "all")
+
+Rows = tuple[np.ndarray, np.ndarray]  # (N, D) of videos, (M, D) of tracks
+
+
+def compare(
+    systems: Mapping[str, Sequence[Rows]],
+    gt_music_index: np.ndarray,
+    *,
+    split: str = "",
+    metric_names: Sequence[str] = METRICS,
+    against: str = "all",
+    correct_over: str = "systems",
+    samples: int = comparison.SAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares embeddings of the same items, both directions; JSON-ready, see `described`.
+
+    Args:
+      systems: by name, a (video_emb (N, D), music_emb (M, D)) of unit rows for each seed.
+      gt_music_index: (N,) the row of music_emb that belongs to each video, the same for all.
+      split: name of the split, for the record.
+      metric_names: columns of the retrieval table.
+      against: `all` pairs, each system against those before it; `first`, all against the first.
+      correct_over: as of `described`.
+      samples: resamples.
+      seed: of the resamples.
+
+    Raises:
+      UserError: fewer than two systems, one without a seed, an unknown metric, or rows that
+        `pair_ranks` refuses.
+    """
+    require_known(metric_names, against, correct_over)
+    for name, seeds in systems.items():
+        if not len(seeds):
+            raise UserError(f"{name} has no embeddings, expected those of at least one seed")
+    ranked = {
+        name: [pair_ranks(video, music, gt_music_index) for video, music in seeds]
+        for name, seeds in systems.items()
+    }
+    first = next(iter(ranked.values()))[0] if ranked else None
+    clusters: dict[str, np.ndarray] = {}
+    if first:
+        clusters = {
+            "v2m": np.asarray(gt_music_index)[first[0].query],
+            "m2v": first[1].query,
+        }
+    found = described(
+        {
+            name: [tuple(map(metrics.table_values, of)) for of in seeds]
+            for name, seeds in ranked.items()
+        },
+        clusters,
+        metric_names=metric_names,
+        against=against,
+        correct_over=correct_over,
+        samples=samples,
+        seed=seed,
+    )
+    assert first is not None
+    video, music = next(iter(systems.values()))[0]
+    for direction, ranks, gallery in zip(("v2m", "m2v"), first, (music, video), strict=True):
+        found[direction] |= {"gallery": len(gallery), "chance": chance(ranks)}
+    return {"split": split, **found}
+
+
+def described(
+    values: Mapping[str, Sequence[tuple[Mapping[str, np.ndarray], ...]]],
+    clusters: Mapping[str, np.ndarray],
+    *,
+    metric_names: Sequence[str] = METRICS,
+    against: str = "all",
+    correct_over: str = "systems",
+    samples: int = comparison.SAMPLES,
+    seed: int = 0,
+    progress: Drawn | None = None,
+) -> dict[str, Any]:
+    """Differences between systems from their values per query, JSON-ready.
+
+    Keys: `metrics`, `samples`, `seed`, `against`, `correction`, `systems` (by name: `seeds`), and
+    `v2m` and `m2v`, each with `queries`, `clusters`, `systems` (name -> metric -> `mean`,
+    `seed_sd`) and `pairs`: `system`, `baseline`, `scope` (what the pair's intervals speak of, where
+    one seed limits it) and `metrics` (name -> `difference` of system less baseline, `ci95`, `p`,
+    `p_holm`, `verdict`). p_holm is corrected over all pairs, for each metric and direction by
+    itself, or with `correct_over="all"` over metrics and directions too; intervals are not
+    corrected.
+
+    Args:
+      values: by system, for each seed the values of v2m and of m2v: metric -> (Q,).
+      clusters: by direction, (Q,) the track of each query.
+      metric_names: which of the values.
+      against: `all` or `first`.
+      correct_over: `systems` or `all`.
+      samples: resamples.
+      seed: of the resamples.
+      progress: as of `vmr.evaluation.comparison.compare`.
+
+    Raises:
+      UserError: as `vmr.evaluation.comparison.compare`.
+    """
+    names = list(values)
+    pairs = [(later, earlier) for earlier, later in itertools.combinations(names, 2)]
+    if against == "first":
+        pairs = [pair for pair in pairs if pair[1] == names[0]]
+    found: dict[str, Any] = {
+        "metrics": list(metric_names),
+        "samples": samples,
+        "seed": seed,
+        "against": against,
+        "correction": _correction(len(pairs), len(metric_names), correct_over),
+        "systems": {name: {"seeds": len(seeds)} for name, seeds in values.items()},
+    }
+    for place, direction in enumerate(verdicts.DIRECTIONS):
+        of_systems = {
+            name: {
+                metric: np.stack([both[place][metric] for both in seeds]) for metric in metric_names
+            }
+            for name, seeds in values.items()
+        }
+        cluster = clusters[direction] if clusters else np.zeros(0)
+        compared = comparison.compare(
+            of_systems, cluster, pairs, samples=samples, seed=seed, progress=progress
+        )
+        found[direction] = {
+            "queries": len(cluster),
+            "clusters": compared.clusters,
+            "systems": _summaries(compared),
+            "pairs": _pairs(compared, pairs),
+        }
+    _correct(found, correct_over)
+    return found
+
+
+def chance(ranks: Ranks) -> dict[str, float]:
+    """What a model without knowledge reaches over these queries: metric -> expectation."""
+    return metrics.summarise(metrics.table_values(metrics.at_chance(ranks)))
+
+
+def require_known(metric_names: Sequence[str], against: str, correct_over: str) -> None:
+    """Raises UserError for an unknown metric or choice, or a metric twice or none."""
+    for metric in metric_names:
+        if metric not in KNOWN_METRICS:
+            raise UserError(
+                f"--metrics: unknown {metric!r}; expected some of {', '.join(KNOWN_METRICS)}"
+            )
+    if not metric_names or len(set(metric_names)) < len(metric_names):
+        raise UserError(f"--metrics={','.join(metric_names)}: expected at least one, each once")
+    if against not in AGAINST:
+        raise UserError(f"--against={against}: expected {' or '.join(AGAINST)}")
+    if correct_over not in CORRECT_OVER:
+        raise UserError(f"--correct_over={correct_over}: expected {' or '.join(CORRECT_OVER)}")
+
+
+def _correction(pairs: int, metric_names: int, correct_over: str) -> str:
+    if correct_over == "all":
+        return (
+            f"Holm-corrected over {2 * pairs * metric_names} tests, of all pairs, metrics and "
+            "directions (intervals are not corrected)"
+        )
+    if pairs == 1:
+        return "one pair, not corrected, nor over metrics and directions"
+    return (
+        f"Holm-corrected over {pairs} pairs, for each metric and direction by itself, not over "
+        "metrics (intervals are not corrected)"
+    )
+
+
+def _summaries(compared: comparison.Compared) -> dict[str, Any]:
+    return {
+        name: {
+            metric: {
+                "mean": float(reached.mean()),
+                "seed_sd": float(reached.std(ddof=1)) if len(reached) > 1 else None,
+            }
+            for metric, reached in summaries.items()
+        }
+        for name, summaries in compared.summaries.items()
+    }
+
+
+def _pairs(compared: comparison.Compared, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    seeds = {
+        name: len(next(iter(summaries.values()))) for name, summaries in compared.summaries.items()
+    }
+    return [
+        {
+            "system": system,
+            "baseline": baseline,
+            "scope": verdicts.scope(system, baseline, [seeds[system], seeds[baseline]]),
+            "metrics": {
+                metric: {"difference": one.difference, "ci95": [one.low, one.high], "p": one.p}
+                for metric, one in differences.items()
+            },
+        }
+        for (system, baseline), differences in zip(pairs, compared.differences, strict=True)
+    ]
+
+
+def _correct(found: dict[str, Any], correct_over: str) -> None:
+    """Adds `p_holm` and `verdict` to every difference."""
+    tests: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
+    for direction in verdicts.DIRECTIONS:
+        for pair in found[direction]["pairs"]:
+            for metric, one in pair["metrics"].items():
+                family = None if correct_over == "all" else (direction, metric)
+                tests.setdefault(family, []).append((metric, one))
+    for together in tests.values():
+        corrected = comparison.holm([one["p"] for _, one in together])
+        for (metric, one), p in zip(together, corrected, strict=True):
+            one["p_holm"] = p
+            one["verdict"] = verdicts.verdict(metric, one["difference"], p)
