@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/vmnet.py \
         --config.dataset.data_dir=data/DATASET --workdir=runs/vmnet
 
-Variants, after a colon (`--config=configs/vmnet.py:youtube8m_music`):
+Variants, after a colon, several parted by commas in any order, at most one recipe and one depth
+(`--config=configs/vmnet.py:youtube8m_music,depth2`):
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset
   demo             the planted dataset's recipe: minutes on two CPU cores
   youtube8m_music  recipe for about 10,000 video-level pairs: same encoders and losses
@@ -19,7 +20,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs.base import Variants, base_config, changed
+from configs.base import Variant, Variants, base_config, changed
 from vmr.encoders.branch import DEPTH_ABLATION
 
 
@@ -57,8 +58,8 @@ def _runlocal(config: ConfigDict) -> None:
     config.eval_every = 4
     config.checkpoint_every = 2
     config.model.embedding_width = 16
-    config.model.video.hidden = (32,)
-    config.model.music.hidden = (32, 16)
+    for side in ("video", "music"):  # as many layers
+        config.model[side].hidden = tuple(width // 64 for width in config.model[side].hidden)
     config.loss.ranking.top_k = 8
     config.loss.structure_adjacent.top_k = 8
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
@@ -125,10 +126,13 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 
 
 VARIANTS: Variants = {
-    "runlocal": _runlocal,
-    "demo": demo,
-    "youtube8m_music": youtube8m_music,
-    "youtube8m_short": _youtube8m_short,
-    "linear": _linear,
-    **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
+    "runlocal": Variant("smoke", _runlocal),
+    "demo": Variant("recipe", demo),
+    "youtube8m_music": Variant("recipe", youtube8m_music),
+    "youtube8m_short": Variant("recipe", _youtube8m_short),
+    "linear": Variant("activation", _linear),
+    **{
+        f"depth{layers}": Variant("depth", _depth(layers))
+        for layers in range(1, len(DEPTH_ABLATION) + 1)
+    },
 }

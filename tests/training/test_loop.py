@@ -243,10 +243,11 @@ def test_options_are_checked_of_the_losses_that_are_named(
         train(config, workdir)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_warmup_must_end_before_training_does(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, schedule: str
 ) -> None:
-    config.optimizer.schedule = "cosine"
+    config.optimizer.schedule = schedule
     config.optimizer.warmup_steps = 8
     with pytest.raises(UserError, match=r"warmup_steps is 8, expected fewer than config\.steps, 8"):
         train(config, workdir)
