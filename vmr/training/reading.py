@@ -42,6 +42,8 @@ def sound_dataset_of(config: ml_collections.ConfigDict) -> Dataset:
             f"config.dataset.name is {config.dataset.name!r}, but {config.dataset.data_dir} "
             f"holds {dataset.name!r}"
         )
+    splits = ", ".join(f"{count:,} {split}" for split, count in dataset.splits.items())
+    print(f"reading {dataset.data_dir}: pairs of {splits}", flush=True)
     if not config.dataset.allow_invalid:
         require_valid(config.dataset.data_dir)
     dataset.examples("validation")  # raises where it is missing
