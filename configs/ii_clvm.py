@@ -9,6 +9,7 @@ recipe (`--config=configs/ii_clvm.py:muvi_sync,kl`). The losses:
   inter_only       the contrastive term alone: what the II loss is compared with
   vmnet            VM-NET's branches and losses on the mean of the same clips, for one table
 Recipes:
+  small            a few hundred pairs, of vectors or sequences: batches of 50
   youtube8m_music  about 10,000 pairs of vectors, where a sequence has one clip: VM-NET's branches
   muvi_sync        about 600 pairs of sequences
   planted          the planted dataset's vectors, with VM-NET's branches
@@ -71,6 +72,15 @@ def _youtube8m_music(config: ConfigDict) -> None:
     config.optimizer.clip_norm = 0.0
 
 
+def small(config: ConfigDict) -> None:
+    """The recipe for a few hundred pairs."""
+    _muvi_sync(config)
+    config.batch_size = 50
+    config.steps = 300
+    config.checkpoint_every = 50
+    config.patience = 10
+
+
 def _muvi_sync(config: ConfigDict) -> None:
     config.batch_size = 100
     config.steps = 150
@@ -129,6 +139,7 @@ def runlocal(config: ConfigDict) -> None:
 
 
 RECIPES: Variants = {
+    "small": Variant("recipe", small),
     "youtube8m_music": Variant("recipe", _youtube8m_music),
     "muvi_sync": Variant("recipe", _muvi_sync),
     "planted": Variant("recipe", _planted),

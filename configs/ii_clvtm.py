@@ -11,7 +11,7 @@ Variants, after a colon, several parted by commas in any order
 (`--config=configs/ii_clvtm.py:muvi_sync,tokens`):
   tokens    text enters the Transformer as tokens beside the clips, rather than through a gated sum
   runlocal  tiny: seconds of nothing but a smoke test, on any dataset with text
-  youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
+  small, youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
 
 Chen et al. 2024, arXiv 2407.19415, as `configs/ii_clvm.py` tells; how text is fused is ours.
 """

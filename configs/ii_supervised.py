@@ -10,7 +10,7 @@ query's class is relevant.
 Variants, after a colon, several parted by commas in any order:
   inter_only  the contrastive term alone
   runlocal    tiny: seconds of nothing but a smoke test
-  youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
+  small, youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
 
 Chen et al. 2024, arXiv 2407.19415, claim gains in supervised tasks too; sizes and recipe are ours.
 """

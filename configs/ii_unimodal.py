@@ -10,6 +10,7 @@ clips that the query does not have; items of a single clip are left out of it. F
 Variants, after a colon, several parted by commas in any order:
   inter_only  the contrastive term alone
   supervised  items of one label are positives
+  small       recipe for a few hundred items: batches of 50
   runlocal    tiny: seconds of nothing but a smoke test
 
 Chen et al. 2024, arXiv 2407.19415, claim gains in uni-modal tasks too; sizes and recipe are ours.
@@ -37,8 +38,14 @@ def _supervised(config: ConfigDict) -> None:
     config.positives = "label"
 
 
+def _small(config: ConfigDict) -> None:
+    ii_clvm.small(config)
+    config.sampling.clips = 5
+
+
 VARIANTS: Variants = {
     "inter_only": Variant("losses", _inter_only),
     "supervised": Variant("positives", _supervised),
+    "small": Variant("recipe", _small),
     "runlocal": Variant("smoke", ii_clvm.runlocal),
 }

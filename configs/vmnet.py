@@ -6,6 +6,7 @@
 Variants, after a colon, several parted by commas in any order, at most one recipe and one depth
 (`--config=configs/vmnet.py:youtube8m_music,depth2`):
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset
+  small            recipe for a few hundred pairs, of vectors or sequences: batches of 50
   demo             the planted dataset's recipe: minutes on two CPU cores
   youtube8m_music  recipe for about 10,000 video-level pairs: same encoders and losses
   youtube8m_short  the same in 120 steps, for sweeps: a point or two below the recipe above
@@ -83,6 +84,21 @@ def demo(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 0.1
 
 
+def small(config: ConfigDict) -> None:
+    """The recipe for a few hundred pairs."""
+    config.batch_size = 50
+    config.steps = 300
+    config.log_every = 10
+    config.eval_every = 10
+    config.checkpoint_every = 50
+    config.patience = 10
+    config.model.dropout = 0.6
+    config.model.input_dropout = 0.3
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.average_decay = 0.95
+
+
 def youtube8m_music(config: ConfigDict) -> None:
     """The recipe for about 10,000 pairs of vectors."""
     config.batch_size = 2000
@@ -127,6 +143,7 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 
 VARIANTS: Variants = {
     "runlocal": Variant("smoke", _runlocal),
+    "small": Variant("recipe", small),
     "demo": Variant("recipe", demo),
     "youtube8m_music": Variant("recipe", youtube8m_music),
     "youtube8m_short": Variant("recipe", _youtube8m_short),

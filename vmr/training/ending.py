@@ -24,11 +24,10 @@ def ending(
     """
     if step >= config.steps:
         why = "all steps are taken"
-    elif stops_early(config, lines):
-        why = f"{config.patience} validations brought nothing better (config.patience)"
+    elif stop.signal is not None and not stops_early(config, lines):
+        why = f"stopped by {stop.signal.name}; it is saved: the same command goes on from here"
     else:
-        name = stop.signal.name if stop.signal else "nobody"
-        why = f"stopped by {name}; it is saved: the same command goes on from here"
+        why = f"{config.patience} validations brought nothing better (config.patience)"
     return f"ended at step {step:,} of {config.steps:,}: {why}\n{_best(config, lines)}"
 
 

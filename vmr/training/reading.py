@@ -50,7 +50,8 @@ def sound_dataset_of(config: ml_collections.ConfigDict) -> Dataset:
     if config.batch_size > dataset.examples("train"):
         raise UserError(
             f"config.batch_size is {config.batch_size}, expected at most "
-            f"{dataset.examples('train')}, the videos of the training split"
+            f"{dataset.examples('train')}, the videos of the training split; the configs' variant "
+            "`small` is for few pairs"
         )
     return dataset
 
