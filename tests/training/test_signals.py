@@ -12,6 +12,7 @@ import pytest
 from runs import ONE, Trained, assert_identical, scalars
 
 from vmr.training import loop, together
+from vmr.training.inference import restore_run
 from vmr.training.signals import stop_requests
 from vmr.training.together import Run, train_together
 from vmr.training.workdir import latest_step
@@ -42,10 +43,17 @@ def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
         with pytest.raises(SystemExit, match="143"):
             loop.train(whole.config, tmp_path / "cut", ONE)
     assert latest_step(tmp_path / "cut") == 3
-    assert "ended at step 3 of 8: stopped by SIGTERM; it is saved" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "ended at step 3 of 8: stopped by SIGTERM; it is saved" in told
+    begun = [line.split()[0] for line in told.splitlines()[:3]]
+    assert begun == ["reading", "standardising:", "compiling"]  # before the first step
     assert_identical(loop.train(whole.config, tmp_path / "cut", ONE), whole.state)
     assert scalars(tmp_path / "cut") == scalars(whole.workdir)
-    assert "ended at step 8 of 8: all steps are taken" in capsys.readouterr().out
+    *_, why, best = capsys.readouterr().out.splitlines()
+    assert why == "ended at step 8 of 8: all steps are taken"
+    assert best.startswith(
+        f"best by validation: step {restore_run(tmp_path / 'cut').step}, v2m/R@10 "
+    )
 
 
 def test_runs_that_are_told_to_stop_are_all_saved(
