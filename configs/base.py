@@ -1,104 +1,62 @@
-"""The fields that every config has, at values that no system claims; configs set their own.
+"""What configs are made of: the fields that all share, and variants that change them.
 
-A config names encoders and losses; `configs/losses.py` and `model_options` hold the options of
-each, and those of the others are not read.
+`vmr/training/base_config.py` explains the fields, `vmr/training/loss_options.py` the losses'.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from configs.losses import loss_options
 from vmr.errors import UserError
+from vmr.training.base_config import base_config
 
-Variants = Mapping[str, Callable[[ConfigDict], None]]
-
-
-def base_config() -> ConfigDict:
-    """Every field but the names and weights of the losses."""
-    config = ConfigDict()
-    config.seed = 0
-    config.batch_size = 500  # pairs, global
-    config.microbatch = 0  # pairs that pass the encoders at a time, globally; 0: the whole batch
-    config.steps = 1000  # at most; a step is one batch
-    config.log_every = 50  # steps
-    config.eval_every = 50  # steps, on the validation split
-    config.checkpoint_every = 50  # steps, beside one at each validation
-    config.selection = "v2m/R@10"  # the validation metric that chooses the best checkpoint
-    config.patience = 0  # validations without a better one before an early stop; 0: never
-
-    config.dataset = ConfigDict()
-    config.dataset.name = ""  # checked against the folder's where given
-    config.dataset.data_dir = config_dict.placeholder(str)
-    config.dataset.allow_invalid = False  # train although the validation report has errors
-    config.dataset.train_share = 1.0  # of the training pairs, a fixed sample by hash of their ids
-
-    # What goes together: a video and its music; or `video` or `music`, an item with itself (two
-    # samples of its sequence, one encoder). Positives: pairs of one track, or of one label.
-    config.pairing = "video_music"
-    config.positives = "track"
-    config.sampling = ConfigDict()
-    config.sampling.method = "mean"  # of a sequence; or clips: global_sparse, contiguous
-    config.sampling.clips = 32  # N, of each sequence
-
-    config.model = model_options()
-    config.loss = loss_options()
-
-    config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 3e-4
-    config.optimizer.schedule = "constant"  # or cosine, to 0 at the last step
-    config.optimizer.warmup_steps = 0  # of the cosine schedule
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.epsilon = 1e-8
-    config.optimizer.weight_decay = 0.0  # decoupled, of the kernels, times the learning rate
-    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
-    config.optimizer.average_decay = 0.0  # of the averaged parameters, then evaluated; 0: none
-    return config
+__all__ = ["Variant", "Variants", "base_config", "changed"]
 
 
-def model_options() -> ConfigDict:
-    """`config.model`: an encoder a modality, and the options of each kind of encoder."""
-    model = ConfigDict()
-    model.embedding_width = 512
-    model.dropout = 0.1  # rate, after each hidden layer or within each block
-    model.input_dropout = 0.0  # rate, on the inputs
-    # branch | transformer | gated_conv; `hidden`: widths of a branch's hidden layers.
-    model.video = {"encoder": "branch", "hidden": (2048,)}
-    model.music = {"encoder": "branch", "hidden": (2048, 1024)}
-    # Of a branch: VM-NET's.
-    model.linear = False  # leaves every ReLU out
-    model.batch_norm = {"decay": 0.99, "epsilon": 1e-3}
-    model.transformer = {
-        "model_width": 256,
-        "layers": 2,
-        "heads": 4,
-        "mlp_ratio": 4,  # hidden width of the MLP in widths of the model
-        "positions": "learned",  # | sinusoidal | none
-        "max_clips": 64,  # at most, of learned positions
-        "pooling": "mean",  # | attention | cls
-    }
-    model.gated_conv = {"model_width": 256, "layers": 4, "kernel": 5, "pooling": "mean"}
-    # Text that comes with the video: none | gated_sum | tokens (of a transformer).
-    model.text = {
-        "fusion": "none",
-        "tokens": 32,  # L, words or embeddings that are read of a text
-        "vocabulary": 16384,  # buckets that words are hashed into
-        "embedding_width": 0,  # E, where the dataset has embeddings of text; 0: words
-        "width": 256,  # of a token's vector in a gated sum
-        "dropout": 0.3,  # rate of tokens hidden in training
-    }
-    return model
+class Variant(NamedTuple):
+    """A change of a config, by name.
+
+    Attributes:
+      kind: what it decides; of each kind a config takes one. A `recipe` comes first, so that the
+        others change it, and `smoke` last, so that a smoke test is small whatever it tests.
+      change: of a config, in place.
+    """
+
+    kind: str
+    change: Callable[[ConfigDict], None]
 
 
-def changed(config: ConfigDict, variant: str, variants: Variants, name: str) -> ConfigDict:
-    """The config, changed by variants in the order of their names, which commas part.
+Variants = Mapping[str, Variant]
+
+
+def changed(config: ConfigDict, names: str, variants: Variants, file: str) -> ConfigDict:
+    """The config, changed by variants; the order in which they are named does not matter.
+
+    Args:
+      config: changed in place.
+      names: of the variants, parted by commas.
+      variants: of the config file.
+      file: its name.
 
     Raises:
-      UserError: there is no such variant of the config `name`.
+      UserError: there is no such variant, or two decide the same.
     """
-    for chosen in filter(None, variant.split(",")):
-        if chosen not in variants:
-            raise UserError(f"configs/{name}.py has no variant {chosen!r}: {', '.join(variants)}")
-        variants[chosen](config)
+    by_kind: dict[str, str] = {}
+    for name in filter(None, names.split(",")):
+        if name not in variants:
+            raise UserError(f"configs/{file}.py has no variant {name!r}: {', '.join(variants)}")
+        other = by_kind.setdefault(variants[name].kind, name)
+        if other != name:
+            raise UserError(
+                f"configs/{file}.py: the variants {other!r} and {name!r} both decide the "
+                f"{variants[name].kind}, expected one of them"
+            )
+    for kind in sorted(by_kind, key=_turn):
+        variants[by_kind[kind]].change(config)
     return config
+
+
+def _turn(kind: str) -> int:
+    """When variants of a kind are applied; those of one turn change different fields."""
+    return {"recipe": 0, "smoke": 2}.get(kind, 1)

@@ -3,12 +3,13 @@
 python -m experiments.train --config=configs/ii_clvm.py --workdir=runs/ii_clvm
     --config.dataset.data_dir=data/DATASET
 
-Variants, after a colon, several parted by commas (`--config=configs/ii_clvm.py:muvi_sync,kl`).
-The losses:
+Variants, after a colon, several parted by commas in any order, at most one for the losses and one
+recipe (`--config=configs/ii_clvm.py:muvi_sync,kl`). The losses:
   kl               the intra-modal term as a divergence of neighbourhoods, `ii_kl`
   inter_only       the contrastive term alone: what the II loss is compared with
   vmnet            VM-NET's branches and losses on the mean of the same clips, for one table
-Recipes, to be named first:
+Recipes:
+  small            a few hundred pairs, of vectors or sequences: batches of 50
   youtube8m_music  about 10,000 pairs of vectors, where a sequence has one clip: VM-NET's branches
   muvi_sync        about 600 pairs of sequences
   planted          the planted dataset's vectors, with VM-NET's branches
@@ -22,7 +23,7 @@ losses are re-derived from it, and the sizes and the recipe below are ours.
 from ml_collections import ConfigDict
 
 from configs import vmnet
-from configs.base import Variants, base_config, changed
+from configs.base import Variant, Variants, base_config, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -67,7 +68,17 @@ def _youtube8m_music(config: ConfigDict) -> None:
     config.patience = 10
     config.model.embedding_width = 512
     config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 0
     config.optimizer.clip_norm = 0.0
+
+
+def small(config: ConfigDict) -> None:
+    """The recipe for a few hundred pairs."""
+    _muvi_sync(config)
+    config.batch_size = 50
+    config.steps = 300
+    config.checkpoint_every = 50
+    config.patience = 10
 
 
 def _muvi_sync(config: ConfigDict) -> None:
@@ -120,21 +131,23 @@ def runlocal(config: ConfigDict) -> None:
     config.eval_every = 4
     config.checkpoint_every = 2
     config.patience = 0
-    config.sampling.clips = 4
+    if config.sampling.method != "mean":
+        config.sampling.clips = 4
     config.model.embedding_width = 16
     config.model.transformer.update({"model_width": 16, "layers": 1, "heads": 2, "max_clips": 4})
-    config.optimizer.warmup_steps = 2
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
 
 
 RECIPES: Variants = {
-    "youtube8m_music": _youtube8m_music,
-    "muvi_sync": _muvi_sync,
-    "planted": _planted,
+    "small": Variant("recipe", small),
+    "youtube8m_music": Variant("recipe", _youtube8m_music),
+    "muvi_sync": Variant("recipe", _muvi_sync),
+    "planted": Variant("recipe", _planted),
 }
 VARIANTS: Variants = {
-    "kl": _kl,
-    "inter_only": _inter_only,
-    "vmnet": _vmnet,
-    "runlocal": runlocal,
+    "kl": Variant("losses", _kl),
+    "inter_only": Variant("losses", _inter_only),
+    "vmnet": Variant("losses", _vmnet),
+    "runlocal": Variant("smoke", runlocal),
     **RECIPES,
 }

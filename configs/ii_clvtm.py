@@ -7,10 +7,11 @@ The dataset must have text: titles, tags, or what was read or said in the video,
 embeddings that somebody computed (then `--config.model.text.embedding_width=E`). A video may lack
 it: its embedding is then that of the same model without text.
 
-Variants, after a colon, several parted by commas (`--config=configs/ii_clvtm.py:muvi_sync,tokens`):
+Variants, after a colon, several parted by commas in any order
+(`--config=configs/ii_clvtm.py:muvi_sync,tokens`):
   tokens    text enters the Transformer as tokens beside the clips, rather than through a gated sum
   runlocal  tiny: seconds of nothing but a smoke test, on any dataset with text
-  youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`, to be named first
+  small, youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
 
 Chen et al. 2024, arXiv 2407.19415, as `configs/ii_clvm.py` tells; how text is fused is ours.
 """
@@ -18,7 +19,7 @@ Chen et al. 2024, arXiv 2407.19415, as `configs/ii_clvm.py` tells; how text is f
 from ml_collections import ConfigDict
 
 from configs import ii_clvm
-from configs.base import Variants, changed
+from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -37,4 +38,8 @@ def _runlocal(config: ConfigDict) -> None:
     config.model.text.update({"tokens": 8, "vocabulary": 64, "width": 8})
 
 
-VARIANTS: Variants = {"tokens": _tokens, "runlocal": _runlocal, **ii_clvm.RECIPES}
+VARIANTS: Variants = {
+    "tokens": Variant("text", _tokens),
+    "runlocal": Variant("smoke", _runlocal),
+    **ii_clvm.RECIPES,
+}

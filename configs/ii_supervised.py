@@ -7,10 +7,10 @@ For a dataset with labels, as YouTube-8M's: a pair's class is the rarest of its 
 (`vmr/data/label_classes.py`). The table of pairs is printed as ever; below it, every item of the
 query's class is relevant.
 
-Variants, after a colon, several parted by commas:
+Variants, after a colon, several parted by commas in any order:
   inter_only  the contrastive term alone
   runlocal    tiny: seconds of nothing but a smoke test
-  youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`, to be named first
+  small, youtube8m_music, muvi_sync, planted   the recipes of `configs/ii_clvm.py`
 
 Chen et al. 2024, arXiv 2407.19415, claim gains in supervised tasks too; sizes and recipe are ours.
 """
@@ -18,7 +18,7 @@ Chen et al. 2024, arXiv 2407.19415, claim gains in supervised tasks too; sizes a
 from ml_collections import ConfigDict
 
 from configs import ii_clvm
-from configs.base import Variants, changed
+from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -33,7 +33,7 @@ def _inter_only(config: ConfigDict) -> None:
 
 
 VARIANTS: Variants = {
-    "inter_only": _inter_only,
-    "runlocal": ii_clvm.runlocal,
+    "inter_only": Variant("losses", _inter_only),
+    "runlocal": Variant("smoke", ii_clvm.runlocal),
     **ii_clvm.RECIPES,
 }

@@ -7,9 +7,10 @@ One encoder embeds both samples; evaluation asks for an item's other sample amon
 clips that the query does not have; items of a single clip are left out of it. For AudioSet's music
 (`--source=audioset`), which has no video: ten clips of 0.96 s an item.
 
-Variants, after a colon, several parted by commas:
+Variants, after a colon, several parted by commas in any order:
   inter_only  the contrastive term alone
   supervised  items of one label are positives
+  small       recipe for a few hundred items: batches of 50
   runlocal    tiny: seconds of nothing but a smoke test
 
 Chen et al. 2024, arXiv 2407.19415, claim gains in uni-modal tasks too; sizes and recipe are ours.
@@ -18,7 +19,7 @@ Chen et al. 2024, arXiv 2407.19415, claim gains in uni-modal tasks too; sizes an
 from ml_collections import ConfigDict
 
 from configs import ii_clvm
-from configs.base import Variants, changed
+from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -37,8 +38,14 @@ def _supervised(config: ConfigDict) -> None:
     config.positives = "label"
 
 
+def _small(config: ConfigDict) -> None:
+    ii_clvm.small(config)
+    config.sampling.clips = 5
+
+
 VARIANTS: Variants = {
-    "inter_only": _inter_only,
-    "supervised": _supervised,
-    "runlocal": ii_clvm.runlocal,
+    "inter_only": Variant("losses", _inter_only),
+    "supervised": Variant("positives", _supervised),
+    "small": Variant("recipe", _small),
+    "runlocal": Variant("smoke", ii_clvm.runlocal),
 }

@@ -3,8 +3,10 @@
     python -m experiments.train --config=configs/vmnet.py \
         --config.dataset.data_dir=data/DATASET --workdir=runs/vmnet
 
-Variants, after a colon (`--config=configs/vmnet.py:youtube8m_music`):
+Variants, after a colon, several parted by commas in any order, at most one recipe and one depth
+(`--config=configs/vmnet.py:youtube8m_music,depth2`):
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset
+  small            recipe for a few hundred pairs, of vectors or sequences: batches of 50
   demo             the planted dataset's recipe: minutes on two CPU cores
   youtube8m_music  recipe for about 10,000 video-level pairs: same encoders and losses
   youtube8m_short  the same in 120 steps, for sweeps: a point or two below the recipe above
@@ -19,7 +21,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs.base import Variants, base_config, changed
+from configs.base import Variant, Variants, base_config, changed
 from vmr.encoders.branch import DEPTH_ABLATION
 
 
@@ -57,8 +59,8 @@ def _runlocal(config: ConfigDict) -> None:
     config.eval_every = 4
     config.checkpoint_every = 2
     config.model.embedding_width = 16
-    config.model.video.hidden = (32,)
-    config.model.music.hidden = (32, 16)
+    for side in ("video", "music"):  # as many layers
+        config.model[side].hidden = tuple(width // 64 for width in config.model[side].hidden)
     config.loss.ranking.top_k = 8
     config.loss.structure_adjacent.top_k = 8
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
@@ -80,6 +82,21 @@ def demo(config: ConfigDict) -> None:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 0.1
+
+
+def small(config: ConfigDict) -> None:
+    """The recipe for a few hundred pairs."""
+    config.batch_size = 50
+    config.steps = 300
+    config.log_every = 10
+    config.eval_every = 10
+    config.checkpoint_every = 50
+    config.patience = 10
+    config.model.dropout = 0.6
+    config.model.input_dropout = 0.3
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.average_decay = 0.95
 
 
 def youtube8m_music(config: ConfigDict) -> None:
@@ -125,10 +142,14 @@ def _depth(layers: int) -> Callable[[ConfigDict], None]:
 
 
 VARIANTS: Variants = {
-    "runlocal": _runlocal,
-    "demo": demo,
-    "youtube8m_music": youtube8m_music,
-    "youtube8m_short": _youtube8m_short,
-    "linear": _linear,
-    **{f"depth{layers}": _depth(layers) for layers in range(1, len(DEPTH_ABLATION) + 1)},
+    "runlocal": Variant("smoke", _runlocal),
+    "small": Variant("recipe", small),
+    "demo": Variant("recipe", demo),
+    "youtube8m_music": Variant("recipe", youtube8m_music),
+    "youtube8m_short": Variant("recipe", _youtube8m_short),
+    "linear": Variant("activation", _linear),
+    **{
+        f"depth{layers}": Variant("depth", _depth(layers))
+        for layers in range(1, len(DEPTH_ABLATION) + 1)
+    },
 }

@@ -44,7 +44,9 @@ def described(text: str) -> str:
     config = _loaded(text)
     docstring = ast.get_docstring(ast.parse(_file_of(text).read_text(encoding="utf-8"))) or ""
     fields = [f"  --config.{field}={_typed(value)}" for field, value in _fields(config)]
-    return "\n".join([docstring, "", f"fields of {text} (explained in configs/base.py):", *fields])
+    return "\n".join(
+        [docstring, "", f"fields of {text} (vmr/training/base_config.py explains them):", *fields]
+    )
 
 
 def mistake_in_words(mistake: Exception) -> str | None:

@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs.losses import loss_options
 from vmr.losses.learnt import LEARNABLE
 from vmr.training import build, inference, loop
+from vmr.training.loss_options import loss_options
 from vmr.training.state import placeholder_standardization
 
 
@@ -67,6 +67,26 @@ def test_fields_reach_the_step(
     assert given["warmup_steps"] == 9
     assert given["average_decay"] == 0.5
     assert given["objective"].inter.keywords == {"margin": 0.1, "top_k": 8}
+
+
+def test_the_learning_rate_warms_up_under_either_schedule(
+    config: ml_collections.ConfigDict,
+) -> None:
+    """Of Adam's first steps along one gradient, each is as long as its learning rate."""
+    lengths = {}
+    for schedule, warmup in (("constant", 0), ("constant", 4), ("cosine", 4)):
+        config.optimizer.update({"schedule": schedule, "warmup_steps": warmup, "epsilon": 1e-30})
+        optimizer = build.build_optimizer(config)
+        params = {"bias": jnp.zeros(())}
+        state, found = optimizer.init(params), []
+        for _ in range(8):
+            updates, state = optimizer.update({"bias": jnp.ones(())}, state, params)
+            found.append(-float(updates["bias"]) / config.optimizer.learning_rate)
+        lengths[schedule, warmup] = found
+    np.testing.assert_allclose(lengths["constant", 0], np.ones(8), rtol=1e-4)
+    rising = [0.0, 0.25, 0.5, 0.75, 1.0]
+    np.testing.assert_allclose(lengths["constant", 4], [*rising, 1.0, 1.0, 1.0], rtol=1e-4)
+    np.testing.assert_allclose(lengths["cosine", 4][:5], rising, rtol=1e-4)
 
 
 def test_learnt_options_start_from_their_values_and_do_not_decay(

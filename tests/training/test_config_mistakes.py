@@ -1,5 +1,6 @@
 """What a config gets wrong about sequences, encoders, text and pairings: one line, before work."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from vmr.data.schema import Pair
 from vmr.encoders.dropout import RowDropout
 from vmr.errors import UserError
 from vmr.training import loop, scoring
+from vmr.training import workdir as run_folder
 from vmr.training.config import require_sound, resolved
 from vmr.training.inference import restore_run
 
@@ -37,6 +39,16 @@ from vmr.training.inference import restore_run
             "ii_clvm",
             {"model.music.encoder": "gated_conv", "model.gated_conv.pooling": "cls"},
             "expected one of mean, attention",
+        ),
+        (
+            "vmnet",
+            {"sampling.clips": 8},
+            "clips is 8, but .*=mean takes all .* expected 32",
+        ),
+        (
+            "vmnet",
+            {"optimizer.warmup_steps": 700_000},
+            "is 700000, expected fewer than",
         ),
         ("ii_clvm", {"sampling.clips": 65}, r"clips is 65, expected at most .*max_clips, 64"),
         ("ii_clvm", {"seed": -1}, r"config\.seed is -1, expected from 0 to 2\*\*31 - 1"),
@@ -180,39 +192,65 @@ def test_a_sequence_without_clips_is_named_where_the_report_is_overridden(
     assert "\n" not in str(raised.value)
 
 
+def without(trained: Trained, field: str, folder: pathlib.Path) -> pathlib.Path:
+    """The run as one of before a field was there."""
+    saved = json.loads((trained.workdir / "config.json").read_text())
+    *rooms, last = field.split(".")
+    del functools.reduce(dict.__getitem__, rooms, saved)[last]
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(saved))
+    (folder / "environment.json").write_bytes((trained.workdir / "environment.json").read_bytes())
+    (folder / "checkpoints").symlink_to(trained.workdir / "checkpoints")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
         ("ii_clvm", "pairing"),
-        ("ii_clvm", "sampling"),
-        ("ii_clvm", "model.transformer"),
-        ("ii_clvm", "model.transformer.max_clips"),
+        ("ii_clvm", "positives"),
         ("ii_clvm", "model.text"),
         ("ii_clvm", "model.text.dropout"),
-        ("vmnet", "model.linear"),
-        ("vmnet", "model.batch_norm.epsilon"),
         ("ii_clvm", "dataset.train_share"),
-        ("ii_clvm", "dataset.allow_invalid"),
+        ("vmnet", "sampling"),
+        ("vmnet", "model.linear"),
+        ("vmnet", "patience"),
+        ("vmnet", "dataset.allow_invalid"),
     ],
 )
-def test_a_run_of_before_a_field_is_told_in_one_line(
+def test_a_run_of_before_a_field_opens_with_its_default(
     name: str, field: str, run_of: Callable[[str], Trained], tmp_path: pathlib.Path
 ) -> None:
-    trained = run_of(f"{name}:runlocal").workdir
-    saved = json.loads((trained / "config.json").read_text())
-    *rooms, last = field.split(".")
-    room = saved
-    for part in rooms:
-        room = room[part]
-    del room[last]
-    old = tmp_path / "old"
-    old.mkdir()
-    (old / "config.json").write_text(json.dumps(saved))
-    (old / "environment.json").write_bytes((trained / "environment.json").read_bytes())
-    (old / "checkpoints").symlink_to(trained / "checkpoints")
+    trained = run_of(f"{name}:runlocal")
+    old = without(trained, field, tmp_path / "old")
+    run = restore_run(old)
+    assert resolved(run.config) == json.loads((trained.workdir / "config.json").read_text())
+    assert run.step == restore_run(trained.workdir).step
+    before = json.loads((old / "config.json").read_text())
+    with run_folder.claimed(old, trained.config, run.dataset.fingerprint):  # and goes on
+        assert json.loads((old / "config.json").read_text()) == before
+
+
+@pytest.mark.parametrize("field", ["loss.inter", "loss.weights", "loss.weights.music"])
+def test_a_run_without_a_field_that_has_no_default_is_told_in_one_line(
+    field: str, run_of: Callable[[str], Trained], tmp_path: pathlib.Path
+) -> None:
+    old = without(run_of("vmnet:runlocal"), field, tmp_path / "old")
     for read in (restore_run, lambda workdir: scoring.evaluate_run(workdir, "test")):
         with pytest.raises(UserError, match="no field") as raised:
             read(old)
         assert str(raised.value).startswith(f"{old / 'config.json'}: the config has no field ")
         assert f"'{field}" in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+def test_a_run_that_never_read_its_clips_opens(
+    run_of: Callable[[str], Trained], tmp_path: pathlib.Path
+) -> None:
+    """Though it could not be begun any more."""
+    trained = run_of("vmnet:runlocal")
+    old = without(trained, "seed", tmp_path / "old")
+    saved = resolved(trained.config) | {"sampling": {"method": "mean", "clips": 4}}
+    saved["optimizer"]["warmup_steps"] = 1000
+    (old / "config.json").write_text(json.dumps(saved))
+    assert restore_run(old).config.sampling.clips == 4

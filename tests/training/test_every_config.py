@@ -1,13 +1,16 @@
 """Every config file with every variant: sound as it stands, and at work in the small."""
 
 import importlib
+import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import ml_collections
 import numpy as np
 import pytest
 from runs import Trained, config_of, scalars, traced_step
 
+from configs.base import Variants
 from vmr.errors import UserError
 from vmr.training.build import build_model, build_objective, build_optimizer
 from vmr.training.config import require_sound
@@ -77,7 +80,74 @@ def test_a_variant_that_there_is_not_is_named(file: str, variant: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_variants_apply_in_their_order() -> None:
-    config = FILES["ii_clvm"].get_config("kl,inter_only,runlocal")
-    assert (config.loss.intra, config.loss.weights.music, config.batch_size) == ("none", 0.1, 32)
-    assert FILES["ii_clvm"].get_config("inter_only,kl").loss.intra == "ii_kl"
+def combinations_of(variants: Variants) -> Iterator[tuple[str, ...]]:
+    """Every combination of variants that goes: one a kind at most."""
+    kinds = {variant.kind for variant in variants.values()}
+    of_kinds = [
+        [(), *((name,) for name, variant in variants.items() if variant.kind == kind)]
+        for kind in sorted(kinds)
+    ]
+    return (sum(chosen, ()) for chosen in itertools.product(*of_kinds))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_variants_mean_the_same_in_any_order(file: str) -> None:
+    for names in combinations_of(FILES[file].VARIANTS):
+        found = [
+            FILES[file].get_config(",".join(order)).to_json_best_effort()
+            for order in (names, names[::-1], (*names[1:], *names[:1]))
+        ]
+        assert found[0] == found[1] == found[2], names
+        config = FILES[file].get_config(",".join(names))
+        config.dataset.data_dir = "anywhere"
+        if "tokens" in names and config.model.video.encoder == "branch":  # which has no tokens
+            with pytest.raises(UserError, match=r"needs config\.model\.video\.encoder="):
+                require_sound(config)
+        else:
+            require_sound(config)
+        for name in names:
+            assert _is_at_work(name, config), names
+
+
+def _is_at_work(name: str, config: ml_collections.ConfigDict) -> bool:
+    """Whether what a variant is for is so, whatever else was named."""
+    match name:
+        case "runlocal":
+            return (config.steps, config.batch_size) == (8, 32)
+        case "depth1" | "depth2" | "depth3" | "depth4":
+            return {len(config.model[side].hidden) for side in ("video", "music")} == {
+                int(name[-1])
+            }
+        case "kl":
+            return config.loss.intra == "ii_kl"
+        case "inter_only":
+            return config.loss.intra == "none"
+        case "vmnet":
+            return (config.loss.inter, config.model.video.encoder) == ("ranking", "branch")
+        case "tokens":
+            return config.model.text.fusion == "tokens"
+        case "supervised":
+            return config.positives == "label"
+        case "linear":
+            return config.model.linear
+    return True
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "what"),
+    [
+        ("vmnet", "depth1,depth3", "depth"),
+        ("vmnet", "demo,linear,youtube8m_music", "recipe"),
+        ("ii_clvm", "kl,inter_only", "losses"),
+        ("ii_clvtm", "planted,tokens,muvi_sync", "recipe"),
+    ],
+)
+def test_two_variants_that_decide_the_same_are_refused(file: str, names: str, what: str) -> None:
+    with pytest.raises(UserError, match=f"both decide the {what}, expected one of them"):
+        FILES[file].get_config(names)
+
+
+def test_a_recipe_of_a_constant_learning_rate_has_no_warm_up_left_over() -> None:
+    """Its numbers were found without."""
+    optimizer = FILES["ii_clvm"].get_config("youtube8m_music").optimizer
+    assert (optimizer.schedule, optimizer.warmup_steps) == ("constant", 0)

@@ -16,6 +16,7 @@ from configs import vmnet
 from vmr.errors import UserError
 from vmr.training import loop, metrics_log, scoring
 from vmr.training.config import require_sound
+from vmr.training.finite import require_finite
 from vmr.training.state import TrainState
 from vmr.training.workdir import latest_step
 
@@ -129,11 +130,15 @@ def test_training_learns(config: ml_collections.ConfigDict, workdir: pathlib.Pat
 
 
 def test_training_stops_early_when_validation_no_longer_improves(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.update({"steps": 50, "eval_every": 1, "patience": 3})
     config.optimizer.learning_rate = 0.0  # only the running statistics of the norm still move
     state = train(config, workdir)
+    told = (
+        f"ended at step {int(state.step)} of 50: 3 validations brought nothing better (config.pat"
+    )
+    assert told in capsys.readouterr().out
     scores = [line["val/v2m/R@10"] for line in scalars(workdir) if "val/v2m/R@10" in line]
     assert int(state.step) == int(np.argmax(scores)) + 1 + 3
     assert int(train(config, workdir).step) == int(state.step)  # and stays stopped
@@ -243,10 +248,11 @@ def test_options_are_checked_of_the_losses_that_are_named(
         train(config, workdir)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_warmup_must_end_before_training_does(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, schedule: str
 ) -> None:
-    config.optimizer.schedule = "cosine"
+    config.optimizer.schedule = schedule
     config.optimizer.warmup_steps = 8
     with pytest.raises(UserError, match=r"warmup_steps is 8, expected fewer than config\.steps, 8"):
         train(config, workdir)
@@ -358,3 +364,10 @@ def test_devices_must_share_a_batch_evenly(
     config.microbatch = 3
     with pytest.raises(UserError, match="microbatch is 3, which 2 devices cannot share"):
         loop.train(config, workdir, jax.devices()[:2])
+
+
+def test_ids_of_several_lines_are_told_in_one(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"videos: one two, … \(all 1 in") as raised:
+        require_finite(tmp_path, 3, {"loss": np.float32("nan")}, {"video_id": ["one\ntwo"]})
+    assert "\n" not in str(raised.value)
+    assert json.loads((tmp_path / "nonfinite_step_3.json").read_text())["video_ids"] == ["one\ntwo"]

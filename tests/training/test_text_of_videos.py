@@ -38,7 +38,7 @@ def embedded_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def of_vectors(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The same with branches on one vector an item, which compile in no time."""
-    config.sampling.method = "mean"
+    config.sampling = {"method": "mean", "clips": 32}
     for side in ("video", "music"):
         config.model[side].update({"encoder": "branch", "hidden": (32,)})
     return config

@@ -209,8 +209,9 @@ def _kernels(params: optax.Params) -> Any:
 
 def _schedule(optimizer: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
     """The share of the learning rate at a step."""
+    warmup = optimizer.warmup_steps
     if optimizer.schedule == "constant":
-        return optax.schedules.constant_schedule(1.0)
-    return optax.schedules.warmup_cosine_decay_schedule(
-        0.0, 1.0, optimizer.warmup_steps, max(steps, 1)
-    )
+        if not warmup:
+            return optax.schedules.constant_schedule(1.0)
+        return optax.schedules.warmup_constant_schedule(0.0, 1.0, warmup)
+    return optax.schedules.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(steps, 1))

@@ -1,16 +1,23 @@
 """Checkpoints of a run: the latest, to go on from, and the best by validation, to evaluate."""
 
+import contextlib
+import itertools
 import logging
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from types import TracebackType
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vmr.errors import UserError
+from vmr.training.checkpoint_notes import CHECKSUM, require_sound_metrics, saved_checksum
+from vmr.training.checksum import checksum_of_arrays, checksum_of_metrics
 from vmr.training.disk import full_disk_in_one_line
+from vmr.training.reason import reason_of
 from vmr.training.state import TrainState
 
 
@@ -19,15 +26,43 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Of a restore that fails, keeps what its threads print afterwards from the terminal.
+
+    Reads that end after the first that failed find its event loop closed, and print a traceback.
+    """
+    hook = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = tell
+    yield
+    sys.unraisablehook = hook  # where nothing failed, nothing comes afterwards
+
+
 class Checkpoints:
     """The Orbax checkpoints of one run; as a context manager it waits for the last save.
 
     A save that is killed leaves nothing that a restore would see: Orbax renames a checkpoint into
-    place when it is whole.
+    place when it is whole, its checksums with it.
     """
 
     def __init__(self, workdir: pathlib.Path, selection: str, read_only: bool = False):
-        """Opens `workdir/checkpoints`; `selection` names the metric that chooses the best."""
+        """Opens `workdir/checkpoints`.
+
+        One whose metrics are damaged is set aside, if another is there, and told.
+
+        Args:
+          workdir: the run's folder.
+          selection: the metric that chooses the best checkpoint.
+          read_only: changes nothing.
+
+        Raises:
+          UserError: metrics are damaged, and nothing may be set aside or nothing else is there.
+        """
         logging.getLogger("absl").addFilter(_is_news)  # which a second time changes nothing
 
         def score(metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -43,6 +78,7 @@ class Checkpoints:
             ]
         )
         self._folder = (workdir / "checkpoints").absolute()
+        self._set_aside_without_metrics(selection, read_only)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -82,18 +118,82 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
-        metrics = None if validation is None else {**validation, "step": step}
+        metrics: dict[str, float] | None = None
+        if validation is not None:
+            metrics = {**validation, "step": step}
+            metrics[CHECKSUM] = checksum_of_metrics(metrics)
         with full_disk_in_one_line(self._folder):
-            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=metrics,
+                force=True,
+                custom_metadata={CHECKSUM: checksum_of_arrays(state)},
+            )
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state saved at a step, on the host; `like` gives the shapes that it must have."""
+        """The state saved at a step, on the host; `like` gives the shapes that it must have.
+
+        Raises:
+          UserError: it cannot be read, or its arrays are not those that were saved.
+        """
+        path = self._folder / str(step)
+        expected = saved_checksum(path)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            with _one_error():
+                state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except Exception as error:  # Orbax and TensorStore raise whatever their readers do
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{self._folder / str(step)} cannot be restored: it is damaged, or of a model that "
-                f"this code no longer builds ({reason})"
+                f"{path} cannot be restored: it is damaged, or of a model that this code no longer "
+                f"builds ({reason_of(error)})"
             ) from None
+        if expected not in (None, checksum_of_arrays(state)):  # None: saved before there was one
+            raise UserError(
+                f"{path} is damaged: its arrays have not the checksum they were saved with"
+            )
+        return state
+
+    def restore_latest(self, like: TrainState) -> TrainState:
+        """The state of the newest checkpoint that is whole; newer ones are set aside, and told.
+
+        Raises:
+          UserError: none can be restored; all are left as they are.
+        """
+        damaged: dict[int, UserError] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self.restore(step, like)
+            except UserError as error:
+                damaged[step] = error
+                continue
+            for newer, reason in damaged.items():
+                self._set_aside(newer, reason)
+            if damaged:
+                self._manager.reload()
+            return state
+        raise damaged[max(damaged)]
+
+    def _set_aside_without_metrics(self, selection: str, read_only: bool) -> None:
+        """Orbax opens none of a run's checkpoints where the metrics of one cannot be read."""
+        steps = [path for path in self._folder.glob("[0-9]*") if path.name.isdigit()]
+        damaged: dict[int, UserError] = {}
+        for path in steps:
+            try:
+                saved_checksum(path)
+                require_sound_metrics(path, selection)
+            except UserError as error:
+                damaged[int(path.name)] = error
+        if damaged and (read_only or len(damaged) == len(steps)):
+            raise damaged[max(damaged)]
+        for step, reason in damaged.items():
+            self._set_aside(step, reason)
+
+    def _set_aside(self, step: int, reason: UserError) -> None:
+        """Moves a damaged checkpoint to where none is looked for."""
+        aside = self._folder.with_name("damaged_checkpoints")
+        aside.mkdir(exist_ok=True)
+        names = itertools.chain([str(step)], (f"{step}_{n}" for n in itertools.count(2)))
+        target = next(aside / name for name in names if not (aside / name).exists())
+        (self._folder / str(step)).rename(target)
+        print(f"{reason}; it is set aside as {target}", flush=True)

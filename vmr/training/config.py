@@ -17,6 +17,7 @@ from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
 from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
+from vmr.training.base_config import base_config
 from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES
 
 
@@ -162,7 +163,24 @@ _CHOICES = {
 
 
 def require_sound(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError that names the first field that is missing or whose value cannot work."""
+    """Raises UserError that names a field that is missing, cannot work, or is set in vain."""
+    require_restorable(config)
+    clips, default = config.sampling.clips, base_config().sampling.clips
+    if config.sampling.method == "mean" and clips != default:
+        raise UserError(
+            f"config.sampling.clips is {clips}, but config.sampling.method=mean takes all clips of "
+            f"a sequence: expected {default}, the default, or global_sparse or contiguous"
+        )
+    warmup = config.optimizer.warmup_steps
+    if warmup and warmup >= config.steps:
+        raise UserError(
+            f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
+            f"{config.steps}"
+        )
+
+
+def require_restorable(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError that names the first field without which a run's model cannot be built."""
     for field, choices in _CHOICES.items():
         if _is_read(config, field):
             _require_choice(field, _lookup(config, field), choices)
@@ -185,12 +203,6 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.microbatch is {config.microbatch}, expected at most config.batch_size, "
             f"{config.batch_size}"
-        )
-    warmup = config.optimizer.warmup_steps
-    if config.optimizer.schedule == "cosine" and warmup >= config.steps:
-        raise UserError(
-            f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
-            f"{config.steps}"
         )
 
 
@@ -293,19 +305,58 @@ def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort(sort_keys=True))
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config") -> list[str]:
-    """A phrase for each field in which two resolved configs differ.
+def completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `config.json`; those that were not there yet are as in `base_config`."""
+    return _updated(resolved(base_config()), saved)
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each field in which two resolved configs differ, `optimizer.b1` as its name.
+
+    Args:
+      old: may be of before a field was added, see `completed`.
+      new: the other.
+    """
+    before, after = _flat(completed(old)), _flat(new)
+    return {
+        field: (before.get(field), after.get(field))
+        for field in sorted(before.keys() | after.keys())
+        if before.get(field) != after.get(field)
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """A phrase for each field in which two resolved configs differ, see `differing`.
 
     Where the data lie may differ: the dataset's fingerprint says whether they are the same.
     """
-    lines = []
-    for field in sorted((old.keys() | new.keys()) - {"data_dir"}):
-        before, after = old.get(field), new.get(field)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}.{field}")
-        elif before != after:
-            lines.append(f"{prefix}.{field} is {before!r} there and {after!r} here")
-    return lines
+    found = differing(old, new)
+    found.pop("dataset.data_dir", None)
+    return [difference(field, *values) for field, values in found.items()]
+
+
+def difference(field: str, before: Any, after: Any) -> str:
+    """The phrase for a field in which two configs differ."""
+    return f"config.{field} is {before!r} there and {after!r} here"
+
+
+def _updated(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested dicts: the fields of one, in place of which stand those that the other has."""
+    updated = dict(fields)
+    for field, value in changes.items():
+        earlier = fields.get(field)
+        both = isinstance(earlier, dict) and isinstance(value, dict)
+        updated[field] = _updated(fields[field], value) if both else value
+    return updated
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts under their names, parted by dots."""
+    flat: dict[str, Any] = {}
+    for field, value in fields.items():
+        inner = _flat(value, f"{prefix}{field}.") if isinstance(value, dict) else {}
+        flat |= inner or {f"{prefix}{field}": value}
+    return flat
 
 
 def _lookup(config: ml_collections.ConfigDict, field: str) -> Any:

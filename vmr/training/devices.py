@@ -12,9 +12,11 @@ import numpy as np
 
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
+from vmr.training.disk import bound_folder
 from vmr.training.step import embed_step
 
 AXIS = "batch"
+_MOST_BYTES_OF_PROGRAMS = 2**30
 
 
 def pmapped_train_step(
@@ -54,6 +56,11 @@ def sharded(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.
     return {name: rows.reshape(device_count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
 
+def told(devices: Sequence[jax.Device]) -> str:
+    """How many devices of which kind, as a person is told."""
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
 def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> None:
     """Raises UserError where the global batch cannot be split evenly over the devices."""
     for field in ("batch_size", "microbatch"):
@@ -65,9 +72,15 @@ def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.D
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs on disk, so that a second start need not compile."""
+    """Keeps compiled programs on disk, so that a second start need not compile.
+
+    A folder of JAX_COMPILATION_CACHE_DIR is its owner's to bound; ours holds a gigabyte, and is
+    brought back to it at every start.
+    """
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "vmr" / "xla"))
+        folder = pathlib.Path(home) / "vmr" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        bound_folder(folder, _MOST_BYTES_OF_PROGRAMS)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

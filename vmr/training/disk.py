@@ -32,6 +32,26 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:
+    """Deletes what was longest not read of a folder's files, until the rest is small enough.
+
+    JAX bounds its cache itself if told to, but stops writing where a file is not from a bounded
+    time, and locks the folder at every read. What others delete meanwhile is no matter.
+    """
+    files = []
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= most_bytes:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
+
+
 @contextlib.contextmanager
 def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
     """Turns whatever a library raises for a full disk into a UserError that names the path."""

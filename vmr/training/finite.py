@@ -43,7 +43,8 @@ def require_finite(
     values = {name: str(float(x)) for name, x in scalars.items() if "_norm/" not in name}
     write_json(report, {"step": step, "scalars": values, "video_ids": ids})
     told = ", ".join(f"{name} {value}" for name, value in found.items())
+    shown = ", ".join(" ".join(video_id.split()) for video_id in ids[:5])  # of one line, each
     raise UserError(
-        f"step {step}: {told}; the batch's videos: "
-        f"{', '.join(ids[:5])}, … (all {len(ids)} in {report}); earlier checkpoints are whole"
+        f"step {step}: {told}; the batch's videos: {shown}, … (all {len(ids)} in {report}); "
+        "earlier checkpoints are whole"
     )

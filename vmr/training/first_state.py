@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import ml_collections
+import numpy as np
 
 from vmr.data.dataset import Dataset
 from vmr.data.view import View
@@ -23,14 +24,18 @@ def first_states(
       view: what a batch shows.
 
     Returns:
-      `(config, checkpoints) -> state`: the latest checkpoint's; for a fresh run, the initial one.
+      `(config, checkpoints) -> state`: the latest whole checkpoint's, or a fresh run's first.
     """
-    measured = functools.cache(lambda: standardization_of(dataset, view))
+
+    @functools.cache
+    def measured() -> dict[str, dict[str, np.ndarray]]:
+        print("standardising: one pass over the training split", flush=True)
+        return standardization_of(dataset, view)
 
     def first_state(config: ml_collections.ConfigDict, checkpoints: Checkpoints) -> TrainState:
         if checkpoints.latest_step is None:
             return build_state(config, measured())
         like = build_state(config, placeholder_standardization(shown_widths(dataset, view)))
-        return checkpoints.restore(checkpoints.latest_step, like)
+        return checkpoints.restore_latest(like)
 
     return first_state

@@ -95,7 +95,8 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
       data_dir: where its dataset lies now; None where it lay in training.
 
     Raises:
-      UserError: no run there, none of its checkpoints was validated yet, or its data changed.
+      UserError: no run there, none of its checkpoints was validated yet, the best is damaged, or
+        its data changed.
     """
     on_devices.keep_compiled_programs()
     config = saved_config(workdir)
@@ -107,10 +108,10 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
-        if checkpoints.best_step is None:
+        step = checkpoints.best_step
+        if step is None:
             raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
-        state = checkpoints.restore(checkpoints.best_step, like)
-        return TrainedRun(config, dataset, view, model, state, checkpoints.best_step)
+        return TrainedRun(config, dataset, view, model, checkpoints.restore(step, like), step)
 
 
 def embed_batches(

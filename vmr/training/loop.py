@@ -16,12 +16,14 @@ from vmr.training import devices as on_devices
 from vmr.training import workdir as run_folder
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import require_sound
+from vmr.training.ending import ending
 from vmr.training.finite import require_finite, state_norm
 from vmr.training.first_state import first_states
 from vmr.training.inference import embed_batches
 from vmr.training.metrics_log import MetricsLog
 from vmr.training.progress import Progress
 from vmr.training.reading import evaluation_batches, on_device, sound_dataset_of, view_of
+from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.state import TrainState
 from vmr.training.stopping import stops_early
 
@@ -44,6 +46,8 @@ def train(
     Raises:
       UserError: a field, the data or the folder is wrong, another process trains there, or the
         loss or the state is not finite.
+      KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
+      SystemExit: SIGTERM came; the run is saved.
     """
     devices = devices or jax.local_devices()
     require_sound(config)
@@ -59,8 +63,11 @@ def train(
         state = first_states(dataset, view)(config, checkpoints)
         if int(state.step):
             print(f"going on from step {int(state.step):,}", flush=True)
-        with MetricsLog(workdir, resumed_step=int(state.step)) as log:
-            return _train(config, workdir, dataset, view, state, checkpoints, log, devices)
+        with stop_requests() as stop, MetricsLog(workdir, int(state.step)) as log:
+            state = _train(config, workdir, dataset, view, state, checkpoints, log, devices, stop)
+    print(ending(config, int(state.step), log.lines, stop), flush=True)
+    stop.end()
+    return state
 
 
 def _train(
@@ -72,6 +79,7 @@ def _train(
     checkpoints: Checkpoints,
     log: MetricsLog,
     devices: Sequence[jax.Device],
+    stop: StopRequest,
 ) -> TrainState:
     step_of_config = build.build_step(config, len(devices), on_devices.AXIS)
     take_step = on_devices.pmapped_train_step(step_of_config, devices)
@@ -86,7 +94,7 @@ def _train(
     ended = stops_early(config, log.lines)
     unchecked = None
 
-    while step < config.steps and not ended:
+    while step < config.steps and not ended and not stop:
         batch = next(batches)
         step += 1
         is_last = step == config.steps
@@ -94,6 +102,8 @@ def _train(
             is_last or step % every == 0
             for every in (config.log_every, config.eval_every, config.checkpoint_every)
         )
+        if step == first_step + 1:
+            print(f"compiling the step for {on_devices.told(devices)}", flush=True)
         shards = on_devices.sharded(on_device(batch), len(devices))
         state, scalars = take_step(state, shards, weights, logs)
         # The previous step is checked while this one runs: no step waits for the host.
@@ -102,6 +112,7 @@ def _train(
         unchecked = (step, scalars, batch)
         if step == first_step + 1:
             jax.block_until_ready(scalars)
+            print(f"step {step:,} is taken; a line follows every {config.log_every:,}", flush=True)
             progress.restart(step)  # compiling is over
         if not (logs or validates or saves):
             continue
@@ -124,6 +135,9 @@ def _train(
         if validates:
             ended = stops_early(config, log.lines)
         progress.restart(step)
+    if stop and unchecked is not None:
+        require_finite(workdir, step, {**unchecked[1], "state_norm": norm_of(state)}, unchecked[2])
+        checkpoints.save(state, None)
     return state
 
 

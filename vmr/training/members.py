@@ -39,8 +39,16 @@ def stacked(grid: Sequence[Sequence[Any]]) -> Any:
 
 
 def member_of(tree: Any, place: tuple[int, int]) -> Any:
-    """The tree of one member, on the host: of each leaf (S, W, ...) the entry at (seed, member)."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[place], tree)
+    """The tree of one member, on the host: of each leaf (S, W, ...) the entry at (seed, member).
+
+    It is cut out where the tree is, and copied: a view would keep the whole tree's memory.
+    """
+    return jax.tree.map(np.array, _entry(tree, *place))
+
+
+@jax.jit
+def _entry(tree: Any, row: int, column: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[row, column], tree)
 
 
 def settings_of(grid: Grid) -> tuple[dict[str, Array], Array]:

@@ -42,13 +42,16 @@ def sound_dataset_of(config: ml_collections.ConfigDict) -> Dataset:
             f"config.dataset.name is {config.dataset.name!r}, but {config.dataset.data_dir} "
             f"holds {dataset.name!r}"
         )
+    splits = ", ".join(f"{count:,} {split}" for split, count in dataset.splits.items())
+    print(f"reading {dataset.data_dir}: pairs of {splits}", flush=True)
     if not config.dataset.allow_invalid:
         require_valid(config.dataset.data_dir)
     dataset.examples("validation")  # raises where it is missing
     if config.batch_size > dataset.examples("train"):
         raise UserError(
             f"config.batch_size is {config.batch_size}, expected at most "
-            f"{dataset.examples('train')}, the videos of the training split"
+            f"{dataset.examples('train')}, the videos of the training split; the configs' variant "
+            "`small` is for few pairs"
         )
     return dataset
 

@@ -7,6 +7,7 @@ import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
+from vmr.training.config import completed
 from vmr.training.metrics_log import whole_lines
 from vmr.training.workdir import latest_step, read_json
 
@@ -31,7 +32,7 @@ def is_finished(workdir: pathlib.Path) -> bool:
     if not step:
         return False
     try:
-        config = ml_collections.ConfigDict(read_json(workdir / "config.json"))
+        config = ml_collections.ConfigDict(completed(read_json(workdir / "config.json")))
         lines = [line for line in whole_lines(workdir / "metrics.jsonl") if line["step"] <= step]
         return step >= config.steps or stops_early(config, lines)
     except (UserError, AttributeError, KeyError, TypeError):  # not a run that this code wrote

@@ -14,6 +14,7 @@ from vmr import embeddings
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
 from vmr.data.view import View
+from vmr.errors import UserError
 from vmr.evaluation.results import recalls
 from vmr.training import build
 from vmr.training import devices as on_devices
@@ -34,6 +35,7 @@ from vmr.training.members import (
 )
 from vmr.training.progress import Progress
 from vmr.training.reading import evaluation_batches, on_device, sound_dataset_of, view_of
+from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.state import TrainState
 
 Grid = Sequence[Sequence[Member]]
@@ -63,8 +65,10 @@ def train_together(
       What stopped the runs that failed, by their folders.
 
     Raises:
-      UserError: a field, the data or a folder is wrong, or another process trains in one; before
-        any training.
+      UserError: a field, the data or a folder is wrong, or another process trains in one, or the
+        runs stand at different steps; before any training.
+      KeyboardInterrupt: Ctrl-C was pressed; the runs are saved.
+      SystemExit: SIGTERM came; the runs are saved.
     """
     devices = devices or jax.local_devices()
     runs = [run for row in grid for run in row]
@@ -80,16 +84,36 @@ def train_together(
             opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.fingerprint))
         first_state = first_states(dataset, view)
         members = [[opened.enter_context(Member(*run, first_state)) for run in row] for row in grid]
-        return _Together(members, dataset, view, devices).train()
+        _require_one_step(members)
+        with stop_requests() as stop:
+            failures = _Together(members, dataset, view, devices, stop).train()
+    stop.end()
+    return failures
+
+
+def _require_one_step(grid: Grid) -> None:
+    """Raises UserError where runs stand at different steps, as after a damaged checkpoint."""
+    at = {int(member.state.step): member.workdir for row in grid for member in row}
+    if len(at) > 1:
+        (step, one), (other_step, other), *_ = sorted(at.items())
+        raise UserError(
+            f"{one} goes on from step {step} and {other} from step {other_step}: one program takes "
+            "the same step of all its runs"
+        )
 
 
 class _Together:
     """The loop, and what it needs at every step."""
 
     def __init__(
-        self, grid: Grid, dataset: Dataset, view: View, devices: Sequence[jax.Device]
+        self,
+        grid: Grid,
+        dataset: Dataset,
+        view: View,
+        devices: Sequence[jax.Device],
+        stop: StopRequest,
     ) -> None:
-        self.grid = grid
+        self.grid, self.stop = grid, stop
         self.places = {
             (row, column): member
             for row, members in enumerate(grid)
@@ -122,7 +146,7 @@ class _Together:
         progress = Progress(step, config.steps, config.batch_size * len(self.places))
         first_step, unchecked = step, None
 
-        while step < config.steps and self._go_on():
+        while step < config.steps and self._go_on() and not self.stop:
             batch = next(batches)
             step += 1
             is_last = step == config.steps
@@ -130,6 +154,8 @@ class _Together:
                 is_last or step % every == 0
                 for every in (config.log_every, config.eval_every, config.checkpoint_every)
             )
+            if step == first_step + 1:
+                print(f"compiling the step for {on_devices.told(self.devices)}", flush=True)
             state, scalars = self.take_step(state, self._sharded(batch), settings, logs)
             # The previous step is checked while this one runs: no step waits for the host.
             if unchecked is not None:
@@ -151,7 +177,8 @@ class _Together:
             progress.restart(step)
         if unchecked is not None:
             self._require_finite(*unchecked, state)
-        self._save(state)
+        if step:
+            self._save(state)
         return {member.workdir: member.failure for member in self.places.values() if member.failure}
 
     def _go_on(self) -> bool:

@@ -15,10 +15,28 @@ import jax
 import ml_collections
 
 from vmr.errors import UserError
-from vmr.training.config import differences, require_sound, resolved
+from vmr.training.config import (
+    completed,
+    difference,
+    differing,
+    require_restorable,
+    resolved,
+)
 from vmr.training.disk import write_text
 from vmr.training.lock import locked
 
+# What may change while a run goes on: no step's numbers depend on it.
+_FREE = frozenset(
+    {
+        "patience",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "dataset.name",
+        "dataset.data_dir",
+        "dataset.allow_invalid",
+    }
+)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
@@ -27,6 +45,9 @@ def claimed(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str
 ) -> Iterator[None]:
     """Makes the folder this config's, or finds that it already is, and keeps other processes out.
+
+    How often a run is logged, validated and saved, its patience, its steps under a constant
+    schedule and where its data lie may change: `config.json` then says what holds from now on.
 
     Raises:
       UserError: the folder holds a run of another config or of another dataset, or checkpoints
@@ -38,7 +59,7 @@ def claimed(
         raise UserError(f"--workdir={workdir} is a file, expected a folder") from None
     with locked(workdir):
         if latest_step(workdir):
-            _require_same_run(workdir, config, fingerprint)
+            _take_over(workdir, config, fingerprint)
         else:  # a run that failed before its first checkpoint may be mended
             write_json(workdir / "environment.json", environment(fingerprint))
             write_json(workdir / "config.json", resolved(config))
@@ -52,19 +73,48 @@ def latest_step(workdir: pathlib.Path) -> int:
     return max((int(name) for name in numbers if name.isdigit()), default=0)
 
 
-def _require_same_run(
-    workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str
-) -> None:
+def _take_over(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
+    """Goes on with the run in a folder, under what of its config may have changed."""
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(
             f"{workdir} holds checkpoints of an unknown config: config.json is missing, put it "
             "back or take another folder"
         )
-    changed = differences(read_json(path), resolved(config))
-    if changed:
-        raise UserError(f"{workdir} holds a run of another config: {'; '.join(changed)}")
+    changed = differing(read_json(path), resolved(config))
+    refused = [
+        difference(field, *values)
+        for field, values in changed.items()
+        if field not in _FREE and field != "steps"
+    ]
+    if refused:
+        raise UserError(f"{workdir} holds a run of another config: {'; '.join(refused)}")
+    if "steps" in changed:
+        _require_steps_may_change(workdir, config, *changed["steps"])
     require_same_data(workdir, fingerprint)
+    if changed:
+        write_json(path, resolved(config))
+        told = (
+            f"config.{field} was {old!r}, is now {new!r}" for field, (old, new) in changed.items()
+        )
+        print(f"{path}: {'; '.join(told)}", flush=True)
+
+
+def _require_steps_may_change(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, before: Any, after: int
+) -> None:
+    """Raises UserError where the steps that were taken would have been others."""
+    phrase = difference("steps", before, after)
+    if config.optimizer.schedule != "constant":
+        raise UserError(
+            f"{workdir} holds a run of another config: {phrase}; only under "
+            "config.optimizer.schedule=constant may they change: a "
+            f"{config.optimizer.schedule} schedule ends with the last step, so every step before "
+            "would have had another learning rate"
+        )
+    taken = latest_step(workdir)
+    if after < taken:
+        raise UserError(f"{workdir}: {phrase}, but {taken} steps are taken: expected no fewer")
 
 
 def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
@@ -81,13 +131,17 @@ def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
 
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The config of the run in a folder; UserError where there is none or it is incomplete."""
+    """The config of the run in a folder, fields of after its time at their defaults.
+
+    Raises:
+      UserError: there is no run, or its config cannot have been one.
+    """
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} holds no run: config.json is missing")
-    config = ml_collections.ConfigDict(read_json(path))
+    config = ml_collections.ConfigDict(completed(read_json(path)))
     try:
-        require_sound(config)
+        require_restorable(config)
     except UserError as mistake:
         raise UserError(
             f"{path}: {mistake}; was the run trained by another version of this code?"

@@ -1,0 +1,67 @@
+"""Ctrl-C and SIGTERM end a run between two steps, so that it is saved first."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+# Those of a process that nobody has taken over: Slurm's and a notebook's own handlers stay.
+_OURS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+
+
+class StopRequest:
+    """Whether the process was asked to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def end(self) -> None:
+        """Ends the process as the signal would have: status 130 of Ctrl-C, 143 of SIGTERM.
+
+        Raises:
+          KeyboardInterrupt: Ctrl-C was pressed.
+          SystemExit: another signal came.
+        """
+        if self.signal is signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Notes the first Ctrl-C or SIGTERM, of which the second then ends the process at once.
+
+    Only the main thread may handle signals: in another one none is noted.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    ours = [number for number, handler in _OURS.items() if signal.getsignal(number) is handler]
+
+    def restore() -> None:
+        for number in ours:
+            signal.signal(number, _OURS[number])
+
+    def note(number: int, _: FrameType | None) -> None:
+        request.signal = signal.Signals(number)
+        restore()
+        told = f"{request.signal.name}: saving after this step; once more stops at once\n"
+        os.write(2, told.encode())  # print may be what was interrupted
+
+    for number in ours:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        restore()
