@@ -125,7 +125,7 @@ def main(_: list[str]) -> None:
         print(found, flush=True)
         text += f"\n{found}"
         if _OUTPUT.value:
-            pathlib.Path(_OUTPUT.value).write_text(f"{text}\n")
+            pathlib.Path(_OUTPUT.value).write_text(f"{text}\n", encoding="utf-8")
     if _PLOT.value:
         loss_plot.save(_PLOT.value, results)
 

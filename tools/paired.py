@@ -146,7 +146,7 @@ def machine() -> str:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as info:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
             names = [line.split(":")[1].strip() for line in info if line.startswith("model name")]
         return names[0]
     except (OSError, IndexError):

@@ -43,10 +43,9 @@ def described(text: str) -> str:
     """
     config = _loaded(text)
     docstring = ast.get_docstring(ast.parse(_file_of(text).read_text(encoding="utf-8"))) or ""
+    heading = f"fields of {text} (vmr/training/base_config.py explains them):"
     fields = [f"  --config.{field}={_typed(value)}" for field, value in _fields(config)]
-    return "\n".join(
-        [docstring, "", f"fields of {text} (vmr/training/base_config.py explains them):", *fields]
-    )
+    return "\n".join([docstring, "", heading, *fields])
 
 
 def mistake_in_words(mistake: Exception) -> str | None:

@@ -1,5 +1,9 @@
 """Mistakes that a user can mend, each told in one line."""
 
+import re
+
+_LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+
 
 class UserError(ValueError):
     """Something that the user gave is wrong: a file, a field, a shape, a record.
@@ -8,3 +12,7 @@ class UserError(ValueError):
     without a traceback and end with status 1 (`vmr.command`). It is a ValueError, so that code
     which calls this as a library can catch it without knowing of it.
     """
+
+    def __init__(self, message: str) -> None:
+        """Takes the line breaks out of `message`, which an id that it quotes may have."""
+        super().__init__(_LINE_BREAKS.sub(" ", message))

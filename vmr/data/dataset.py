@@ -117,7 +117,7 @@ def _shards(folder: Path, split: tfds.core.SplitInfo) -> tuple[Shard, ...]:
 
 def _read_facts(file: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(file.read_text())
+        facts = json.loads(file.read_text(encoding="utf-8"))
         return {key: facts[key] for key in ("name", "fingerprint")}
     except FileNotFoundError:
         raise UserError(

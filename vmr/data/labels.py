@@ -13,7 +13,7 @@ def read_label_filter(file: Path) -> frozenset[int]:
       UserError: the file is missing, empty, or holds something that is no label index.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--labels={file}: cannot be read: {error}") from None
     try:

@@ -155,7 +155,8 @@ def _write(report: Report, file: Path) -> None:
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     content = {"schema_version": 1, "ok": report.ok, **asdict(report)}
     try:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -163,7 +164,7 @@ def _write(report: Report, file: Path) -> None:
 
 def _read(file: Path) -> Report | None:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         return Report(**{part.name: content[part.name] for part in fields(Report)})
     except (OSError, ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
         return None

@@ -131,6 +131,6 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
             for split, counts in builder.videos_per_track.items()
         },
     }
-    (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     card = dataset_card(source, builder.videos_per_track, command, content)
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -91,10 +91,10 @@ def render_narrow(found: Found, form: str) -> str:
     best = {column: _best(found, *column) for column in columns}
     lines = [["", *(spell(f"{way} {metric}") for way, metric in columns)]]
     for name in found["systems"]:
-        cells = [
-            spell(_reached(metric, found[way]["systems"][name][metric]), name == best[way, metric])
-            for way, metric in columns
-        ]
+        cells = []
+        for way, metric in columns:
+            reached = found[way]["systems"][name][metric]
+            cells.append(spell(_reached(metric, reached), reached["mean"] == best[way, metric]))
         lines.append([spell(name), *cells])
     if "baseline" in found:
         name, reached = found["baseline"]["name"], found["baseline"]
@@ -111,9 +111,9 @@ def render_narrow(found: Found, form: str) -> str:
     return "\n".join([*table(lines), "", spell(notes)])
 
 
-def _best(found: Found, way: str, metric: str) -> str:
-    means = {name: metrics[metric]["mean"] for name, metrics in found[way]["systems"].items()}
-    return (min if metric in LOWER_IS_BETTER else max)(means, key=lambda name: means[name])
+def _best(found: Found, way: str, metric: str) -> float:
+    means = [metrics[metric]["mean"] for metrics in found[way]["systems"].values()]
+    return min(means) if metric in LOWER_IS_BETTER else max(means)
 
 
 def _text(text: str, bold: bool = False) -> str:

@@ -54,7 +54,7 @@ def forget_failure(run: Run) -> None:
 def failure_of(run: Run) -> str:
     """What stopped a run at its last try; empty where nothing did."""
     path = _failure(run)
-    return path.read_text(errors="replace").strip() if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 def _failure(run: Run) -> pathlib.Path:

@@ -51,7 +51,7 @@ def require_sound_metrics(checkpoint: pathlib.Path, selection: str) -> None:
 
 def _object(path: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {reason_of(error)}") from None
     if not isinstance(content, dict):

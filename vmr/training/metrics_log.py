@@ -18,7 +18,7 @@ class MetricsLog:
         self._path = workdir / "metrics.jsonl"
         self.lines = [line for line in whole_lines(self._path) if line["step"] <= resumed_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-        self._file = self._path.open("a")
+        self._file = self._path.open("a", encoding="utf-8")
         self._events = metric_writers.SummaryWriter(str(workdir))
 
     def __enter__(self) -> "MetricsLog":
@@ -53,7 +53,7 @@ def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text(errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:

@@ -176,7 +176,7 @@ def _git_revision() -> str | None:
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The object in a JSON file; UserError where it cannot be read, or holds anything else."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
