@@ -1,12 +1,15 @@
 """What all commands share, through small commands and configs: mistakes, help, homes, terminals."""
 
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
+from absl import flags
 
 from vmr import command, python_file
 from vmr.errors import UserError
@@ -194,6 +197,50 @@ def test_a_home_is_expanded_wherever_a_path_may_begin(monkeypatch: pytest.Monkey
 def test_homes_are_expanded_for_main_and_fields_alike(folder: pathlib.Path) -> None:
     done = run(folder, "--text=print(NAMED.value)", "--named=~/x", HOME="/home/me")
     assert done.stdout == b"/home/me/x\n"
+
+
+DOORS = [f"experiments.{path.stem}" for path in sorted((ROOT / "experiments").glob("[a-z]*.py"))]
+DOORS += ["tools.build_dataset", "tools.validate_dataset"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_front_door_tells_its_flags_before_anything_heavy_is_imported(door: str) -> None:
+    """Which takes seconds: `--help` and a mistyped flag are to be answered at once."""
+    script = f"import sys, {door}; print({{'jax', 'tensorflow', 'scipy'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == (b"set()\n", b"")
+
+
+def choices(door: str) -> dict[str, Any]:
+    """Defaults and choices of a front door's flags, whose names others have as well."""
+    importlib.import_module(door)
+    found = list(flags.FLAGS.flags_by_module_dict()[door])
+    flags.FLAGS.remove_flag_values([flag.name for flag in found])
+    sys.modules.pop(door)
+    return {flag.name: (flag.default, getattr(flag.parser, "enum_values", None)) for flag in found}
+
+
+def test_defaults_and_choices_of_flags_are_those_of_the_library() -> None:
+    from vmr.evaluation import alike, comparison, side_by_side
+    from vmr.training import comparing, scoring
+
+    compare, evaluate = choices("experiments.compare"), choices("experiments.evaluate")
+    assert compare["metrics"][0] == list(side_by_side.METRICS)
+    assert compare["samples"][0] == comparison.SAMPLES
+    assert choices("experiments.diagnose")["deviations"][0] == alike.DEVIATIONS
+    for name, known in (
+        ("against", side_by_side.AGAINST),
+        ("correct_over", side_by_side.CORRECT_OVER),
+        ("format", comparing.FORMATS),
+        ("layout", comparing.LAYOUTS),
+    ):
+        assert tuple(compare[name][1]) == tuple(known)
+    assert tuple(evaluate["baseline"][1]) == tuple(scoring.BASELINES)
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    assert str(UserError("no video 'a\n b\r\nc\u2028d'")) == "no video 'a b c d'"
+    assert str(UserError("two  spaces.npz")) == "two  spaces.npz"
 
 
 def test_a_mistake_in_what_a_file_imports_is_told_by_the_line_that_imports(

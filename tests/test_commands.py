@@ -86,6 +86,22 @@ def test_a_run_and_its_exported_embeddings_score_alike(folder: pathlib.Path) -> 
 
 
 @pytest.mark.slow
+def test_results_are_written_whatever_the_terminal_can_show(folder: pathlib.Path) -> None:
+    """And a later look without the baseline leaves what was measured of it."""
+    output = folder / "ascii.json"
+    module = [sys.executable, "-m", "experiments.evaluate", f"--embeddings={folder}/embeddings.npz"]
+    flags = [f"--output={output}", "--baseline=cca", f"--data_dir={folder}/data"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "POSIX"}
+    done = subprocess.run([*module, *flags], cwd=ROOT, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"video ? music" in done.stdout
+    found = json.loads(output.read_text())
+    assert found["baselines"].keys() == {"CCA"}
+    succeed("experiments.evaluate", f"--embeddings={folder}/embeddings.npz", f"--output={output}")
+    assert json.loads(output.read_text()) == found
+
+
+@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
     flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=60")
     flags += ("--config.checkpoint_every=1", "--config.log_every=1", "--config.eval_every=5")
@@ -137,6 +153,11 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
             "experiments.evaluate",
             ["--embeddings=absent.npz", "--segments=3"],
             "--segments needs --workdir",
+        ),
+        (
+            "experiments.evaluate",
+            ["--embeddings=absent.npz", "--baseline=cca"],
+            "--baseline=cca with --embeddings needs --data_dir=DIR",
         ),
         ("experiments.export", ["--workdir=W", "--output=x.npz"], "config.json is missing"),
         ("experiments.sweep", [RUNLOCAL, "--sweep=absent.py", "--workdir=W"], "absent.py"),

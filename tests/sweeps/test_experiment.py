@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+from collections.abc import Sequence
 
 import ml_collections
 import pytest
@@ -12,7 +13,9 @@ from vmr.errors import UserError
 from vmr.sweeps import experiment, runner
 from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.places import Places, parameters_of
-from vmr.training.together import train_together
+from vmr.training.inference import TrainedRun, restore_run
+from vmr.training.lock import locked
+from vmr.training.together import Run, train_together
 
 SWEEP = """
 from vmr.sweeps.space import product, seeds, sweep
@@ -70,10 +73,25 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     def must_not_train(*_: object) -> None:
         raise AssertionError
 
+    restored = []
+
+    def counted(workdir: pathlib.Path) -> TrainedRun:
+        restored.append(workdir)
+        return restore_run(workdir)
+
     monkeypatch.setattr(runner, "train_together", must_not_train)
-    monkeypatch.setattr(experiment.scoring, "evaluate_run", must_not_train)
+    monkeypatch.setattr(experiment, "restore_run", counted)
+    # Results that are older than the checkpoint are not believed, but measured anew.
+    stale = root / "points" / best / "seed-0" / "results" / "test.json"
+    results = json.loads(stale.read_text())
+    stale.write_text(json.dumps({**results, "v2m": {**results["v2m"], "R@10": 99.0}}))
     run_sweep(path, config, root, Places())
     assert json.loads((root / "sweep.json").read_text()) == found
+    assert json.loads(stale.read_text()) == results
+    assert len(restored) == len(set(restored)) == 4  # each once, for its table and its verdict
+
+    with locked(root), pytest.raises(UserError, match=r"sweep is in use"):
+        run_sweep(path, config, root, Places())
 
     # Nor does a point that comes to it later repeat those that are there.
     trained = []
@@ -116,6 +134,44 @@ def test_a_point_that_fails_is_told_and_tried_again(
     assert len(found["chosen"]) == 2
     assert found["comparison"]["split"] == "test"
     assert "0.1" in found["comparison"]["systems"]
+
+
+@pytest.mark.parametrize(
+    ("error", "alone"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"), True),
+        (UserError("a folder is damaged"), True),
+        (RuntimeError("a bug"), False),
+        (TypeError("RESOURCE is no word"), False),
+    ],
+    ids=str,
+)
+def test_only_what_a_smaller_program_can_cure_is_tried_in_smaller_ones(
+    config: ml_collections.ConfigDict,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    alone: bool,
+) -> None:
+    tried: list[Run] = []
+
+    class Stub(Places):
+        def train_alone(self, runs: Sequence[Run], folder: pathlib.Path) -> None:
+            tried.extend(runs)
+
+    def fail(_: object) -> dict:
+        raise error
+
+    monkeypatch.setattr(runner, "train_together", fail)
+    runs = [Run(config, tmp_path / name / "seed-0") for name in ("a", "b")]
+    if alone:
+        runner.train_all(runs, Stub(), tmp_path)
+        assert tried == runs
+    else:
+        with pytest.raises(type(error)):
+            runner.train_all(runs, Stub(), tmp_path)
+        assert not tried
 
 
 def test_one_damaged_folder_fails_alone(
@@ -200,5 +256,9 @@ def test_parameters_of_slurm_are_read() -> None:
         "timeout_min": 60,
         "slurm_partition": "gpu",
     }
+    typed = ["slurm_use_srun=false", "x=True", "y=none", "mem_gb=1.5", "nice=-5", "name=0x"]
+    found = [False, True, None, 1.5, -5, "0x"]
+    assert list(parameters_of(typed).values()) == found
+    assert list(map(type, parameters_of(typed).values())) == list(map(type, found))
     with pytest.raises(UserError, match="'gpu' is not NAME=VALUE"):
         parameters_of(["gpu"])

@@ -8,7 +8,7 @@ from made_sweeps import METRIC, base_config, finish, made, outcomes_of
 from scipy import stats
 
 from vmr.sweeps.folder import note_failure, run_of
-from vmr.sweeps.outcomes import Outcome, chosen, outcome_of, settings_of, value_of
+from vmr.sweeps.outcomes import Outcome, chosen, outcome_of, reference, settings_of, value_of
 from vmr.sweeps.points import SweepPoint, resolved
 from vmr.sweeps.space import chain, product, seeds, sweep
 
@@ -134,3 +134,17 @@ def test_a_damaged_log_of_a_run_is_told(tmp_path: pathlib.Path, content: bytes) 
     assert found.status != "unfinished"
     assert found.validation == {}
     assert "metrics.jsonl is damaged" in found.failure
+
+
+def test_a_single_choice_is_held_against_the_config_as_it_is_or_the_runner_up(
+    tmp_path: pathlib.Path,
+) -> None:
+    config = base_config()
+    points = product(sweep(WEIGHT, [config.loss.weights.music, 0.5, 1.0, 2.0]), seeds(2))
+    as_it_is, *others = made(tmp_path, points, lambda p: 30 + p.changes[WEIGHT])
+    best, runner_up = others[2], others[1]
+    settings = [as_it_is, *others]
+    assert chosen(settings, METRIC) == [best]
+    assert reference(settings, best, METRIC, config) is as_it_is
+    assert reference(others, best, METRIC, config) is runner_up
+    assert reference([best], best, METRIC, config) is None

@@ -186,3 +186,35 @@ def test_kill_9_leaves_no_orphan_and_repeats_nothing(
     assert f"going on from step {saved}" in (cut / "log.txt").read_text()
     assert [line["step"] for line in whole_lines(cut / "metrics.jsonl")] == list(range(1, 121))
     assert (short / "metrics.jsonl").stat().st_mtime_ns == untouched
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [(None, ["0", "1", "2"]), ("", []), ("2, 3", ["2", "3"])]
+)
+def test_gpus_are_shared_out_where_nothing_says_which(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, found: list[str]
+) -> None:
+    """All processes would have all of them."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpus = processes._gpus()
+    assert gpus == found
+    if gpus:
+        shares = [processes._share(gpus, place, 2) for place in range(2)]
+        assert sorted(gpu for share in shares for gpu in share) == gpus
+        assert [processes._share(gpus, place, 8) for place in (0, 7)] == [
+            [gpus[0]],
+            [gpus[7 % len(gpus)]],
+        ]
+
+
+def test_without_a_gpu_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert processes._gpus() == []

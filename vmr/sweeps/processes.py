@@ -78,11 +78,15 @@ def _work(run: Run, place: int, places: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gpus = _gpus()
     if gpus:
-        share = gpus[place::places] or [gpus[place % len(gpus)]]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, place, places))
     if places > 1:  # or the first process would take nearly all of an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_alone(run)
+
+
+def _share(gpus: list[str], place: int, places: int) -> list[str]:
+    """Those of one of so many places; several places share one where there are too few."""
+    return gpus[place::places] or [gpus[place % len(gpus)]]
 
 
 def _gpus() -> list[str]:
