@@ -252,3 +252,14 @@ def test_a_mistake_in_what_a_file_imports_is_told_by_the_line_that_imports(
     with pytest.raises(UserError, match=r"importing.py: line 3: ZeroDivisionError") as raised:
         python_file.load(file)
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_a_file_that_is_written_anew_is_read_anew_and_nothing_is_left_beside_it(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / "sweep.py"
+    for value in (1, 2):
+        file.write_text(f"value = {value}")
+        os.utime(file, (1000, 1000))  # within the resolution of a clock
+        assert python_file.load(file).value == value
+    assert list(tmp_path.iterdir()) == [file]

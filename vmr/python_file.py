@@ -1,7 +1,6 @@
 """Python files that a user writes, configs and sweeps: their mistakes told by file and line."""
 
 import contextlib
-import importlib.util
 import pathlib
 import traceback
 from collections.abc import Iterator
@@ -14,19 +13,19 @@ def load(file: pathlib.Path) -> ModuleType:
     """Runs a Python file as a module of its own.
 
     Args:
-      file: what it imports is found from the working directory, not from beside it.
+      file: Python; what it imports is found from the working directory, not from beside it.
 
     Raises:
       UserError: there is no such file, or it raises; the line that raised is named.
     """
     if not file.is_file():
         raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'does not exist'}")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{file}: is no Python file, expected a name that ends in .py")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(file.stem)
+    module.__file__ = str(file)
     with told_by_line(file):
-        spec.loader.exec_module(module)
+        # Not by an import, which would keep compiled code beside the file, and take it for an edit
+        # of the same second.
+        exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
     return module
 
 

@@ -141,6 +141,7 @@ def test_a_point_that_fails_is_told_and_tried_again(
     [
         (MemoryError(), True),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"), True),
+        (RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
         (UserError("a folder is damaged"), True),
         (RuntimeError("a bug"), False),
         (TypeError("RESOURCE is no word"), False),
@@ -256,8 +257,16 @@ def test_parameters_of_slurm_are_read() -> None:
         "timeout_min": 60,
         "slurm_partition": "gpu",
     }
-    typed = ["slurm_use_srun=false", "x=True", "y=none", "mem_gb=1.5", "nice=-5", "name=0x"]
-    found = [False, True, None, 1.5, -5, "0x"]
+    typed = [
+        "slurm_use_srun=false",
+        "x=True",
+        "y=none",
+        "mem_gb=1.5",
+        "nice=-5",
+        "name=0x",
+        "qos=inf",
+    ]
+    found = [False, True, None, 1.5, -5, "0x", "inf"]
     assert list(parameters_of(typed).values()) == found
     assert list(map(type, parameters_of(typed).values())) == list(map(type, found))
     with pytest.raises(UserError, match="'gpu' is not NAME=VALUE"):

@@ -43,7 +43,10 @@ def ending_of(run: Run) -> str:
 @contextlib.contextmanager
 def _printed_to(path: pathlib.Path) -> Iterator[None]:
     """Standard output and error go to the end of a file, what XLA and TensorFlow print as well."""
-    with path.open("a", encoding="utf-8", buffering=1) as log, contextlib.ExitStack() as undo:
+    with (
+        path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log,
+        contextlib.ExitStack() as undo,
+    ):
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
             stream.flush()
             # Libraries in C++ know of descriptors alone.

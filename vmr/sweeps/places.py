@@ -1,7 +1,7 @@
 """Where the runs of a sweep that share no program are trained."""
 
-import contextlib
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +51,6 @@ def _plain(value: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if value.lower() in words:
         return words[value.lower()]
-    for number in (int, float):
-        with contextlib.suppress(ValueError):
-            return number(value)
-    return value
+    if re.fullmatch(r"-?\d+", value):
+        return int(value)
+    return float(value) if re.fullmatch(r"-?\d+\.\d+", value) else value

@@ -55,7 +55,8 @@ def _train_grid(grid: Grid, places: Places, folder: pathlib.Path) -> None:
 def _smaller_may_cure(error: Exception) -> bool:
     """True for a mistake in one of the runs, as a damaged folder, and for too little memory."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or "ResourceExhaustedError" in names
+    told = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+    out_of_memory = "ResourceExhaustedError" in names or any(each in str(error) for each in told)
     return isinstance(error, UserError | MemoryError) or out_of_memory
 
 
