@@ -98,7 +98,11 @@ def render_narrow(found: Found, form: str) -> str:
         lines.append([spell(name), *cells])
     if "baseline" in found:
         name, reached = found["baseline"]["name"], found["baseline"]
-        lines.append([spell(name), *(spell(_number(m, reached[way][m])) for way, m in columns)])
+        cells = [
+            spell(_number(metric, reached[way][metric]), reached[way][metric] == best[way, metric])
+            for way, metric in columns
+        ]
+        lines.append([spell(name), *cells])
     by_chance = [_number(metric, found[way]["chance"][metric]) for way, metric in columns]
     lines.append([spell("chance"), *map(spell, by_chance)])
     seeds = ", ".join(f"{name} {system['seeds']}" for name, system in found["systems"].items())
@@ -113,6 +117,8 @@ def render_narrow(found: Found, form: str) -> str:
 
 def _best(found: Found, way: str, metric: str) -> float:
     means = [metrics[metric]["mean"] for metrics in found[way]["systems"].values()]
+    if "baseline" in found:
+        means.append(found["baseline"][way][metric])
     return min(means) if metric in LOWER_IS_BETTER else max(means)
 
 

@@ -122,8 +122,9 @@ def _claimed(
     Raises before that where the first point cannot be trained.
     """
     view_of(first, sound_dataset_of(first))
-    folder.claim(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
+        folder.claim(workdir, config)
         yield
 
 
@@ -161,8 +162,15 @@ def report_of(
     for setting in [*([against] if against else []), *best]:
         read = [_read_test(outcome.run) for outcome in setting.outcomes]
         test[setting.name] = [results for results, _ in read]
-        systems[_title(setting, choose_per)] = [scored for _, scored in read]
-    found = compare_scored(systems, "test", against="first") if len(systems) > 1 else None
+        # The reference may have the chosen one's value of the field that is chosen per.
+        title = setting.name if setting is against else _title(setting, choose_per)
+        systems[title] = [scored for _, scored in read]
+    found, no_verdict = None, ""
+    try:
+        if len(systems) > 1:
+            found = compare_scored(systems, "test", against="first")
+    except UserError as mistake:  # as one track alone: the tables stand all the same
+        no_verdict = f"No verdict on test: {mistake}"
     return SweepReport(
         title=title,
         settings=settings,
@@ -171,7 +179,7 @@ def report_of(
         per=choose_per,
         test={setting.name: test[setting.name] for setting in best},
         comparison=found,
-        verdicts=verdicts.render_markdown(found) if found else "",
+        verdicts=verdicts.render_markdown(found) if found else no_verdict,
     )
 
 
@@ -201,7 +209,7 @@ def _require_swept(fields: set[str], per: str | None) -> None:
 
 def _told(report: SweepReport) -> list[str]:
     """The verdicts on test, and what failed."""
-    told = [verdicts.render_text(report.comparison)] if report.comparison else []
+    told = [verdicts.render_text(report.comparison)] if report.comparison else [report.verdicts]
     outcomes = [outcome for setting in report.settings for outcome in setting.outcomes]
     failed = [one for one in outcomes if one.status == "failed"]
     told += [f"failed: {one.point.name}: {one.failure}" for one in failed]

@@ -57,7 +57,7 @@ def _smaller_may_cure(error: Exception) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     told = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
     out_of_memory = "ResourceExhaustedError" in names or any(each in str(error) for each in told)
-    return isinstance(error, UserError | MemoryError) or out_of_memory
+    return isinstance(error, UserError | OSError | MemoryError) or out_of_memory
 
 
 def _require_an_end(runs: Sequence[Run]) -> None:

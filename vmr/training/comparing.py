@@ -11,6 +11,7 @@ from vmr.evaluation import comparison, side_by_side, verdicts
 from vmr.evaluation.side_by_side import METRICS
 from vmr.progress_bar import progress_bar
 from vmr.training.disk import write_text
+from vmr.training.reading import dataset_of
 from vmr.training.scored_runs import Scored, require_same_queries, score_run
 from vmr.training.scoring import score_cca
 from vmr.training.workdir import saved_config
@@ -57,8 +58,9 @@ def compare_runs(
     """
     _require_sound(systems, metrics, against, correct_over)
     dataset = _dataset_of_baseline(systems, data_dir) if baseline == "cca" else None
+    scored = _score_all(systems, split, data_dir)
     found = compare_scored(
-        _score_all(systems, split, data_dir),
+        scored,
         split,
         metrics=metrics,
         against=against,
@@ -67,6 +69,7 @@ def compare_runs(
         seed=seed,
     )
     if dataset is not None:
+        _require_same_data(dataset, scored)
         found["baseline"] = {"name": "CCA", **score_cca(dataset, split)}
     return found
 
@@ -164,9 +167,20 @@ def _require_sound(
 
 def _dataset_of_baseline(systems: Systems, data_dir: str | None) -> Dataset:
     runs = [path for paths in systems.values() for path in paths if path.is_dir()]
-    if data_dir or runs:
-        return open_dataset(data_dir or saved_config(runs[0]).dataset.data_dir)
+    if runs:  # of which it sees as many training pairs as they did
+        return dataset_of(saved_config(runs[0]), data_dir)
+    if data_dir:
+        return open_dataset(data_dir)
     raise UserError("--baseline=cca of embeddings needs --data_dir, the dataset to fit it on")
+
+
+def _require_same_data(dataset: Dataset, scored: Mapping[str, Sequence[Scored]]) -> None:
+    for run in (run for runs in scored.values() for run in runs):
+        if run.fingerprint not in (None, dataset.fingerprint):
+            raise UserError(
+                f"--baseline=cca: {dataset.data_dir} holds other data than {run.path} is of, "
+                f"fingerprint {dataset.fingerprint[:12]} and {str(run.fingerprint)[:12]}"
+            )
 
 
 def _score_all(systems: Systems, split: str, data_dir: str | None) -> dict[str, list[Scored]]:

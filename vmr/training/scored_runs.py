@@ -22,6 +22,7 @@ class Scored:
       path: of the run.
       step: of its checkpoint, if known.
       pairing: what is sought with what, as `config.pairing` says.
+      fingerprint: of the dataset, if known.
       videos: (N, 2) unicode, the id of each video and of its track.
       tracks: (M,) unicode, the gallery of v2m.
       asked: (K,) unicode, the tracks that have a video: the queries of m2v.
@@ -32,6 +33,7 @@ class Scored:
     path: pathlib.Path
     step: int | None
     pairing: str
+    fingerprint: str | None
     videos: np.ndarray
     tracks: np.ndarray
     asked: np.ndarray
@@ -110,6 +112,7 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
         path=path,
         step=embedded.meta.get("step"),
         pairing=_pairing(embedded),
+        fingerprint=embedded.meta.get("dataset_fingerprint"),
         videos=videos,
         tracks=np.sort(tracks),
         asked=asked[by_track],

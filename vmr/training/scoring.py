@@ -140,6 +140,9 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
         earlier = read_json(path)
     plain = json.loads(json.dumps(found))
     if any(earlier.get(key) != plain[key] for key in ("split", "step", "v2m", "m2v")):
+        lost = [key for key in ("baselines", "segments") if key in earlier and key not in plain]
+        if lost:
+            print(f"{path}: held {' and '.join(lost)} of another checkpoint, now replaced")
         earlier = {}
     merged = {**earlier, **plain}
     if "baselines" in merged:
