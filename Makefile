@@ -7,9 +7,9 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test lint clean
 
+# A path rather than an import hook: else a clone named vmr hides the package from its parent folder.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	# A path rather than an import hook: else a clone named vmr hides the package from its parent folder.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	    --config-settings editable_mode=compat --editable '.[dev]'
 	touch $@
