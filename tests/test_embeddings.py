@@ -190,6 +190,8 @@ LOCAL, CENTRAL = b"PK\x03\x04\x14\x00", b"PK\x01\x02\x14\x03\x14\x00"
             "Error -3 while decompressing",
         ),
         (patched(with_member(ROWS), ROWS[2000:2008], b"\0" * 8), "Bad CRC-32"),
+        (with_member(patched(ROWS, b"'<f4'", b"()   ")), "its header is cut or corrupt"),
+        (with_member(patched(ROWS, b"(500, 4), }   ", b"(10**30, 0), }")), "read as npy"),
         (  # Deflate64
             patched(
                 patched(with_member(ROWS), LOCAL + b"\0\0\0\0", LOCAL + b"\0\0\x09\0"),
@@ -243,6 +245,8 @@ def test_saved_arrays_load_and_what_is_wrong_is_not_saved(tmp_path: pathlib.Path
     before = path.read_bytes()
     with pytest.raises(UserError, match="row 0 of music_emb has length 2"):
         embeddings.save(path, rows[0], rows[1] * 2, rows[2])
+    with pytest.raises(UserError, match="split is 3, expected the name of one"):
+        embeddings.save(path, *rows, split=3)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="music_ids are not unique"):
         embeddings.save(path, *rows, music_ids=list("aab"))
     assert path.read_bytes() == before

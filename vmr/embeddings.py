@@ -8,6 +8,7 @@ n), `split`, `meta` (a JSON string). Loads with `allow_pickle=False`.
 import contextlib
 import dataclasses
 import json
+import lzma
 import pathlib
 import shutil
 import tempfile
@@ -26,7 +27,10 @@ SCHEMA_VERSION = 1
 _NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}  # of an npz
 _MOST_DEFLATED = 1100  # bytes that DEFLATE makes of one, at most 1,032, and some room
 # What damaged, encrypted and unknown members raise.
-_ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_ARCHIVE_FAULTS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError),
+)
 
 # Per batch: video_emb (b, D), music_emb (b, D), video_id (b,), music_id (b,), perhaps group (b,).
 Batches = Iterable[Mapping[str, np.ndarray]]
@@ -214,7 +218,7 @@ def _read_arrays(
             }
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(f"{path} is not an npz of plain arrays: {error}") from None
 
 
@@ -242,13 +246,17 @@ def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) 
             f"{path}: {name} has shape {arrays[name].shape} and type {arrays[name].dtype}, "
             "expected one unicode string"
         )
-    return str(arrays[name].item())
+    try:
+        return str(arrays[name].item())
+    except (SystemError, ValueError):
+        raise UserError(f"{path}: {name} holds what is no unicode") from None
 
 
 def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    text = _read_text(path, arrays, "meta") or "{}"
     try:
-        meta = json.loads(_read_text(path, arrays, "meta") or "{}")
-    except json.JSONDecodeError:
+        meta = json.loads(text)
+    except ValueError:  # no JSON, or a number of thousands of digits
         raise UserError(f"{path}: meta is not a JSON string") from None
     except RecursionError:
         raise UserError(f"{path}: meta is JSON too deeply nested") from None
@@ -283,6 +291,8 @@ def save(
     Raises:
       UserError: an array is not as above, or the file cannot be written.
     """
+    if not isinstance(split, str):
+        raise UserError(f"{path}: split is {split!r}, expected the name of one")
     index = np.asarray(gt_music_index)
     given = Embeddings(
         video_emb=np.asarray(video_emb),

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 # What NumPy raises, beside ValueError, for a header that is no header.
-_HEADER_FAULTS = (tokenize.TokenError, SyntaxError, TypeError, OverflowError, MemoryError)
+_HEADER_FAULTS = (
+    *(tokenize.TokenError, SyntaxError, TypeError, IndexError),
+    *(OverflowError, MemoryError, SystemError),
+)
 _READERS = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
@@ -49,5 +52,5 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
     file.seek(0)
     try:
         return npy_format.read_array(file, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, *_HEADER_FAULTS) as error:
         raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None

@@ -44,6 +44,11 @@ def test_products_that_would_be_infinite_are_refused():
         recalls(UNIT * np.float32(1e30), UNIT, INDEX, not_unit="keep")
 
 
+def test_rows_too_short_for_single_precision_are_no_zero_rows():
+    with pytest.raises(UserError, match=r"video_emb: row 0 has length 1e-50; expected 1"):
+        recalls(UNIT.astype(np.float64) * 1e-50, UNIT, INDEX)
+
+
 def test_zero_rows_and_half_precision_are_of_unit_length():
     rows = UNIT.copy()
     rows[3] = 0

@@ -64,7 +64,9 @@ def _wrong_length(rows: np.ndarray, not_unit: NotUnit) -> tuple[int, str] | None
     """The first row whose length cannot be ranked by, and what is wrong with it."""
     if not_unit == "normalize":
         return None
-    lengths, faults = lengths_and_faults(rows.astype(np.float32, copy=False))
+    lengths, faults = lengths_and_faults(
+        rows if rows.dtype.kind == "f" else rows.astype(np.float32)
+    )
     if not_unit == "keep":
         faults = lengths > _LONGEST
     if not faults.any():
