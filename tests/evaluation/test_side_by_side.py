@@ -116,6 +116,11 @@ def test_worse_is_said_and_only_better_is_bold(found: dict[str, Any]) -> None:
         ({"a": SYSTEMS["near"]}, {}, "at least two systems, found 1"),
         ({}, {}, "at least two systems, found 0"),
         ({"a": SYSTEMS["near"], "b": []}, {}, "b has no embeddings"),
+        (
+            {"a": [(MUSIC[INDEX], MUSIC)], "b": [(MUSIC[INDEX], MUSIC[:-1])]},
+            {},
+            "and 39 tracks, exp",
+        ),
         (SYSTEMS, {"metric_names": ["R@7"]}, "unknown 'R@7'"),
         (SYSTEMS, {"correct_over": "metrics"}, "expected systems or all"),
         (SYSTEMS, {"against": "last"}, "expected all or first"),

@@ -23,7 +23,7 @@ RANKINGS = {
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_long_rows_are_refused_on_either_side(ranking):
     rank = RANKINGS[ranking]
-    with pytest.raises(UserError, match=r"video_emb: row 1 has length 1\.19\d; expected 1, or"):
+    with pytest.raises(UserError, match=r"video_emb: row 1 has length 1\.19\d; expected 1$"):
         rank(LONG, UNIT)
     with pytest.raises(UserError, match=r"music_emb: row 1 has length"):
         rank(UNIT, LONG)

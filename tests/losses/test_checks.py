@@ -45,7 +45,7 @@ ONES = dict.fromkeys(("m2v", "v2m", "music", "video"), jnp.float32(1.0))
 )
 def test_inter_modal_losses(wrap: Any, loss: Any, change: tuple[jax.Array, ...]) -> None:
     loss = wrap(loss)
-    assert loss(X, X, SAME).shape == (N,)
+    assert jax.eval_shape(loss, X, X, SAME).shape == (N,)
     with pytest.raises(AssertionError):
         loss(*change)
 
@@ -67,7 +67,7 @@ def test_inter_modal_losses(wrap: Any, loss: Any, change: tuple[jax.Array, ...])
 )
 def test_intra_modal_losses(wrap: Any, loss: Any, change: dict[int, jax.Array]) -> None:
     loss, whole = wrap(loss), [INPUTS, X, INPUTS, X, ROWS]
-    assert loss(*whole).shape == (N,)
+    assert jax.eval_shape(loss, *whole).shape == (N,)
     with pytest.raises(AssertionError):
         loss(*(change.get(place, array) for place, array in enumerate(whole)))
 
@@ -97,6 +97,46 @@ def test_pairs_of_an_objective(change: dict[str, jax.Array]) -> None:
     for entry in (objective.rows, lambda pairs: objective.value_and_gradient(pairs, ONES)):
         with pytest.raises(AssertionError):
             entry(PAIRS._replace(**change))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: inter.infonce(X, X, SAME, temperature=x),
+        lambda x: inter.ranking(X, X, SAME, margin=x),
+        lambda x: inter.siglip(X, X, SAME, scale=x),
+        lambda x: inter.siglip(X, X, SAME, bias=x),
+        lambda x: inter.crossclr(X, X, SAME, temperature=x, own=OWN),
+        lambda x: intra.ii_kl(INPUTS, X, INPUTS, X, ROWS, temperature=x),
+        lambda x: intra.js(INPUTS, X, INPUTS, X, ROWS, temperature=x),
+        lambda x: intra.rkd_distance(INPUTS, X, INPUTS, X, ROWS, means=(jnp.float32(1.0), x)),
+        lambda x: Objective(inter.infonce).value_and_gradient(PAIRS, {"m2v": x, "v2m": 1.0}).loss,
+        lambda x: (
+            Objective(functools.partial(inter.infonce, temperature=x))
+            .value_and_gradient(PAIRS, ONES)
+            .loss
+        ),
+        lambda x: (
+            Objective(inter.siglip).value_and_gradient(PAIRS, ONES, {"bias": x}).to_learnt["bias"]
+        ),
+    ],
+)
+def test_options_and_weights_are_single_numbers(loss: Any) -> None:
+    jax.eval_shape(loss, jnp.float32(0.5))
+    for shape in ((1,), (N,), (N, 1), (1, N)):
+        with pytest.raises(AssertionError, match="expected one number"):
+            jax.eval_shape(loss, jnp.full(shape, 0.5))
+
+
+def test_what_is_wrong_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"int32 but expected .*positives, expected \(6, 6\)"):
+        inter.infonce(X, X, SAME.astype(int))
+    with pytest.raises(AssertionError, match=r"\(6, 1\) but expected .*rows, expected \(6,\) int"):
+        intra.ii_mse(INPUTS, X, INPUTS, X, ROWS[:, None])
+    with pytest.raises(AssertionError, match=r"rows, expected \(6,\) int"):
+        intra.mean_distances(X, X, ROWS[:, None])
+    with pytest.raises(AssertionError, match=r"bool but expected .*float"):
+        inter.ranking_of_scores(SAME, SAME)
 
 
 def test_a_term_without_a_weight_is_named() -> None:

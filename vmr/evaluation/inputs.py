@@ -74,7 +74,7 @@ def _wrong_length(rows: np.ndarray, not_unit: NotUnit) -> tuple[int, str] | None
     row = int(np.argmax(faults))
     if not_unit == "keep":
         return row, f"has length {lengths[row]:.4g}; expected at most {_LONGEST:.0e}"
-    return row, f"has length {lengths[row]:.4g}; expected 1, or not_unit='normalize'"
+    return row, f"has length {lengths[row]:.4g}; expected 1"
 
 
 def check_segments(

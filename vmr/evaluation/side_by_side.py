@@ -48,41 +48,50 @@ def compare(
       seed: of the resamples.
 
     Raises:
-      UserError: fewer than two systems, one without a seed, an unknown metric, or rows that
-        `pair_ranks` refuses.
+      UserError: fewer than two systems, one without a seed or over other items, an unknown
+        metric, or rows that `pair_ranks` refuses.
     """
     require_known(metric_names, against, correct_over)
-    for name, seeds in systems.items():
-        if not len(seeds):
-            raise UserError(f"{name} has no embeddings, expected those of at least one seed")
+    if len(systems) < 2:
+        raise UserError(f"a comparison needs at least two systems, found {len(systems)}")
+    _require_one_gallery(systems)
     ranked = {
         name: [pair_ranks(video, music, gt_music_index) for video, music in seeds]
         for name, seeds in systems.items()
     }
-    first = next(iter(ranked.values()))[0] if ranked else None
-    clusters: dict[str, np.ndarray] = {}
-    if first:
-        clusters = {
-            "v2m": np.asarray(gt_music_index)[first[0].query],
-            "m2v": first[1].query,
-        }
+    v2m, m2v = next(iter(ranked.values()))[0]
     found = described(
         {
-            name: [tuple(map(metrics.table_values, of)) for of in seeds]
+            name: [tuple(map(metrics.table_values, both)) for both in seeds]
             for name, seeds in ranked.items()
         },
-        clusters,
+        {"v2m": np.asarray(gt_music_index)[v2m.query], "m2v": m2v.query},
         metric_names=metric_names,
         against=against,
         correct_over=correct_over,
         samples=samples,
         seed=seed,
     )
-    assert first is not None
     video, music = next(iter(systems.values()))[0]
-    for direction, ranks, gallery in zip(("v2m", "m2v"), first, (music, video), strict=True):
-        found[direction] |= {"gallery": len(gallery), "chance": chance(ranks)}
+    found["v2m"] |= {"gallery": len(music), "chance": chance(v2m)}
+    found["m2v"] |= {"gallery": len(video), "chance": chance(m2v)}
     return {"split": split, **found}
+
+
+def _require_one_gallery(systems: Mapping[str, Sequence[Rows]]) -> None:
+    """Raises UserError where a system has no seed, or other items than the first."""
+    sizes = None
+    for name, seeds in systems.items():
+        if not len(seeds):
+            raise UserError(f"{name} has no embeddings, expected those of at least one seed")
+        for video, music in seeds:
+            found = len(video), len(music)
+            sizes = sizes or found
+            if found != sizes:
+                raise UserError(
+                    f"{name} has {found[0]} videos and {found[1]} tracks, expected {sizes[0]} and "
+                    f"{sizes[1]} as the first system has"
+                )
 
 
 def described(
@@ -138,7 +147,7 @@ def described(
             }
             for name, seeds in values.items()
         }
-        cluster = clusters[direction] if clusters else np.zeros(0)
+        cluster = clusters[direction]
         compared = comparison.compare(
             of_systems, cluster, pairs, samples=samples, seed=seed, progress=progress
         )

@@ -4,10 +4,18 @@ An array of another shape would often broadcast, and 0/1 integers for booleans i
 both give a wrong number without a word. Everything here raises AssertionError, by `chex`.
 """
 
+from typing import Any
+
 import chex
 import jax
 
 Array = jax.Array
+
+
+def check_scalars(**scalars: Any) -> None:
+    """Asserts () each: one value a row would weigh rows, or columns, by itself."""
+    for name, scalar in scalars.items():
+        chex.assert_shape(scalar, (), custom_message=f"{name}, expected one number")
 
 
 def check_inter(anchors: Array, gallery: Array, positives: Array) -> None:
@@ -20,8 +28,30 @@ def check_inter(anchors: Array, gallery: Array, positives: Array) -> None:
 
 def check_positives(positives: Array, anchors: int, items: int) -> None:
     """Asserts (n,N) bool: 0/1 integers are no booleans."""
-    chex.assert_shape(positives, (anchors, items))
-    chex.assert_type(positives, bool)
+    expected = f"positives, expected ({anchors}, {items}) bool"
+    chex.assert_shape(positives, (anchors, items), custom_message=expected)
+    chex.assert_type(positives, bool, custom_message=expected)
+
+
+def check_scores(scores: Array, positives: Array) -> None:
+    """Asserts (n,N) float, (n,N) bool."""
+    chex.assert_rank(scores, 2)
+    chex.assert_type(scores, float)
+    check_positives(positives, *scores.shape)
+
+
+def check_distances(x: Array, all_x: Array, rows: Array) -> None:
+    """Asserts (n,P), (N,P) float, (n,) int."""
+    chex.assert_rank([x, all_x], 2)
+    chex.assert_type([x, all_x], float)
+    chex.assert_equal_shape_suffix([x, all_x], 1)
+    _check_rows(rows, x.shape[0], "rows")
+
+
+def _check_rows(rows: Array, anchors: int, name: str) -> None:
+    expected = f"{name}, expected ({anchors},) int"
+    chex.assert_shape(rows, (anchors,), custom_message=expected)
+    chex.assert_type(rows, int, custom_message=expected)
 
 
 def check_own(
@@ -32,8 +62,7 @@ def check_own(
     chex.assert_type([all_embeddings, all_inputs], float)
     chex.assert_equal_shape([all_embeddings, gallery])
     chex.assert_equal_shape_prefix([all_inputs, gallery], 1)
-    chex.assert_shape(rows, (anchors.shape[0],))
-    chex.assert_type(rows, int)
+    _check_rows(rows, anchors.shape[0], "rows")
 
 
 def check_intra(
@@ -47,8 +76,7 @@ def check_intra(
     chex.assert_equal_shape_suffix([embeddings, all_embeddings], 1)
     chex.assert_equal_shape_prefix([inputs, embeddings], 1)
     chex.assert_equal_shape_prefix([all_inputs, all_embeddings], 1)
-    chex.assert_shape(rows, (inputs.shape[0],))
-    chex.assert_type(rows, int)
+    _check_rows(rows, inputs.shape[0], "rows")
 
 
 def check_pairs(
@@ -60,5 +88,4 @@ def check_pairs(
     chex.assert_type(of_items, float)
     chex.assert_equal_shape([video, music])
     chex.assert_equal_shape_prefix(of_items, 1)
-    chex.assert_shape(track, (video.shape[0],))
-    chex.assert_type(track, int)
+    _check_rows(track, video.shape[0], "track")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vmr.losses.blocks import in_blocks
+from vmr.losses.checks import check_scalars
 from vmr.losses.pairs import places_of
 from vmr.losses.partners import Partners, partners_of
 
@@ -96,6 +97,7 @@ def infonce_both(
       The values {"v2m": (), "m2v": ()}, the gradient at this device's embeddings {"video": (n, D),
       "music": (n, D)}, and the gradient at log τ ().
     """
+    check_scalars(temperature=temperature, label_smoothing=label_smoothing)
     video, music, track = map(jnp.asarray, (video, music, track))
     block = min(block_rows or track.size, track.size)
     scores = _scores(video, music, track, temperature, axis_name)

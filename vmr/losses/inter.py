@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vmr.losses.checks import check_inter, check_own, check_positives
+from vmr.losses.checks import check_inter, check_own, check_scalars, check_scores
 from vmr.losses.similarity import constant_unit_rows, is_own
 from vmr.losses.top_k import top_k_weights
 
@@ -45,7 +45,8 @@ def ranking_of_scores(
     scores: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> Array:
     """`ranking` from the scores s: (n,N), (n,N) -> (n,)."""
-    check_positives(positives, *scores.shape)
+    check_scores(scores, positives)
+    check_scalars(margin=margin)
     positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
     violation = jax.nn.relu(margin - positive + scores)
     top_k = min(top_k, scores.shape[1])
@@ -79,6 +80,7 @@ def infonce(
         (Szegedy et al. 2016, arXiv 1512.00567).
     """
     check_inter(anchors, gallery, positives)
+    check_scalars(temperature=temperature, label_smoothing=label_smoothing)
     scores = (anchors @ gallery.T) / temperature
     loss = _contrast(scores, positives, _log_sum_exp(scores, ~positives))
     if not label_smoothing:
@@ -111,6 +113,7 @@ def siglip(
       bias: b.
     """
     check_inter(anchors, gallery, positives)
+    check_scalars(scale=scale, bias=bias)
     logits = scale * (anchors @ gallery.T) + bias
     return jnp.sum(jax.nn.softplus(jnp.where(positives, -logits, logits)), axis=1)
 
@@ -161,6 +164,12 @@ def crossclr(
         anchors, which leaves InfoNCE.
     """
     check_inter(anchors, gallery, positives)
+    check_scalars(
+        temperature=temperature,
+        negative_weight=negative_weight,
+        threshold=threshold,
+        weight_temperature=weight_temperature,
+    )
     scores = (anchors @ gallery.T) / temperature
     if own is None:
         return _contrast(scores, positives, _log_sum_exp(scores, ~positives))

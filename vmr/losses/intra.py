@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vmr.losses.checks import check_intra
+from vmr.losses.checks import check_distances, check_intra, check_scalars
 from vmr.losses.ranks import signed_ranks
 from vmr.losses.similarity import cosines, distances, is_own, products
 
@@ -124,6 +124,7 @@ def ii_kl(
       temperature: τ, in units of cosine.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
+    check_scalars(temperature=temperature)
     own = is_own(rows, all_embeddings.shape[0])
     before = _log_softmax(cosines(inputs, all_inputs) / temperature, own)
     after = _log_softmax(products(embeddings, all_embeddings) / temperature, own)
@@ -158,6 +159,7 @@ def js(
       temperature: τ, in units of cosine.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
+    check_scalars(temperature=temperature)
     del rows
     before = jax.nn.log_softmax(cosines(inputs, all_inputs) / temperature, axis=1)
     after = jax.nn.log_softmax(products(embeddings, all_embeddings) / temperature, axis=1)
@@ -218,6 +220,7 @@ def rkd_distance(
             jnp.mean(mean_distances(all_inputs, all_inputs, everywhere)),
             jnp.mean(mean_distances(all_embeddings, all_embeddings, everywhere)),
         )
+    check_scalars(mean_of_inputs=means[0], mean_of_embeddings=means[1])
     before, after = (
         found / jnp.where(mean > 0, mean, 1.0)
         for found, mean in zip(
@@ -232,6 +235,7 @@ def rkd_distance(
 
 def mean_distances(x: Array, all_x: Array, rows: Array) -> Array:
     """The mean distance of each anchor to the other items: (n,P), (N,P), (n,) -> (n,)."""
+    check_distances(x, all_x, rows)
     items = all_x.shape[0]
     apart = jnp.where(is_own(rows, items), 0.0, distances(x, all_x))
     return jnp.sum(apart, axis=1) / max(items - 1, 1)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vmr.losses import inter, intra
-from vmr.losses.checks import check_pairs
+from vmr.losses.checks import check_pairs, check_scalars
 from vmr.losses.ii_mse_gram import gram_pays, ii_mse_gram
 from vmr.losses.infonce_both import infonce_both
 from vmr.losses.learnt import as_options
@@ -105,12 +105,14 @@ class Objective:
           axis_name: the pmapped axis over which the global batch is sharded.
 
         Raises:
-          AssertionError: an array is of another shape or type than `Pairs` says.
+          AssertionError: an array is of another shape or type than `Pairs` says, or a weight or a
+            learnt parameter is not one number.
           KeyError: a term has no weight.
           TypeError: it is differentiated, by `jax.grad` say: it returns the gradient itself.
         """
         check_pairs(*pairs)
         self._require_weights(weights)
+        check_scalars(**{term: weights[term] for term in self.terms}, **(learnt or {}))
         given = pairs.video, pairs.music, dict(learnt or {})
         video, music, own_learnt = _not_differentiated(given)
         pairs = pairs._replace(video=video, music=music)

@@ -8,10 +8,7 @@ from matplotlib.figure import Figure
 from vmr.sweeps.axes import Axis, shown
 from vmr.sweeps.outcomes import Setting, half_interval
 from vmr.sweeps.scores import BARS
-
-_MOST_ROWS = 40
-_ROW = 0.32  # inches
-_COLOUR = "#0072B2"
+from vmr.sweeps.setting_rows import MOST_ROWS, ROW, draw_rows
 
 
 def paired_differences(settings: Sequence[Setting], metric: str) -> list[tuple[int, np.ndarray]]:
@@ -39,32 +36,17 @@ def difference_rows(
       axes: in which the settings differ.
       label: of the metric.
     """
-    differences = differences[:_MOST_ROWS]
-    rows = np.arange(len(differences))
-    figure = Figure(figsize=(7.2, len(differences) * _ROW + 1.4), layout="constrained")
+    differences = differences[:MOST_ROWS]
+    values = [of_setting for _, of_setting in differences]
+    figure = Figure(figsize=(7.2, len(values) * ROW + 1.4), layout="constrained")
     panel = figure.add_subplot()
-    panel.errorbar(
-        [values.mean() for _, values in differences],
-        rows,
-        xerr=[half_interval(values) for _, values in differences],
-        color=_COLOUR,
-        marker="o",
-        markersize=6,
-        linestyle="none",
-        capsize=2.5,
-        elinewidth=1.0,
-    )
-    for row, (_, values) in zip(rows, differences, strict=True):
-        panel.plot(values, np.full(len(values), row), "o", color=_COLOUR, markersize=3, alpha=0.35)
+    draw_rows(panel, [one.mean() for one in values], [half_interval(one) for one in values], values)
     panel.axvline(0.0, color="0.4", linestyle=":", linewidth=1.2)
     names = [" · ".join(shown(axis.values[place]) for axis in axes) for place, _ in differences]
-    panel.set_yticks(rows, names)
-    panel.set_ylim(len(differences) - 0.4, -0.6)
+    panel.set_yticks(np.arange(len(values)), names)
     panel.set_ylabel(" · ".join(axis.label for axis in axes))
     first = " · ".join(shown(axis.values[0]) for axis in axes)
     panel.set_xlabel(f"{label}: difference to {first}, seed by seed\n{BARS}", fontsize="small")
-    panel.grid(axis="x", alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
