@@ -1,6 +1,6 @@
 """What all commands share, through small commands and configs: mistakes, help, homes, terminals."""
 
-import importlib
+import json
 import os
 import pathlib
 import subprocess
@@ -9,7 +9,6 @@ import textwrap
 from typing import Any
 
 import pytest
-from absl import flags
 
 from vmr import command, python_file
 from vmr.errors import UserError
@@ -211,23 +210,27 @@ def test_a_front_door_tells_its_flags_before_anything_heavy_is_imported(door: st
     assert (done.stdout, done.stderr) == (b"set()\n", b"")
 
 
-def choices(door: str) -> dict[str, Any]:
-    """Defaults and choices of a front door's flags, whose names others have as well."""
-    importlib.import_module(door)
-    found = list(flags.FLAGS.flags_by_module_dict()[door])
-    flags.FLAGS.remove_flag_values([flag.name for flag in found])
-    sys.modules.pop(door)
-    return {flag.name: (flag.default, getattr(flag.parser, "enum_values", None)) for flag in found}
+def flags_of(door: str) -> dict[str, Any]:
+    """Defaults and choices of a front door's flags, from a process of its own: names collide."""
+    script = f"""
+import json
+from absl import flags
+import {door}
+found = flags.FLAGS.flags_by_module_dict()[{door!r}]
+print(json.dumps({{f.name: (f.default, getattr(f.parser, "enum_values", None)) for f in found}}))
+"""
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT).stdout
+    return json.loads(printed)
 
 
 def test_defaults_and_choices_of_flags_are_those_of_the_library() -> None:
     from vmr.evaluation import alike, comparison, side_by_side
     from vmr.training import comparing, scoring
 
-    compare, evaluate = choices("experiments.compare"), choices("experiments.evaluate")
+    compare, evaluate = flags_of("experiments.compare"), flags_of("experiments.evaluate")
     assert compare["metrics"][0] == list(side_by_side.METRICS)
     assert compare["samples"][0] == comparison.SAMPLES
-    assert choices("experiments.diagnose")["deviations"][0] == alike.DEVIATIONS
+    assert flags_of("experiments.diagnose")["deviations"][0] == alike.DEVIATIONS
     for name, known in (
         ("against", side_by_side.AGAINST),
         ("correct_over", side_by_side.CORRECT_OVER),
