@@ -50,11 +50,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset of the runs, if it mo
 
 def main(_: list[str]) -> None:
     """Compares, writes the comparison where it is asked to, prints it."""
-    from vmr.training import comparing  # seconds of imports, after the flags
-    from vmr.training.named_systems import named_systems
+    from vmr.runs import compare  # seconds of imports, after the flags
 
-    found = comparing.compare_runs(
-        named_systems(_RUNS.value),
+    found = compare.compare_runs(
+        compare.named_systems(_RUNS.value),
         _SPLIT.value,
         metrics=_METRICS.value,
         against=_AGAINST.value,
@@ -65,8 +64,8 @@ def main(_: list[str]) -> None:
         data_dir=_DATA_DIR.value,
     )
     if _OUTPUT.value:
-        comparing.write_report(pathlib.Path(_OUTPUT.value), found, _FORMAT.value, _LAYOUT.value)
-    print(comparing.report(found, _FORMAT.value or "text", _LAYOUT.value))
+        compare.write_report(pathlib.Path(_OUTPUT.value), found, _FORMAT.value, _LAYOUT.value)
+    print(compare.report(found, _FORMAT.value or "text", _LAYOUT.value))
     if _OUTPUT.value:
         print(f"\nwritten to {_OUTPUT.value}")
 

@@ -27,12 +27,11 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.",
 
 def main(_: list[str]) -> None:
     """Diagnoses, writes the report as JSON, prints it."""
-    from vmr.training import diagnosis_report  # seconds of imports, after the flags
-    from vmr.training.diagnosing import diagnose_run
-    from vmr.training.workdir import write_json
+    from vmr.runs import diagnose  # seconds of imports, after the flags
+    from vmr.training.run_dir import write_json
 
     workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value
-    found = diagnose_run(
+    found = diagnose.diagnose_run(
         workdir,
         split,
         _DATA_DIR.value,
@@ -43,7 +42,7 @@ def main(_: list[str]) -> None:
     default = workdir / "results" / f"diagnosis_{split}.json"
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else default
     write_json(output, found)
-    print(diagnosis_report.render(found))
+    print(diagnose.render(found))
     print(f"\nwritten to {output}")
 
 

@@ -43,23 +43,23 @@ def main(_: list[str]) -> None:
         raise UserError(
             f"--baseline={_BASELINE.value} with --embeddings needs --data_dir=DIR, to be fitted on"
         )
-    from vmr.training import scoring  # seconds of imports, after the flags
+    from vmr.runs import evaluate  # seconds of imports, after the flags
 
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
-        found = scoring.evaluate_run(
+        found = evaluate.evaluate_run(
             workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value
         )
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
-        found = scoring.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
+        found = evaluate.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
     else:
         raise UserError("give --workdir=DIR or --embeddings=FILE.npz")
     if output:
-        scoring.write_results(output, found)
-    print(scoring.report(found, "model"))
+        evaluate.write_results(output, found)
+    print(evaluate.report(found, "model"))
     if output:
         print(f"\nwritten to {output}")
 

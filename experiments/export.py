@@ -20,7 +20,7 @@ def main(_: list[str]) -> None:
     """Embeds batch by batch and streams the rows into the file."""
     from vmr import embeddings  # seconds of imports, after the flags
     from vmr.progress_bar import progress_bar
-    from vmr.training.inference import restore_run
+    from vmr.runs.restore import restore_run
 
     trained = restore_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT.value)

@@ -225,7 +225,8 @@ print(json.dumps({{f.name: (f.default, getattr(f.parser, "enum_values", None)) f
 
 def test_defaults_and_choices_of_flags_are_those_of_the_library() -> None:
     from vmr.evaluation import alike, comparison, side_by_side
-    from vmr.training import comparing, scoring
+    from vmr.runs.compare import FORMATS, LAYOUTS
+    from vmr.runs.evaluate import BASELINES
 
     compare, evaluate = flags_of("experiments.compare"), flags_of("experiments.evaluate")
     assert compare["metrics"][0] == list(side_by_side.METRICS)
@@ -234,11 +235,11 @@ def test_defaults_and_choices_of_flags_are_those_of_the_library() -> None:
     for name, known in (
         ("against", side_by_side.AGAINST),
         ("correct_over", side_by_side.CORRECT_OVER),
-        ("format", comparing.FORMATS),
-        ("layout", comparing.LAYOUTS),
+        ("format", FORMATS),
+        ("layout", LAYOUTS),
     ):
         assert tuple(compare[name][1]) == tuple(known)
-    assert tuple(evaluate["baseline"][1]) == tuple(scoring.BASELINES)
+    assert tuple(evaluate["baseline"][1]) == tuple(BASELINES)
 
 
 def test_a_message_is_one_line_whatever_it_quotes() -> None:

@@ -65,6 +65,7 @@ def our_step(batch_size: int) -> Prepared:
         model=build.build_model(config, on_devices.AXIS),
         objective=build.build_objective(config),
         optimizer=optimizer,
+        logs=False,
     )
     take = on_devices.pmapped_train_step(step, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
@@ -72,7 +73,9 @@ def our_step(batch_size: int) -> Prepared:
     held = [on_devices.replicated(state, devices)]
 
     def run_step() -> None:
-        held[0], scalars = take(held[0], on_devices.sharded(batch, len(devices)), weights, False)
+        held[0], scalars = take(
+            held[0], on_devices.sharded(on_devices.split(batch, len(devices)), devices), weights
+        )
         float(scalars["loss"])
 
     return Prepared(run_step)

@@ -1,5 +1,6 @@
 """Training on a config's own batches, timed beside training on one batch over and over."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, repeat
@@ -13,7 +14,7 @@ from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
 from vmr.training import build
 from vmr.training import devices as on_devices
-from vmr.training.reading import on_device, standardization_of, view_of
+from vmr.training.reading import standardization_of, step_inputs, view_of
 
 Batch = Mapping[str, np.ndarray]
 Steps = Callable[[Iterator[Batch], int], int]
@@ -51,7 +52,7 @@ def stepper(config: ml_collections.ConfigDict, dataset: Dataset) -> Steps:
     devices = jax.local_devices()
     on_devices.require_divisible(config, devices)
     step = build.build_step(config, len(devices), on_devices.AXIS)
-    take_step = on_devices.pmapped_train_step(step, devices)
+    take_step = on_devices.pmapped_train_step(functools.partial(step, logs=False), devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
     statistics = standardization_of(dataset, view_of(config, dataset))
     state = on_devices.replicated(build.build_state(config, statistics), devices)
@@ -61,8 +62,8 @@ def stepper(config: ml_collections.ConfigDict, dataset: Dataset) -> Steps:
         clips, unfinished = 0, None
         for batch in islice(batches, count):
             clips += clips_of(batch)
-            shards = on_devices.sharded(on_device(batch), len(devices))
-            state, scalars = take_step(state, shards, weights, False)
+            shards = on_devices.sharded(on_devices.split(step_inputs(batch), len(devices)), devices)
+            state, scalars = take_step(state, shards, weights)
             # As in the loop: while this step runs, the one before is waited for.
             jax.block_until_ready(unfinished)
             unfinished = scalars

@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, each told in one line."""
+"""What a person is told when something is wrong."""
 
 import re
 
@@ -16,3 +16,12 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         """Takes the line breaks out of `message`, which an id that it quotes may have."""
         super().__init__(_LINE_BREAKS.sub(" ", message))
+
+
+_LONGEST = 200  # characters
+
+
+def reason_of(error: BaseException) -> str:
+    """The message in one line, cut short where a library has written pages; else its type."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST].rstrip()} …"

@@ -12,7 +12,7 @@ from vmr.sweeps.outcomes import Outcome, Setting, outcome_of, settings_of
 from vmr.sweeps.points import SweepPoint, resolved
 from vmr.sweeps.space import Space
 from vmr.training import config as checked
-from vmr.training.workdir import write_json
+from vmr.training.run_dir import write_json
 
 METRIC = "v2m/R@10"
 Score = Callable[[SweepPoint], float | None]

@@ -13,8 +13,8 @@ from vmr.errors import UserError
 from vmr.sweeps.alone import ending_of, train_alone
 from vmr.sweeps.folder import failure_of, note_failure
 from vmr.training import loop
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
+from vmr.training.grid import Run
+from vmr.training.progress import is_finished
 
 Training = Callable[[Callable[[], None]], None]
 

@@ -6,7 +6,7 @@ import pytest
 
 from configs import vmnet
 from vmr.sweeps.cohorts import cohorts
-from vmr.training.together import Run
+from vmr.training.grid import Run
 
 
 def run(folder: pathlib.Path, seed: int = 0, **weights: float) -> Run:

@@ -10,12 +10,13 @@ import pytest
 
 from configs import vmnet
 from vmr.errors import UserError
+from vmr.runs.restore import TrainedRun, restore_run
 from vmr.sweeps import experiment, runner
 from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.places import Places, parameters_of
-from vmr.training.inference import TrainedRun, restore_run
-from vmr.training.lock import locked
-from vmr.training.together import Run, train_together
+from vmr.training.grid import Run
+from vmr.training.loop import train_grid
+from vmr.training.run_dir import locked
 
 SWEEP = """
 from vmr.sweeps.space import product, seeds, sweep
@@ -79,7 +80,7 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
         restored.append(workdir)
         return restore_run(workdir)
 
-    monkeypatch.setattr(runner, "train_together", must_not_train)
+    monkeypatch.setattr(runner, "train_grid", must_not_train)
     monkeypatch.setattr(experiment, "restore_run", counted)
     # Results that are older than the checkpoint are not believed, but measured anew.
     stale = root / "points" / best / "seed-0" / "results" / "test.json"
@@ -98,11 +99,11 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
 
     def noted(grid: list) -> dict:
         trained.extend(run.workdir for row in grid for run in row)
-        return train_together(grid)
+        return train_grid(grid)
 
-    monkeypatch.setattr(runner, "train_together", noted)
+    monkeypatch.setattr(runner, "train_grid", noted)
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "train_together", noted)
+    monkeypatch.setattr(runner, "train_grid", noted)
     run_sweep(file_of(tmp_path, [0.1, 1.0, 5.0]), config, root, Places())
     assert trained == [point(root, "1", 0), point(root, "1", 1)]
 
@@ -116,11 +117,11 @@ def test_a_point_that_fails_is_told_and_tried_again(
     def sabotage(grid: list) -> dict:
         whole = [[run for run in row if run.workdir != sabotaged] for row in grid]
         for row in filter(None, whole):
-            train_together([row])
+            train_grid([row])
         return {sabotaged: "step 3: loss nan"}
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "train_together", sabotage)
+        patch.setattr(runner, "train_grid", sabotage)
         told = run_sweep(file_of(tmp_path, [0.1, 5.0]), config, root, Places())
     assert "failed: loss.weights.music-5/seed-1: step 3: loss nan" in told
     found = json.loads((root / "sweep.json").read_text())
@@ -164,7 +165,7 @@ def test_only_what_a_smaller_program_can_cure_is_tried_in_smaller_ones(
     def fail(_: object) -> dict:
         raise error
 
-    monkeypatch.setattr(runner, "train_together", fail)
+    monkeypatch.setattr(runner, "train_grid", fail)
     runs = [Run(config, tmp_path / name / "seed-0") for name in ("a", "b")]
     if alone:
         runner.train_all(runs, Stub(), tmp_path)

@@ -17,10 +17,10 @@ from made_sweeps import base_config
 from vmr.sweeps import processes
 from vmr.sweeps.folder import failure_of
 from vmr.sweeps.processes import run_in_processes
-from vmr.training.metrics_log import whole_lines
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
-from vmr.training.workdir import latest_step
+from vmr.training.grid import Run
+from vmr.training.log import whole_lines
+from vmr.training.progress import is_finished
+from vmr.training.run_dir import latest_step
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from vmr.sweeps.runner import train_all
 from vmr.sweeps.search import search
 from vmr.sweeps.search_space import SearchSpace
 from vmr.sweeps.space import Fields, Range, choice, log_uniform, uniform
-from vmr.training.together import Run
+from vmr.training.grid import Run
 
 BOTH = ("loss.weights.music", "loss.weights.video")
 RANGES: dict[Fields, Range] = {

@@ -18,8 +18,8 @@ from vmr.errors import UserError
 from vmr.sweeps import slurm
 from vmr.sweeps.folder import failure_of
 from vmr.sweeps.slurm import run_on_slurm
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
+from vmr.training.grid import Run
+from vmr.training.progress import is_finished
 
 
 class Deadly:

@@ -12,9 +12,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from vmr.training import build, loop
-from vmr.training import devices as on_devices
-from vmr.training.reading import on_device, shown_widths, sound_dataset_of, view_of
+from vmr.training import build, grid, loop
+from vmr.training.reading import shown_widths, sound_dataset_of, step_inputs, view_of
 from vmr.training.state import TrainState, placeholder_standardization
 
 ONE = jax.devices()[:1]
@@ -42,7 +41,7 @@ def trained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Trained
     """Trains on one device."""
     run = Trained(config, workdir)
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((build, "train_step"), (on_devices, "embed_step")):
+        for module, name in ((build, "train_step"), (grid, "embed_step")):
             patch.setattr(module, name, _counted(name, getattr(module, name), run.traces))
         run.state = loop.train(config, workdir, ONE)
     return run
@@ -52,7 +51,7 @@ def traced_step(config: ml_collections.ConfigDict) -> tuple[Any, Any, Any]:
     """Shapes and types of the state before and after a step on a batch, and of its scalars."""
     dataset = sound_dataset_of(config)
     view = view_of(config, dataset)
-    batch = on_device(next(loop.train_batches(dataset, "train", config.batch_size, 0, view=view)))
+    batch = step_inputs(next(loop.train_batches(dataset, "train", config.batch_size, 0, view=view)))
     step = build.build_step(config)
     like = placeholder_standardization(shown_widths(dataset, view))
     before = jax.eval_shape(lambda: build.build_state(config, like))

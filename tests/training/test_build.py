@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from vmr.losses.learnt import LEARNABLE
-from vmr.training import build, inference, loop
-from vmr.training.loss_options import loss_options
+from vmr.runs import restore
+from vmr.training import build, loop
+from vmr.training.base_config import loss_options
 from vmr.training.state import placeholder_standardization
 
 
@@ -111,7 +112,7 @@ def test_a_run_with_learnt_options_is_restored_and_embeds(
     config.optimizer.average_decay = 0.9
     config.optimizer.clip_norm = 1.0
     loop.train(config, workdir, jax.devices()[:1])
-    run = inference.restore_run(workdir)
+    run = restore.restore_run(workdir)
     assert run.state.params["loss"]["bias"] != -10.0
     embedded = next(iter(run.embed("validation")))
     np.testing.assert_allclose(np.linalg.norm(embedded["video_emb"], axis=1), 1.0, rtol=1e-5)

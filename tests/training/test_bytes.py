@@ -12,7 +12,7 @@ from runs import config_of
 from vmr.data.pipeline import train_batches
 from vmr.data.schema import Schema
 from vmr.training.build import build_model, build_objective, build_state, build_weights
-from vmr.training.reading import dataset_of, on_device, standardization_of, view_of
+from vmr.training.reading import dataset_of, standardization_of, step_inputs, view_of
 from vmr.training.step import train_step
 
 
@@ -22,7 +22,7 @@ def one_step(data_dir: str) -> tuple:
     config.model.video.hidden, config.model.music.hidden = (16,), (16,)
     dataset = dataset_of(config)
     view = view_of(config, dataset)
-    batch = on_device(next(train_batches(dataset, "train", 32, 0, view=view)))
+    batch = step_inputs(next(train_batches(dataset, "train", 32, 0, view=view)))
     step = functools.partial(
         train_step,
         model=build_model(config),

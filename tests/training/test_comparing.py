@@ -16,9 +16,10 @@ from vmr import embeddings
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import metrics, pair_ranks
-from vmr.training import comparing, loop, scoring
-from vmr.training.inference import restore_run
-from vmr.training.named_systems import named_systems
+from vmr.runs import compare, evaluate
+from vmr.runs.compare import named_systems
+from vmr.runs.restore import restore_run
+from vmr.training import loop
 
 Runs = dict[str, pathlib.Path]
 ROOT = pathlib.Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def shuffled(loaded: Embeddings) -> Embeddings:
 
 
 def compared(systems: dict[str, list[pathlib.Path]], **options: object) -> dict:
-    return comparing.compare_runs(systems, "test", **{"samples": 200, **options})  # type: ignore[arg-type]
+    return compare.compare_runs(systems, "test", **{"samples": 200, **options})  # type: ignore[arg-type]
 
 
 def numbers(found: dict) -> dict:
@@ -95,7 +96,8 @@ def test_runs_and_their_embeddings_in_any_order_give_one_answer(
 def test_means_are_those_of_evaluate_and_differences_are_between_them(runs: Runs) -> None:
     found = compared({"a": [runs["one"]], "b": [runs["other"]]}, metrics=["R@5", "MedR", "MRR"])
     alone = {
-        name: scoring.evaluate_run(runs[run], "test") for name, run in zip("ab", NAMES, strict=True)
+        name: evaluate.evaluate_run(runs[run], "test")
+        for name, run in zip("ab", NAMES, strict=True)
     }
     for direction in ("v2m", "m2v"):
         (pair,) = found[direction]["pairs"]
@@ -275,15 +277,15 @@ def test_systems_as_they_are_typed(tmp_path: pathlib.Path, monkeypatch: pytest.M
 def test_a_report_is_in_the_form_that_its_name_ends_in(runs: Runs, tmp_path: pathlib.Path) -> None:
     found = compared({"a_1": [runs["one.npz"]], "b": [runs["other.npz"]]})
     for name, start in (("x.md", "**video"), ("x.tex", r"\paragraph"), ("x.txt", "video → music")):
-        comparing.write_report(tmp_path / name, found, None)
+        compare.write_report(tmp_path / name, found, None)
         assert (tmp_path / name).read_text().startswith(start)
-    comparing.write_report(tmp_path / "x.json", found, None)
+    compare.write_report(tmp_path / "x.json", found, None)
     assert json.loads((tmp_path / "x.json").read_text()) == found
-    comparing.write_report(tmp_path / "x.md", found, "latex")
+    compare.write_report(tmp_path / "x.md", found, "latex")
     assert (tmp_path / "x.md").read_text().startswith(r"\paragraph")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        comparing.write_report(tmp_path / "file" / "x.md", found, None)
+        compare.write_report(tmp_path / "file" / "x.md", found, None)
 
 
 @pytest.mark.slow

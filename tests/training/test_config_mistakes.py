@@ -18,10 +18,11 @@ from runs import ONE, Trained, config_of
 from vmr.data.schema import Pair
 from vmr.encoders.dropout import RowDropout
 from vmr.errors import UserError
-from vmr.training import loop, scoring
-from vmr.training import workdir as run_folder
+from vmr.runs import evaluate
+from vmr.runs.restore import restore_run
+from vmr.training import loop
+from vmr.training import run_dir as run_folder
 from vmr.training.config import require_sound, resolved
-from vmr.training.inference import restore_run
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_a_run_without_a_field_that_has_no_default_is_told_in_one_line(
     field: str, run_of: Callable[[str], Trained], tmp_path: pathlib.Path
 ) -> None:
     old = without(run_of("vmnet:runlocal"), field, tmp_path / "old")
-    for read in (restore_run, lambda workdir: scoring.evaluate_run(workdir, "test")):
+    for read in (restore_run, lambda workdir: evaluate.evaluate_run(workdir, "test")):
         with pytest.raises(UserError, match="no field") as raised:
             read(old)
         assert str(raised.value).startswith(f"{old / 'config.json'}: the config has no field ")

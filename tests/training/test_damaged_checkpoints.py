@@ -10,11 +10,12 @@ import pytest
 from runs import ONE, Trained, assert_identical, scalars, stopping_at
 
 from vmr.errors import UserError
+from vmr.runs.restore import restore_run
 from vmr.training import loop
 from vmr.training.checkpoints import Checkpoints
-from vmr.training.inference import restore_run
+from vmr.training.grid import Run
+from vmr.training.loop import train_grid
 from vmr.training.state import TrainState
-from vmr.training.together import Run, train_together
 
 SELECTION = "v2m/R@10"
 # Orbax leaves a coroutine unawaited where what it reads is damaged.
@@ -189,4 +190,4 @@ def test_runs_at_different_steps_do_not_go_on_together(
     damaged_copy(cut, tmp_path / "other")
     runs = [Run(cut.config, tmp_path / name) for name in ("one", "other")]
     with pytest.raises(UserError, match=r"other goes on from step 4 and .*one from step 6"):
-        train_together([runs], ONE)
+        train_grid([runs], ONE)

@@ -13,9 +13,10 @@ from vmr.data.pipeline import eval_batches
 from vmr.errors import UserError
 from vmr.evaluation import pair_ranks
 from vmr.quantization import dequantize
-from vmr.training import diagnosis_report, loop
-from vmr.training.diagnosing import _items, diagnose_run
-from vmr.training.inference import restore_run
+from vmr.runs import diagnose
+from vmr.runs.diagnose import _items, diagnose_run
+from vmr.runs.restore import restore_run
+from vmr.training import loop
 
 KEYS = {
     *("split", "step", "videos", "tracks", "seed"),
@@ -62,7 +63,7 @@ def test_a_diagnosis_holds_everything_and_is_json(vectors: pathlib.Path) -> None
     for way in ("v2m", "m2v"):
         truth = found["false_negatives"][way]["truth"]
         assert truth["lift"] == pytest.approx(truth["precision"] / truth["base_rate"])
-    printed = diagnosis_report.render(found)
+    printed = diagnose.render(found)
     for expected in ("uniformity", "skew", "truly compatible", "per anchor", "LOOK AT FIRST"):
         assert expected in printed
     assert max(map(len, printed.splitlines())) <= 100
@@ -122,7 +123,7 @@ def test_where_positives_are_by_label_labels_are_the_truth(labelled: pathlib.Pat
     assert found["false_negatives"]["v2m"]["truth"]["compatible_above"] > 0
     # Items of one label are no negatives, and nothing tells which others are compatible.
     assert "truth" not in found["batch"]
-    assert "truly compatible  " not in diagnosis_report.render(found).split("NEGATIVES of")[1]
+    assert "truly compatible  " not in diagnose.render(found).split("NEGATIVES of")[1]
 
 
 def _groups(batch: dict[str, np.ndarray]) -> list[tuple[str, int]]:

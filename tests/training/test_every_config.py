@@ -54,7 +54,7 @@ def test_a_variant_is_sound(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_config_trains_in_the_small(name: str, run_of: Callable[[str], Trained]) -> None:
     lines = scalars(run_of(name).workdir)
-    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines] == list(range(1, 9))
     assert all(np.isfinite(value) for line in lines for value in line.values())
     assert {"val/v2m/R@10", "val/m2v/MRR"} <= lines[-1].keys()
 

@@ -10,9 +10,9 @@ import pytest
 from runs import ONE, Trained, assert_identical, scalars
 
 from vmr.errors import UserError
+from vmr.runs.restore import restore_run
 from vmr.training import loop
-from vmr.training.inference import restore_run
-from vmr.training.stopping import is_finished
+from vmr.training.progress import is_finished
 
 
 def saved(workdir: pathlib.Path) -> dict[str, Any]:

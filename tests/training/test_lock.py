@@ -14,12 +14,13 @@ from runs import ONE
 from vmr.errors import UserError
 from vmr.training import loop
 from vmr.training.disk import write_text
-from vmr.training.lock import locked
-from vmr.training.together import Run, train_together
+from vmr.training.grid import Run
+from vmr.training.loop import train_grid
+from vmr.training.run_dir import locked
 
 HOLDS = """
 import pathlib, sys
-from vmr.training.lock import locked
+from vmr.training.run_dir import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -59,32 +60,23 @@ def test_nothing_trains_in_a_folder_that_another_process_has(
     with pytest.raises(UserError, match="is in use"):
         loop.train(config, workdir, ONE)
     with pytest.raises(UserError, match="is in use"):
-        train_together([[Run(config, workdir)]], ONE)
+        train_grid([[Run(config, workdir)]], ONE)
     assert [path.name for path in workdir.iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("together", [False, True])
 def test_a_run_holds_its_folder_while_it_trains(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
-    together: bool,
 ) -> None:
-    found: list[str] = []
-
-    def tries_again(*arguments: Any) -> Any:
+    def tries_again(*arguments: Any, **options: Any) -> Any:
         with pytest.raises(UserError, match="is in use"), locked(workdir):
             pass
-        found.append("tried")
-        return {} if together else arguments[4]  # the state
+        raise InterruptedError
 
-    if together:
-        monkeypatch.setattr("vmr.training.together._Together.train", tries_again)
-        train_together([[Run(config, workdir)]], ONE)
-    else:
-        monkeypatch.setattr(loop, "_train", tries_again)
+    monkeypatch.setattr(loop, "train_batches", tries_again)
+    with pytest.raises(InterruptedError):
         loop.train(config, workdir, ONE)
-    assert found == ["tried"]
     with locked(workdir):  # which is free again
         pass
 

@@ -10,15 +10,17 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from clu import metric_writers
 from runs import Trained, assert_identical, scalars, stopping_at
 
 from configs import vmnet
 from vmr.errors import UserError
-from vmr.training import loop, metrics_log, scoring
+from vmr.runs import evaluate
+from vmr.training import loop
 from vmr.training.config import require_sound
-from vmr.training.finite import require_finite
+from vmr.training.log import MetricsLog, require_finite
+from vmr.training.run_dir import latest_step
 from vmr.training.state import TrainState
-from vmr.training.workdir import latest_step
 
 DEVICES = jax.devices()[:1]
 
@@ -68,7 +70,7 @@ def test_a_run_says_where_it_took_place_and_what_it_logged(
     assert environment.keys() >= {"versions", "devices", "git_revision", "dataset_fingerprint"}
     assert json.loads((workdir / "config.json").read_text())["loss"]["weights"]["m2v"] == 3.0
     lines = scalars(workdir)
-    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines[0].keys() >= {
         "train/loss",
         "train/gradient_norm",
@@ -76,8 +78,7 @@ def test_a_run_says_where_it_took_place_and_what_it_logged(
         "train/term/m2v",
         "train/term_gradient_norm/video",
     }
-    assert "val/v2m/R@10" in lines[1]
-    assert "val/v2m/R@10" not in lines[0]
+    assert [line["step"] for line in lines if "val/v2m/R@10" in line] == [4, 8]
     assert list(workdir.glob("events.out.tfevents.*"))
 
 
@@ -113,7 +114,7 @@ def test_losses_are_switched_by_name(
     config.microbatch = 16
     config.steps = 2
     train(config, workdir)
-    (line,) = scalars(workdir)
+    *_, line = scalars(workdir)
     terms = {"m2v", "v2m"} | ({"music", "video"} if intra != "none" else set())
     assert {name for name in line if "/term/" in name} == {f"train/term/{term}" for term in terms}
     assert all(np.isfinite(value) for value in line.values())
@@ -318,7 +319,7 @@ def test_files_of_a_run_that_hold_something_else_are_named(
     copy = tmp_path / "copy"
     shutil.copytree(run.workdir, copy)
     (copy / file).write_text(content)
-    for read in (lambda: scoring.evaluate_run(copy, "test"), lambda: train(run.config, copy)):
+    for read in (lambda: evaluate.evaluate_run(copy, "test"), lambda: train(run.config, copy)):
         with pytest.raises(UserError, match=message) as raised:
             read()
         assert str(raised.value).startswith(str(copy / file))
@@ -329,7 +330,7 @@ def test_a_damaged_line_costs_no_other_line(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics.jsonl"
     damaged = [b'{"step": 2, "lo', b"[]", b'{"loss": 1}', b'{"step": "3"}', b"\xff"]
     path.write_bytes(b"\n".join([b'{"step": 1}', *damaged, b'{"step": 4}', b'{"step": 6}']))
-    with metrics_log.MetricsLog(tmp_path, resumed_step=5) as log:
+    with MetricsLog(tmp_path, resumed_step=5) as log:
         log.write(5, {"loss": 1.0})
     assert [line["step"] for line in scalars(tmp_path)] == [1, 4, 5]
 
@@ -341,7 +342,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics_log.metric_writers.SummaryWriter, "write_scalars", full)
+        patch.setattr(metric_writers.SummaryWriter, "write_scalars", full)
         with pytest.raises(UserError, match=r"no space left on the disk of .*metrics\.jsonl"):
             train(config, workdir)
     assert int(train(config, workdir).step) == 8

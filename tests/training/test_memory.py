@@ -10,7 +10,7 @@ import pytest
 
 from vmr.training import devices
 from vmr.training.disk import bound_folder
-from vmr.training.members import member_of
+from vmr.training.grid import entry
 
 
 def owner_of(array: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def owner_of(array: np.ndarray) -> np.ndarray:
 
 def test_a_waiting_state_keeps_its_own_memory_alone() -> None:
     program = {"kernel": jnp.arange(4 * 4 * 1000.0).reshape(4, 4, 1000), "step": jnp.ones((4, 4))}
-    found = member_of(program, (1, 2))
+    found = entry(program, (1, 2))
     np.testing.assert_array_equal(found["kernel"], np.arange(6000.0, 7000.0))
     assert found["step"].shape == ()
     for leaf in jax.tree.leaves(found):

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import Any
 
-from vmr.training.scoring import write_results
+from vmr.runs.evaluate import write_results
 
 
 def results(recall: float = 30.0, **more: Any) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from runs import ONE, Trained
 
 from vmr import embeddings
 from vmr.errors import UserError
-from vmr.training import loop, scoring
-from vmr.training.inference import restore_run
+from vmr.runs import evaluate
+from vmr.runs.restore import restore_run
+from vmr.training import loop
 
 RunOf = Callable[[str], Trained]
 UNITS = ("segment", "track_mean", "track_max")
@@ -22,7 +23,7 @@ UNITS = ("segment", "track_mean", "track_max")
 @pytest.mark.parametrize("name", ["ii_clvtm:runlocal", "vmnet:runlocal"])
 def test_segments_bring_three_tables(name: str, run_of: RunOf) -> None:
     workdir = run_of(name).workdir
-    found = scoring.evaluate_run(workdir, "test", segments=3)
+    found = evaluate.evaluate_run(workdir, "test", segments=3)
     assert tuple(found["segments"]) == UNITS
     assert json.loads(json.dumps(found)) == found
     for unit, result in found["segments"].items():
@@ -33,11 +34,11 @@ def test_segments_bring_three_tables(name: str, run_of: RunOf) -> None:
     assert whole == 12
     assert whole < found["segments"]["segment"]["queries"] <= 3 * whole
     assert found["segments"]["track_max"]["queries"] == whole
-    printed = scoring.report(found, "model")
+    printed = evaluate.report(found, "model")
     for expected in ("video segments against", "mean over pairs of segments", "max over pairs"):
         assert printed.count(expected) >= 1
     assert printed.count("video → music") == 5  # pairs, truth and three by segments
-    without = scoring.evaluate_run(workdir, "test")
+    without = evaluate.evaluate_run(workdir, "test")
     assert without == {name: value for name, value in found.items() if name != "segments"}
 
 
@@ -58,7 +59,7 @@ def test_an_item_of_one_clip_is_its_only_segment(run_of: RunOf) -> None:
 
 
 def test_segments_of_an_item_with_itself_are_those_of_its_two_samples(run_of: RunOf) -> None:
-    found = scoring.evaluate_run(run_of("ii_unimodal:runlocal").workdir, "test", segments=2)
+    found = evaluate.evaluate_run(run_of("ii_unimodal:runlocal").workdir, "test", segments=2)
     assert tuple(found["segments"]) == UNITS
 
 
@@ -66,5 +67,5 @@ def test_vectors_have_no_segments(config: ml_collections.ConfigDict, workdir: pa
     loop.train(config, workdir, ONE)
     expected = f"--segments=3: {config.dataset.data_dir} holds one vector an item, expected seq"
     with pytest.raises(UserError, match=expected) as raised:
-        scoring.evaluate_run(workdir, "test", segments=3)
+        evaluate.evaluate_run(workdir, "test", segments=3)
     assert "\n" not in str(raised.value)

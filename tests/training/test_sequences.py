@@ -11,8 +11,9 @@ from runs import ONE, Trained, assert_identical, config_of, scalars, stopping_at
 
 from vmr import embeddings
 from vmr.data.pipeline import train_batches
-from vmr.training import loop, scoring
-from vmr.training.inference import restore_run
+from vmr.runs import evaluate
+from vmr.runs.restore import restore_run
+from vmr.training import loop
 from vmr.training.reading import dataset_of, view_of
 
 RunOf = Callable[[str], Trained]
@@ -81,7 +82,7 @@ def test_a_run_its_export_and_the_exports_scores_agree(
     workdir, path = run_of(name).workdir, tmp_path / "embeddings.npz"
     run = restore_run(workdir)
     embeddings.write(path, run.embed("test", batch_size=5), "test", run.meta())
-    of_run, of_file = scoring.evaluate_run(workdir, "test"), scoring.evaluate_file(path, None)
+    of_run, of_file = evaluate.evaluate_run(workdir, "test"), evaluate.evaluate_file(path, None)
     assert of_run == of_file
     assert {"v2m", "m2v", "truth", "ci95"} <= of_run.keys()
     with np.load(path, allow_pickle=False) as arrays:

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from runs import ONE, Trained, assert_identical, scalars
 
-from vmr.training import loop, together
-from vmr.training.inference import restore_run
+from vmr.runs.restore import restore_run
+from vmr.training import loop
+from vmr.training.grid import Run
+from vmr.training.loop import train_grid
+from vmr.training.run_dir import latest_step
 from vmr.training.signals import stop_requests
-from vmr.training.together import Run, train_together
-from vmr.training.workdir import latest_step
 
 
-def signalled_at(step: int, number: int, patch: pytest.MonkeyPatch, module: Any) -> None:
+def signalled_at(step: int, number: int, patch: pytest.MonkeyPatch) -> None:
     """This process gets the signal while the batch of this step is read."""
-    batches = module.train_batches
+    batches = loop.train_batches
 
     def with_signal(*arguments: Any, **options: Any) -> Iterator[dict[str, np.ndarray]]:
         for taken, batch in enumerate(batches(*arguments, **options), start=1):
@@ -28,7 +29,7 @@ def signalled_at(step: int, number: int, patch: pytest.MonkeyPatch, module: Any)
                 os.kill(os.getpid(), number)
             yield batch
 
-    patch.setattr(module, "train_batches", with_signal)
+    patch.setattr(loop, "train_batches", with_signal)
 
 
 def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
@@ -39,7 +40,7 @@ def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
 ) -> None:
     whole = run_of("vmnet:runlocal")
     with monkeypatch.context() as patch:
-        signalled_at(3, signal.SIGTERM, patch, loop)
+        signalled_at(3, signal.SIGTERM, patch)
         with pytest.raises(SystemExit, match="143"):
             loop.train(whole.config, tmp_path / "cut", ONE)
     assert latest_step(tmp_path / "cut") == 3
@@ -49,11 +50,13 @@ def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
     assert begun == ["reading", "standardising:", "compiling"]  # before the first step
     assert_identical(loop.train(whole.config, tmp_path / "cut", ONE), whole.state)
     assert scalars(tmp_path / "cut") == scalars(whole.workdir)
-    *_, why, best = capsys.readouterr().out.splitlines()
+    *_, why, best, times = capsys.readouterr().out.splitlines()
     assert why == "ended at step 8 of 8: all steps are taken"
     assert best.startswith(
         f"best by validation: step {restore_run(tmp_path / 'cut').step}, v2m/R@10 "
     )
+    assert "of which validation" in times
+    assert "checkpoints" in times
 
 
 def test_runs_that_are_told_to_stop_are_all_saved(
@@ -61,9 +64,9 @@ def test_runs_that_are_told_to_stop_are_all_saved(
 ) -> None:
     config = run_of("vmnet:runlocal").config
     runs = [Run(config, tmp_path / name) for name in ("one", "other")]
-    signalled_at(3, signal.SIGTERM, monkeypatch, together)
+    signalled_at(3, signal.SIGTERM, monkeypatch)
     with pytest.raises(SystemExit):
-        train_together([runs], ONE)
+        train_grid([runs], ONE)
     assert [latest_step(run.workdir) for run in runs] == [3, 3]
 
 

@@ -21,10 +21,10 @@ from vmr.data.source import Source
 from vmr.data.writing import write_dataset
 from vmr.errors import UserError
 from vmr.evaluation import recalls
+from vmr.runs.restore import restore_run
 from vmr.training import loop
 from vmr.training.build import build_model
-from vmr.training.inference import restore_run
-from vmr.training.reading import dataset_of, on_device, view_of
+from vmr.training.reading import dataset_of, step_inputs, view_of
 from vmr.training.step import embed_step
 
 
@@ -95,7 +95,7 @@ def test_videos_without_text_are_embedded_as_by_a_model_without(
     dataset = dataset_of(config)
     (batch,) = eval_batches(dataset, "validation", 50, view_of(config, dataset))
     assert not batch["text_mask"].any()
-    batch = on_device(batch)
+    batch = step_inputs(batch)
     found = jax.jit(functools.partial(embed_step, model=build_model(config)))(run.state, batch)
 
     config.model.text.fusion = "none"

@@ -12,8 +12,8 @@ from vmr.data.dataset import open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.data.standardization import statistics
 from vmr.errors import UserError
+from vmr.runs.restore import restore_run
 from vmr.training import loop
-from vmr.training.inference import restore_run
 from vmr.training.reading import dataset_of
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from functools import partial
 
 import jax
 import ml_collections
@@ -13,8 +14,11 @@ from vmr.data.dataset import open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.data.standardization import statistics
 from vmr.errors import UserError
+from vmr.runs import evaluate, restore
 from vmr.training import devices as on_devices
-from vmr.training import inference, loop, reading, scoring
+from vmr.training import grid, loop, reading
+from vmr.training.embed import embed_batches
+from vmr.training.step import embed_step
 
 DEVICES = jax.devices()[:1]
 
@@ -45,13 +49,13 @@ def test_trap_6_the_last_partial_batch_is_embedded(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, device_count: int
 ) -> None:
     loop.train(config, workdir, DEVICES)
-    run = inference.restore_run(workdir)
+    run = restore.restore_run(workdir)
     size = run.dataset.splits["test"]
     whole = next(iter(run.embed("test", batch_size=size)))
     devices = jax.devices()[:device_count]
     pieces = list(
-        inference.embed_batches(
-            on_devices.pmapped_embed_step(run.model, devices),
+        embed_batches(
+            on_devices.pmapped_embed_step(partial(embed_step, model=run.model), devices),
             run.state,
             eval_batches(run.dataset, "test", 7),
             7,
@@ -76,14 +80,14 @@ def test_the_checkpoint_that_is_evaluated_is_the_first_best_by_validation(
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     scores = {line["step"]: line["val/v2m/R@10"] for line in lines if "val/v2m/R@10" in line}
     assert len(set(scores.values())) > 1
-    assert inference.restore_run(workdir).step == max(scores, key=lambda step: scores[step])
+    assert restore.restore_run(workdir).step == max(scores, key=lambda step: scores[step])
 
 
 def test_inputs_are_standardised_by_the_training_split_alone(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
     loop.train(config, workdir, DEVICES)
-    kept = inference.restore_run(workdir).state.standardization
+    kept = restore.restore_run(workdir).state.standardization
     measured = statistics(open_dataset(config.dataset.data_dir), "train")
     jax.tree.map(np.testing.assert_array_equal, kept, measured)
 
@@ -94,7 +98,7 @@ def test_a_dataset_that_moved_is_found_by_its_new_path(
     loop.train(config, workdir, DEVICES)
     moved = tmp_path / "moved"
     moved.symlink_to(config.dataset.data_dir)
-    assert inference.restore_run(workdir, str(moved)).dataset.data_dir == moved
+    assert restore.restore_run(workdir, str(moved)).dataset.data_dir == moved
     config.dataset.data_dir = str(moved)
     loop.train(config, workdir, DEVICES)  # the same data: nothing to object to
 
@@ -114,24 +118,24 @@ def test_embeddings_get_no_baseline_of_other_data(
     embeddings.write(of_same, batches, "test", {"dataset_fingerprint": dataset.fingerprint})
     embeddings.write(unknown, batches, "test", {})
     with pytest.raises(UserError, match="embeddings of other data") as raised:
-        scoring.evaluate_file(of_other, None, "cca", data_dir)
+        evaluate.evaluate_file(of_other, None, "cca", data_dir)
     assert str(raised.value).startswith(str(of_other))
     assert "\n" not in str(raised.value)
     for path in (of_same, unknown):
-        assert "CCA" in scoring.evaluate_file(path, None, "cca", data_dir)["baselines"]
+        assert "CCA" in evaluate.evaluate_file(path, None, "cca", data_dir)["baselines"]
 
 
 def test_embedding_compiles_once_for_all_validations(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = []
-    original = on_devices.embed_step
+    original = grid.embed_step
 
     def counted(*arguments, **options):  # type: ignore[no-untyped-def]
         traces.append(None)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(on_devices, "embed_step", counted)
+    monkeypatch.setattr(grid, "embed_step", counted)
     config.eval_every = 1
     loop.train(config, workdir, DEVICES)
     assert len(traces) == 1

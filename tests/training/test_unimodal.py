@@ -14,10 +14,11 @@ from vmr import embeddings
 from vmr.data.planted import planted
 from vmr.data.schema import Schema
 from vmr.errors import UserError
-from vmr.evaluation import evaluate
-from vmr.training import loop, scoring
-from vmr.training.inference import restore_run
-from vmr.training.reading import on_device
+from vmr.evaluation import evaluate as evaluate_embeddings
+from vmr.runs import evaluate
+from vmr.runs.restore import restore_run
+from vmr.training import loop
+from vmr.training.reading import step_inputs
 
 RunOf = Callable[[str], Trained]
 
@@ -44,7 +45,7 @@ def test_music_alone_trains_with_one_encoder(
     assert (np.abs(embedded.video_emb - embedded.music_emb).max(axis=1) > 1e-3).all()
     told = f"{music_dir}: validation: 1 of 12 music sequences have a single clip"
     assert capsys.readouterr().out.count(told) == 1
-    found = scoring.evaluate_run(workdir, "test")
+    found = evaluate.evaluate_run(workdir, "test")
     assert "truth" not in found
     assert found["queries"] == found["gallery"] == 11
 
@@ -86,7 +87,7 @@ def test_true_relevance_of_a_labelled_run_is_by_label(name: str, run_of: RunOf) 
     run = restore_run(workdir)
     embedded = embeddings.collect(run.embed("test"), "test", {})
     of = labels()
-    expected = evaluate(
+    expected = evaluate_embeddings(
         embedded.video_emb,
         embedded.music_emb,
         embedded.gt_music_index,
@@ -94,17 +95,17 @@ def test_true_relevance_of_a_labelled_run_is_by_label(name: str, run_of: RunOf) 
         video_group=np.array([of[item] for item in embedded.video_ids]),
         music_group=np.array([of[item] for item in embedded.music_ids]),
     )
-    found = scoring.evaluate_run(workdir, "test")
+    found = evaluate.evaluate_run(workdir, "test")
     assert found["truth"] == expected["truth"]
     assert found["v2m"] == expected["v2m"]
-    assert "True relevance" in scoring.report(found, "model")
+    assert "True relevance" in evaluate.report(found, "model")
 
 
 def test_the_linear_baseline_of_a_labelled_run_is_scored_by_label_too(run_of: RunOf) -> None:
-    found = scoring.evaluate_run(run_of("ii_supervised:runlocal").workdir, "test", "cca")
+    found = evaluate.evaluate_run(run_of("ii_supervised:runlocal").workdir, "test", "cca")
     truth, baseline = found["truth"], found["baselines"]["CCA"]["truth"]
     assert baseline["chance"] == truth["chance"]
-    assert scoring.report(found, "model").count("CCA") == 4
+    assert evaluate.report(found, "model").count("CCA") == 4
     json.dumps(found)
 
 
@@ -112,14 +113,14 @@ def test_a_baseline_between_modalities_is_refused_where_there_is_one(run_of: Run
     workdir = run_of("ii_unimodal:runlocal").workdir
     expected = f"--baseline=cca is between video and music; {workdir} compares music with itself"
     with pytest.raises(UserError, match=expected) as raised:
-        scoring.evaluate_run(workdir, "test", "cca")
+        evaluate.evaluate_run(workdir, "test", "cca")
     assert "\n" not in str(raised.value)
 
 
 def test_videos_of_one_track_are_positives_whatever_their_labels() -> None:
     tracks = np.array([7, 3, 7, 4, 5, 5, 6], np.int32)
     labels = np.array([0, 0, 2, -5, -6, 1, 2], np.int32)  # negative: no common label
-    found = on_device({"track": tracks, "label": labels})["track"]
+    found = step_inputs({"track": tracks, "label": labels})["track"]
     assert found.dtype == np.int32
     together = found[:, None] == found[None, :]
     assert together[tracks[:, None] == tracks[None, :]].all()

@@ -12,7 +12,7 @@ from absl import logging
 from vmr.errors import UserError
 from vmr.sweeps.folder import failure_of, forget_failure, name_of, note_failure
 from vmr.training import loop
-from vmr.training.together import Run
+from vmr.training.grid import Run
 
 
 def train_alone(run: Run) -> None:

@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from vmr.training.members import shared_fields
-from vmr.training.together import Run
-from vmr.training.workdir import latest_step
+from vmr.training.grid import Run, shared_fields
+from vmr.training.run_dir import latest_step
 
 Grid = list[list[Run]]  # S seeds with W runs each
 _T = TypeVar("_T")

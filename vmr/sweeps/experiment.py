@@ -10,6 +10,9 @@ import ml_collections
 from vmr import embeddings
 from vmr.errors import UserError
 from vmr.evaluation import verdicts
+from vmr.runs import compare, evaluate
+from vmr.runs.compare import Scored, compare_scored
+from vmr.runs.restore import restore_run
 from vmr.sweeps import folder
 from vmr.sweeps.cohorts import cohorts
 from vmr.sweeps.outcomes import Setting, chosen, outcome_of, reference, settings_of, value_of
@@ -20,13 +23,9 @@ from vmr.sweeps.runner import train_all
 from vmr.sweeps.search import search
 from vmr.sweeps.search_space import SearchSpace, choices_of
 from vmr.sweeps.tables import SweepReport, as_text, write_tables
-from vmr.training import scored_runs, scoring
-from vmr.training.comparing import compare_scored
-from vmr.training.inference import restore_run
-from vmr.training.lock import locked
+from vmr.training.grid import Run
 from vmr.training.reading import sound_dataset_of, view_of
-from vmr.training.scored_runs import Scored
-from vmr.training.together import Run
+from vmr.training.run_dir import locked
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
@@ -190,9 +189,9 @@ def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
     """
     trained = restore_run(run.workdir)
     embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
-    results = scoring.score(embedded, trained.step)
-    scoring.write_results(run.workdir / "results" / "test.json", results)
-    return results, scored_runs.scored(run.workdir, embedded)
+    results = evaluate.score(embedded, trained.step)
+    evaluate.write_results(run.workdir / "results" / "test.json", results)
+    return results, compare.scored(run.workdir, embedded)
 
 
 def _title(setting: Setting, per: str | None) -> str:

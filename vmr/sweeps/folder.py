@@ -8,8 +8,8 @@ from vmr.errors import UserError
 from vmr.sweeps.points import SweepPoint
 from vmr.training.config import differences, resolved
 from vmr.training.disk import write_text
-from vmr.training.together import Run
-from vmr.training.workdir import read_json, write_json
+from vmr.training.grid import Run
+from vmr.training.run_dir import read_json, write_json
 
 
 def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

@@ -11,9 +11,9 @@ from scipy import stats
 
 from vmr.sweeps.folder import failure_of
 from vmr.sweeps.points import SweepPoint
-from vmr.training.metrics_log import whole_lines
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
+from vmr.training.grid import Run
+from vmr.training.log import whole_lines
+from vmr.training.progress import is_finished
 
 
 @dataclasses.dataclass(frozen=True)

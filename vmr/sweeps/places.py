@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from vmr.errors import UserError
 from vmr.sweeps.processes import run_in_processes
 from vmr.sweeps.slurm import run_on_slurm
-from vmr.training.together import Run
+from vmr.training.grid import Run
 
 
 class Places(NamedTuple):

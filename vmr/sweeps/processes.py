@@ -14,8 +14,8 @@ from multiprocessing.connection import wait
 
 from vmr.sweeps.alone import ending_of, train_alone
 from vmr.sweeps.folder import failure_of, note_failure
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
+from vmr.training.grid import Run
+from vmr.training.progress import is_finished
 
 # A fork would inherit the threads of JAX and TensorFlow in whatever state they are.
 _SPAWN = multiprocessing.get_context("spawn")

@@ -7,8 +7,9 @@ from vmr.errors import UserError
 from vmr.sweeps.cohorts import Grid, cohorts
 from vmr.sweeps.folder import failure_of, forget_failure, name_of, note_failure
 from vmr.sweeps.places import Places
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run, train_together
+from vmr.training.grid import Run
+from vmr.training.loop import train_grid
+from vmr.training.progress import is_finished
 
 
 def train_all(runs: Sequence[Run], places: Places, folder: pathlib.Path) -> None:
@@ -37,7 +38,7 @@ def _train_grid(grid: Grid, places: Places, folder: pathlib.Path) -> None:
     runs = [run for row in grid for run in row]
     print(f"{len(runs)} runs together, {name_of(runs[0])} to {name_of(runs[-1])}", flush=True)
     try:
-        failures = train_together(grid)
+        failures = train_grid(grid)
     except Exception as error:
         if not _smaller_may_cure(error):
             raise

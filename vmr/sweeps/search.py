@@ -13,7 +13,7 @@ from vmr.sweeps.folder import run_of
 from vmr.sweeps.outcomes import outcome_of, settings_of
 from vmr.sweeps.points import SweepPoint
 from vmr.sweeps.search_space import SearchSpace
-from vmr.training.together import Run
+from vmr.training.grid import Run
 
 Train = Callable[[Sequence[Run]], None]
 

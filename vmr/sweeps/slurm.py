@@ -9,8 +9,8 @@ from vmr.errors import UserError
 from vmr.sweeps.alone import ending_of, train_alone
 from vmr.sweeps.folder import failure_of, name_of, note_failure
 from vmr.training.disk import write_text
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run
+from vmr.training.grid import Run
+from vmr.training.progress import is_finished
 
 _POLL_SECONDS = 10.0
 _ID = "slurm_job.txt"  # in a run's folder while a job of Slurm trains it: the job's id

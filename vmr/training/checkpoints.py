@@ -2,23 +2,94 @@
 
 import contextlib
 import itertools
+import json
 import logging
 import pathlib
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from vmr.errors import UserError
-from vmr.training.checkpoint_notes import CHECKSUM, require_sound_metrics, saved_checksum
-from vmr.training.checksum import checksum_of_arrays, checksum_of_metrics
+from vmr.errors import UserError, reason_of
 from vmr.training.disk import full_disk_in_one_line
-from vmr.training.reason import reason_of
 from vmr.training.state import TrainState
+
+
+def checksum_of_arrays(tree: Any) -> int:
+    """CRC-32 of every array of a tree: its path, type, shape and bytes.
+
+    It tells any single flipped bit, and reads gigabytes a second.
+    """
+    found = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        array = np.asarray(leaf)
+        name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
+    return found
+
+
+def checksum_of_metrics(metrics: Mapping[str, float]) -> int:
+    """CRC-32 of metrics, which read back from JSON are what they were to the bit."""
+    values = {name: float(value) for name, value in metrics.items()}
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+CHECKSUM = "checksum"  # the name under which a checksum is kept
+
+
+def saved_checksum(checkpoint: pathlib.Path) -> int | None:
+    """Of the arrays in a checkpoint's folder; None where it was saved without.
+
+    Raises:
+      UserError: the file that holds it is damaged.
+    """
+    path = checkpoint / "_CHECKPOINT_METADATA"
+    if not path.is_file():
+        return None
+    custom = _object(path).get("custom_metadata") or {}
+    found = custom.get(CHECKSUM) if isinstance(custom, dict) else custom
+    if found is not None and not isinstance(found, int):
+        raise UserError(f"{path} is damaged: its checksum is not a number")
+    return found
+
+
+def require_sound_metrics(checkpoint: pathlib.Path, selection: str) -> None:
+    """Raises UserError where a checkpoint has metrics and they are not what was saved.
+
+    Args:
+      checkpoint: its folder.
+      selection: the metric that chooses the best checkpoint.
+    """
+    path = checkpoint / "metrics" / "metrics"
+    if not path.parent.is_dir():
+        return  # it was not validated
+    metrics = _object(path)
+    expected = metrics.pop(CHECKSUM, None)
+    for name in (selection, "step"):
+        if not isinstance(metrics.get(name), int | float):
+            raise UserError(f"{path} is damaged: it has no number {name!r}")
+    numbers = all(isinstance(value, int | float) for value in metrics.values())
+    if not numbers or expected not in (None, checksum_of_metrics(metrics)):
+        raise UserError(
+            f"{path} is damaged: its numbers have not the checksum they were saved with"
+        )
+
+
+def _object(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {reason_of(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: the JSON of a {type(content).__name__}, not an object")
+    return content
 
 
 def _is_news(record: logging.LogRecord) -> bool:

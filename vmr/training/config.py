@@ -19,6 +19,7 @@ from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.base_config import base_config
 from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES
+from vmr.training.evals import EVALS
 
 
 class _Kind(NamedTuple):
@@ -36,6 +37,10 @@ _INTEGER = _Kind("an integer", _is_integer)
 _NUMBER = _Kind("a number", lambda value: _is_integer(value) or isinstance(value, float))
 _WIDTHS = _Kind(
     "integers", lambda value: isinstance(value, list | tuple) and all(map(_is_integer, value))
+)
+_NAMES = _Kind(
+    "names",
+    lambda value: isinstance(value, list | tuple) and all(isinstance(x, str) for x in value),
 )
 _SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXT = _Kind("text", lambda value: isinstance(value, str))
@@ -140,6 +145,14 @@ _RANGES: tuple[_Range, ...] = (
         "widths of at least 1",
         lambda widths: all(width >= 1 for width in widths),
         ("model.video.hidden", "model.music.hidden"),
+    ),
+    (
+        _NAMES,
+        f"recalls and, if any, others of {', '.join(EVALS)}, each once",
+        lambda names: (
+            "recalls" in names and set(names) <= set(EVALS) and len(set(names)) == len(names)
+        ),
+        ("evals",),
     ),
     (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear")),
     (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir")),

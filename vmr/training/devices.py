@@ -10,10 +10,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training.disk import bound_folder
-from vmr.training.step import embed_step
 
 AXIS = "batch"
 _MOST_BYTES_OF_PROGRAMS = 2**30
@@ -22,13 +20,13 @@ _MOST_BYTES_OF_PROGRAMS = 2**30
 def pmapped_train_step(
     step: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
-    """`(state, sharded batch, weights, reports) -> (state, scalars)`, both replicated."""
+    """`(state, sharded batch, weights) -> (state, scalars)`, state and scalars replicated."""
     # Donating the state saves its memory on accelerators; on CPUs it costs time.
     donated = () if devices[0].platform == "cpu" else (0,)
     return jax.pmap(
         functools.partial(step, axis_name=AXIS),
         axis_name=AXIS,
-        in_axes=(None, 0, None, None),
+        in_axes=(None, 0, None),
         out_axes=(None, None),
         devices=devices,
         donate_argnums=donated,
@@ -36,10 +34,10 @@ def pmapped_train_step(
 
 
 def pmapped_embed_step(
-    model: TwoTower, devices: Sequence[jax.Device]
+    embed: Callable[..., tuple[jax.Array, jax.Array]], devices: Sequence[jax.Device]
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """`(state, sharded batch) -> embeddings (devices, n, D)` of video and of music."""
-    return jax.pmap(functools.partial(embed_step, model=model), in_axes=(None, 0), devices=devices)
+    return jax.pmap(embed, in_axes=(None, 0), devices=devices)
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -47,13 +45,22 @@ def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
     `jax.sharding.Mesh` rather than `flax.jax_utils.replicate`, which compiles the step twice.
     """
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    return jax.device_put(tree, _sharding(devices))
 
 
-def sharded(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.ndarray]:
+def split(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.ndarray]:
     """Each (B, ...) -> (devices, B / devices, ...)."""
     return {name: rows.reshape(device_count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+
+def sharded(shards: Any, devices: Sequence[jax.Device]) -> Any:
+    """Puts a tree of (devices, ...) on the devices, an entry each."""
+    return jax.device_put(shards, _sharding(devices, AXIS))
+
+
+def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def told(devices: Sequence[jax.Device]) -> str:

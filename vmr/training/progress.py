@@ -1,23 +1,49 @@
-"""The line that a person watches: step, loss, validation, speed, time left."""
+"""What a person watches: step, loss, validation, speed, time left, and how it ended."""
 
+import contextlib
 import datetime
+import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+import ml_collections
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.training.config import completed
+from vmr.training.log import whole_lines
+from vmr.training.run_dir import latest_step, read_json
+from vmr.training.signals import StopRequest
 
 
 class Progress:
-    """Measures the speed between logged steps, time spent on validation left out."""
+    """Measures the speed between logged steps; validation and saving are timed apart."""
 
     def __init__(self, step: int, last_step: int, batch_size: int):
         """Starts the clock at a step."""
         self._last_step = last_step
         self._batch_size = batch_size
+        self._seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
         self.restart(step)
 
     def restart(self, step: int) -> None:
         """Starts the clock anew, after something that was not training."""
         self._step = step
         self._since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time of what is done within to the time of this name."""
+        start = time.perf_counter()
+        yield
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def spent(self) -> str:
+        """A line on the seconds since the start, and those of all that was timed."""
+        seconds = time.perf_counter() - self._start
+        parts = [f"{name} {spent:.1f} s" for name, spent in self._seconds.items()]
+        return f"{seconds:.1f} s" + (f", of which {', '.join(parts)}" if parts else "")
 
     def examples_per_second(self, step: int) -> float:
         """The speed since the clock was started."""
@@ -37,3 +63,62 @@ class Progress:
         if f"val/{selection}" in scalars:
             parts.append(f"val {selection} {scalars[f'val/{selection}']:.1f}")
         return "  ".join(parts)
+
+
+def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> bool:
+    """True when the last `patience` validations brought nothing better than the one before.
+
+    Args:
+      config: of the run.
+      lines: of its `metrics.jsonl`, as far as it is.
+    """
+    key = f"val/{config.selection}"
+    scores = [line[key] for line in lines if key in line]
+    if not config.patience or len(scores) <= config.patience:
+        return False
+    return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Whether the run in a folder has come to its end, all that it found on disk."""
+    step = latest_step(workdir)
+    if not step:
+        return False
+    try:
+        config = ml_collections.ConfigDict(completed(read_json(workdir / "config.json")))
+        lines = [line for line in whole_lines(workdir / "metrics.jsonl") if line["step"] <= step]
+        return step >= config.steps or stops_early(config, lines)
+    except (UserError, AttributeError, KeyError, TypeError):  # not a run that this code wrote
+        return False
+
+
+def ending(
+    config: ml_collections.ConfigDict,
+    step: int,
+    lines: Sequence[Mapping[str, float]],
+    stop: StopRequest,
+) -> str:
+    """Two lines on a run: why it ended, and the best step with its score.
+
+    Args:
+      config: of the run.
+      step: the last that was taken.
+      lines: of its `metrics.jsonl`.
+      stop: whether it was asked to.
+    """
+    if step >= config.steps:
+        why = "all steps are taken"
+    elif stop.signal is not None and not stops_early(config, lines):
+        why = f"stopped by {stop.signal.name}; it is saved: the same command goes on from here"
+    else:
+        why = f"{config.patience} validations brought nothing better (config.patience)"
+    return f"ended at step {step:,} of {config.steps:,}: {why}\n{_best(config, lines)}"
+
+
+def _best(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> str:
+    key = f"val/{config.selection}"
+    validated = [line for line in lines if key in line]
+    if not validated:
+        return "not validated yet, so there is no best step"
+    best = max(validated, key=lambda line: line[key])  # of equals the first, as is kept
+    return f"best by validation: step {best['step']:,}, {config.selection} {best[key]:.1f}"

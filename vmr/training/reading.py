@@ -104,15 +104,15 @@ def standardization_of(dataset: Dataset, view: View) -> dict[str, dict[str, np.n
     return found if view.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
 
-def shown(batch: Batch) -> dict[str, np.ndarray]:
+def encoder_inputs(batch: Batch) -> dict[str, np.ndarray]:
     """What the encoders are given of a batch."""
     return {name: batch[name] for name in FIELDS if name in batch}
 
 
-def on_device(batch: Batch) -> dict[str, np.ndarray]:
+def step_inputs(batch: Batch) -> dict[str, np.ndarray]:
     """What a step is given of a batch; items of one label are positives where it has any."""
     by_label = {"track": _positives(batch["label"], batch["track"])} if "label" in batch else {}
-    return shown(batch) | by_label
+    return encoder_inputs(batch) | by_label
 
 
 def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:

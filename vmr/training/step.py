@@ -1,6 +1,6 @@
 """One training step and one embedding step: pure, top-level, `pmap`ped elsewhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from vmr.encoders.two_tower import TwoTower
 from vmr.losses.learnt import as_options, bounded
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import INTRA_TERMS, Pairs, places_of
+from vmr.training.grad_cache import vjp_in_pieces
 from vmr.training.inputs import model_inputs
-from vmr.training.pieces import vjp_in_pieces
 from vmr.training.state import TrainState
 
 Array = jax.Array
@@ -23,8 +23,8 @@ def train_step(
     state: TrainState,
     batch: dict[str, Array],
     weights: dict[str, Array],
-    reports: Array | bool = True,
     *,
+    logs: bool = True,
     model: TwoTower,
     objective: Objective,
     optimizer: optax.GradientTransformation,
@@ -42,8 +42,8 @@ def train_step(
       batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int: pairs of equal
         track are positives of each other.
       weights: one scalar a term: m2v, v2m, music, video.
-      reports: whether the step is logged: only then are the norms of the parameters and of each
-        term's gradient measured; NaN elsewhere.
+      logs: measures the norms of the parameters and of each term's gradient, too. Static, hence two
+        programs: a condition inside one would make XLA on a GPU wait for the host at every step.
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
       optimizer: whose state stands in `state`.
@@ -87,14 +87,15 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     params |= {"loss": bounded(params["loss"])} if learnt else {}
 
-    def norms() -> dict[str, Array]:
-        of_terms = objective.gradient_norms(found, pairs, learnt, axis_name)
-        return _norms(of_terms, params)
-
     scalars = {"loss": found.loss, "gradient_norm": optax.tree.norm(gradients)}
     scalars |= {f"term/{term}": value for term, value in found.terms.items()}
     scalars |= {f"learnt/{name}": value for name, value in as_options(learnt).items()}
-    scalars |= _where(reports, norms)
+    if logs:
+        # The barrier keeps XLA from fusing the norms with the step: a logged step's state is that
+        # of an unlogged one to the bit, so that how often a run is logged changes no number.
+        seen = jax.lax.optimization_barrier((found, pairs, params))
+        of_terms = objective.gradient_norms(seen[0], seen[1], learnt, axis_name)
+        scalars |= _norms(of_terms, seen[2])
     state = state.replace(
         step=state.step + 1,
         params=params,
@@ -133,15 +134,6 @@ def _norms(of_terms: Mapping[str, Array], params: Mapping[str, Any]) -> dict[str
         **{f"term_gradient_norm/{term}": norm for term, norm in of_terms.items()},
         **{f"parameter_norm/{side}": optax.tree.norm(tree) for side, tree in towers.items()},
     }
-
-
-def _where(reports: Array | bool, measure: Callable[[], dict[str, Array]]) -> dict[str, Array]:
-    """What is measured, where it is; NaN elsewhere, without measuring."""
-
-    def not_measured() -> dict[str, Array]:
-        return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measure))
-
-    return jax.lax.cond(reports, measure, not_measured)
 
 
 def _towers_and_learnt(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:

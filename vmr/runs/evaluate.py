@@ -17,9 +17,9 @@ from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate_segments, results, table
 from vmr.progress_bar import progress_bar
-from vmr.training.inference import TrainedRun, restore_run
+from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
-from vmr.training.workdir import read_json, write_json
+from vmr.training.run_dir import read_json, write_json
 
 BASELINES = ("none", "cca")
 _BATCH = 1000

@@ -1,4 +1,4 @@
-"""A run's folder: its config, its environment, its results; each file whole or absent."""
+"""A run's folder: its config, its environment, its lock; each file whole or absent."""
 
 import contextlib
 import datetime
@@ -8,27 +8,22 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import jax
 import ml_collections
 
 from vmr.errors import UserError
-from vmr.training.config import (
-    completed,
-    difference,
-    differing,
-    require_restorable,
-    resolved,
-)
+from vmr.training.config import completed, difference, differing, require_restorable, resolved
 from vmr.training.disk import write_text
-from vmr.training.lock import locked
 
 # What may change while a run goes on: no step's numbers depend on it.
 _FREE = frozenset(
     {
         "patience",
+        "evals",
         "log_every",
         "eval_every",
         "checkpoint_every",
@@ -187,3 +182,42 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes an indented JSON file, the whole of it or nothing; see `write_text`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps others out of a folder; the system lets go of it when the process ends, however.
+
+    A disk that has no locks goes without, as does Windows.
+
+    Raises:
+      UserError: another process, or this one elsewhere, has the folder; or it cannot be written in.
+    """
+    path = folder / ".lock"  # which stays: others may have it open
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    with file:
+        try:
+            _lock(file)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder} is in use: another process trains there, expected one at a time"
+            ) from None
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # the disk has no locks

@@ -9,12 +9,13 @@ import pytest
 from runs import ONE
 
 from vmr.errors import UserError
-from vmr.training import loop, together
-from vmr.training.inference import restore_run
-from vmr.training.members import embeddings_of, shared_fields
-from vmr.training.stopping import is_finished
-from vmr.training.together import Run, train_together
-from vmr.training.workdir import latest_step
+from vmr.runs.restore import restore_run
+from vmr.training import grid as grids
+from vmr.training import loop
+from vmr.training.grid import Run, embeddings_of, shared_fields
+from vmr.training.loop import train_grid
+from vmr.training.progress import is_finished
+from vmr.training.run_dir import latest_step
 
 WEIGHTS = ({"music": 0.2, "video": 0.2}, {"music": 0.0, "video": 5.0})
 RATES = 3e-4, 1e-2
@@ -61,7 +62,7 @@ def require_same_run(found: pathlib.Path, expected: pathlib.Path) -> None:
 @pytest.fixture(params=[True, False], ids=["vmapped", "one_after_another"])
 def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both ways of taking the members' steps."""
-    monkeypatch.setattr(together, "takes_at_once", lambda devices: request.param)
+    monkeypatch.setattr(grids, "runs_at_once", lambda devices: request.param)
     return request.param
 
 
@@ -70,7 +71,7 @@ def test_each_member_is_the_run_alone(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:
     grid = grid_of(config, tmp_path / "together")
-    assert train_together(grid, ONE) == {}
+    assert train_grid(grid, ONE) == {}
     for seed, column in ((0, 0), (1, 1)):
         alone = member(config, tmp_path / "alone", seed, column)
         loop.train(*alone, devices=ONE)
@@ -97,8 +98,8 @@ def test_devices_share_the_batches(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:
     one, eight = (grid_of(config, tmp_path / name) for name in ("one", "eight"))
-    train_together(one, ONE)
-    train_together(eight)
+    train_grid(one, ONE)
+    train_grid(eight)
     for found, expected in zip(eight, one, strict=True):
         require_same_run(found[1].workdir, expected[1].workdir)
 
@@ -111,18 +112,18 @@ def test_interrupted_members_go_on_where_they_were_saved(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = (grid_of(config, tmp_path / name) for name in ("whole", "cut"))
-    train_together(whole, ONE)
+    train_grid(whole, ONE)
 
-    def dies_at_step_4(self: together._Together, state: object) -> None:
+    def dies_at_step_4(self: loop._Loop, state: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(together._Together, "_validate", dies_at_step_4)
+        patch.setattr(loop._Loop, "_validate", dies_at_step_4)
         with pytest.raises(Killed):
-            train_together(cut, ONE)
+            train_grid(cut, ONE)
     assert {latest_step(run.workdir) for row in cut for run in row} == {2}
     assert not any(is_finished(run.workdir) for row in cut for run in row)
-    train_together(cut, ONE)
+    train_grid(cut, ONE)
     assert all(is_finished(run.workdir) for row in cut for run in row)
     require_same_run(cut[1][0].workdir, whole[1][0].workdir)
 
@@ -133,7 +134,7 @@ def test_one_that_fails_leaves_the_others_to_go_on(
     names = [tmp_path / f"run_{number}" for number in range(3)]
     runs = [Run(member(config, tmp_path, 0, 0).config, workdir) for workdir in names]
     runs[1].config.optimizer.learning_rate = 1e30
-    failures = train_together([runs], ONE)
+    failures = train_grid([runs], ONE)
     assert list(failures) == [names[1]]
     assert "not finite" not in failures[names[1]]
     assert "gradient norm" in failures[names[1]]
@@ -154,7 +155,7 @@ def test_one_whose_state_is_not_finite_leaves_before_it_is_saved(
     names = [tmp_path / f"run_{number}" for number in range(3)]
     runs = [Run(member(config, tmp_path, 0, 0).config, workdir) for workdir in names]
     runs[1].config.optimizer.learning_rate = 1e30
-    failures = train_together([runs], ONE)
+    failures = train_grid([runs], ONE)
     assert list(failures) == [names[1]]
     assert failures[names[1]].startswith("step 1: ")
     assert "norm of the state inf" in failures[names[1]]
@@ -166,10 +167,10 @@ def test_the_rest_is_saved_when_half_have_left(
 ) -> None:
     first, second = member(config, tmp_path, 0, 0), member(config, tmp_path, 0, 1)
     first.config.optimizer.learning_rate = 1e30
-    train_together([[first, second]], ONE)
+    train_grid([[first, second]], ONE)
     step = latest_step(second.workdir)
     assert 0 < step < config.steps
-    train_together([[second]], ONE)
+    train_grid([[second]], ONE)
     assert is_finished(second.workdir)
     alone = member(config, tmp_path / "alone", 0, 1)
     loop.train(*alone, devices=ONE)
@@ -184,7 +185,7 @@ def test_each_stops_early_by_itself(
     runs[1].config.optimizer.learning_rate = 0.0
     waiting = list(runs)
     while waiting:
-        train_together([waiting], ONE)
+        train_grid([waiting], ONE)
         waiting = [run for run in waiting if not is_finished(run.workdir)]
     for run in runs:
         alone = Run(run.config, tmp_path / "alone" / run.workdir.name)
@@ -199,5 +200,5 @@ def test_a_mistake_in_one_stops_all_before_a_folder_is_made(
     runs = [member(config, tmp_path, 0, column) for column in (0, 1)]
     runs[1].config.loss.weights.music = -1.0
     with pytest.raises(UserError, match=r"loss\.weights\.music is -1\.0"):
-        train_together([runs], ONE)
+        train_grid([runs], ONE)
     assert not list(tmp_path.iterdir())

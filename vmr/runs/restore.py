@@ -2,8 +2,9 @@
 
 import dataclasses
 import datetime
+import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,10 +19,16 @@ from vmr.training import devices as on_devices
 from vmr.training.build import build_model, build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
-from vmr.training.inputs import FIELDS
-from vmr.training.reading import dataset_of, evaluation_batches, shown, shown_widths, view_of
+from vmr.training.embed import embed_batches
+from vmr.training.reading import (
+    dataset_of,
+    evaluation_batches,
+    shown_widths,
+    view_of,
+)
+from vmr.training.run_dir import require_same_data, saved_config
 from vmr.training.state import TrainState, placeholder_standardization
-from vmr.training.workdir import require_same_data, saved_config
+from vmr.training.step import embed_step
 
 Batch = Mapping[str, np.ndarray]
 
@@ -49,7 +56,9 @@ class TrainedRun:
     def embed(self, split: str, batch_size: int = 1000) -> Iterator[dict[str, np.ndarray]]:
         """The embeddings of a split in stored order: see `embed_batches`."""
         devices = jax.local_devices()
-        embed = on_devices.pmapped_embed_step(self.model, devices)
+        embed = on_devices.pmapped_embed_step(
+            functools.partial(embed_step, model=self.model), devices
+        )
         batches = evaluation_batches(self.dataset, split, batch_size, self.view)
         return embed_batches(embed, self.state, batches, batch_size, devices)
 
@@ -68,7 +77,9 @@ class TrainedRun:
           with the parts that there are, `video_segments` and `music_segments` (b,) int.
         """
         devices = jax.local_devices()
-        embed = on_devices.pmapped_embed_step(self.model, devices)
+        embed = on_devices.pmapped_embed_step(
+            functools.partial(embed_step, model=self.model), devices
+        )
         batches = evaluation_batches(self.dataset, split, batch_size, self.view, segments)
         parts = (in_segments(batch, segments) for batch in batches)
         rows = embed_batches(embed, self.state, parts, batch_size * segments, devices)
@@ -114,39 +125,6 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
         return TrainedRun(config, dataset, view, model, checkpoints.restore(step, like), step)
 
 
-def embed_batches(
-    embed: Callable[..., tuple[jax.Array, jax.Array]],
-    state: TrainState,
-    batches: Iterable[Batch],
-    batch_size: int,
-    devices: Sequence[jax.Device],
-) -> Iterator[dict[str, np.ndarray]]:
-    """Each batch without its features, with `video_emb` (b, D) and `music_emb` (b, D) instead.
-
-    Every batch is filled up to one size that the devices can share, so that the program compiles
-    once and the last, partial batch is kept. A batch is dispatched before the one in front of it
-    is fetched: reading and embedding overlap.
-
-    Args:
-      embed: of `pmapped_embed_step`, made once for all calls.
-      state: of the model.
-      batches: as the model was trained on, none larger than `batch_size`.
-      batch_size: items that the program takes at a time.
-      devices: that `embed` runs on.
-    """
-    replicated = on_devices.replicated(state, devices)
-    padded_size = -(-batch_size // len(devices)) * len(devices)
-    waiting = None
-    for batch in batches:
-        features = {name: _filled_up(rows, padded_size) for name, rows in shown(batch).items()}
-        embedded = embed(replicated, on_devices.sharded(features, len(devices)))
-        if waiting is not None:
-            yield _fetched(*waiting)
-        waiting = (batch, embedded)
-    if waiting is not None:
-        yield _fetched(*waiting)
-
-
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
     """A batch of b items in S parts as one of b·S items: clips (b, S, N, D) -> (b·S, N, D).
 
@@ -167,14 +145,3 @@ def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
         if name in batch:
             flat[name] = np.repeat(batch[name], segments, axis=0)
     return flat
-
-
-def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, [(0, size - len(rows)), *([(0, 0)] * (rows.ndim - 1))])
-
-
-def _fetched(batch: Batch, embedded: tuple[jax.Array, jax.Array]) -> dict[str, np.ndarray]:
-    count = len(batch["video"])
-    video, music = (np.asarray(rows).reshape(-1, rows.shape[-1])[:count] for rows in embedded)
-    kept = {name: rows for name, rows in batch.items() if name not in FIELDS}
-    return {"video_emb": video, "music_emb": music, **kept}

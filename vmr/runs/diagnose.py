@@ -1,0 +1,303 @@
+"""What is behind a run's table: suspected false negatives, hubs, the geometry of the embedding."""
+
+import itertools
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vmr import embeddings
+from vmr.data.pipeline import train_batches
+from vmr.embeddings import Embeddings
+from vmr.encoders.clips import masked_mean
+from vmr.errors import UserError
+from vmr.evaluation.alike import DEVIATIONS, Rule, measured_rule
+from vmr.evaluation.batch_negatives import batch_negatives
+from vmr.evaluation.false_negatives import Items, false_negatives
+from vmr.evaluation.geometry import CROWDED, FEW_DIRECTIONS, geometry
+from vmr.evaluation.hubness import hubness
+from vmr.runs.restore import TrainedRun, restore_run
+from vmr.training.inputs import FIELDS, Standardization, model_inputs
+from vmr.training.reading import evaluation_batches, step_inputs
+from vmr.training.run_dir import saved_config
+
+Batch = Mapping[str, np.ndarray]
+
+_BATCH = 256
+# Training pairs that the rule, and the share of false negatives a batch, are estimated on.
+_SAMPLE = 4096
+
+
+def diagnose_run(
+    workdir: pathlib.Path,
+    split: str,
+    data_dir: str | None = None,
+    *,
+    deviations: float = DEVIATIONS,
+    examples: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The diagnosis of a run's best checkpoint on a split, as `results/diagnosis_{split}.json`.
+
+    Keys: `split`, `step`, `videos`, `tracks`, `seed`, `geometry`, `hubness`, `false_negatives`,
+    `batch`, see the functions of these names in `vmr.evaluation`, and `rule`: `deviations`, and of
+    `video` and `music` the `median`, the `deviation` and the `threshold`, all cosines of inputs.
+    Inputs are what the intra-modal losses compare: each item's standardised features, the mean over
+    its clips, without text. The rule is measured on training pairs, whatever the split.
+
+    Args:
+      workdir: the run's folder.
+      split: of the run's dataset.
+      data_dir: where the dataset lies now; None where it lay in training.
+      deviations: that a similarity of inputs stands above the usual where items are alike.
+      examples: suspects to name, at most.
+      seed: of what is drawn: training pairs, and rows to measure uniformity on.
+
+    Raises:
+      UserError: no finished validation in the folder, no such split, or a run of one modality.
+    """
+    pairing = saved_config(workdir).pairing
+    if pairing != "video_music":
+        raise UserError(
+            f"{workdir} compares {pairing} with itself; a diagnosis is of video and music"
+        )
+    run = restore_run(workdir, data_dir)
+    run.dataset.examples(split)  # raises where it is missing
+    sample = _training_sample(run, seed)
+    drawn = (sample["video"], sample["music"], sample["track"])
+    rule = measured_rule(*drawn, deviations=deviations, seed=seed)
+    embedded = embeddings.collect(run.embed(split), split, {})
+    suspects = false_negatives(_items(run, embedded), rule, examples=examples)
+    return {
+        "split": split,
+        "step": run.step,
+        "videos": len(embedded.video_ids),
+        "tracks": len(embedded.music_ids),
+        "seed": seed,
+        "geometry": geometry(
+            embedded.video_emb, embedded.music_emb, embedded.gt_music_index, seed=seed
+        ),
+        "hubness": hubness(embedded.video_emb, embedded.music_emb),
+        "rule": _told(rule),
+        "false_negatives": suspects
+        | {"examples": [_named(embedded, one) for one in suspects["examples"]]},
+        "batch": batch_negatives(
+            *drawn, rule, int(run.config.batch_size), group=sample.get("group")
+        ),
+    }
+
+
+def _items(run: TrainedRun, embedded: Embeddings) -> Items:
+    batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.view)
+    # Inputs are collected as embeddings are, each track once and in the same order.
+    as_embeddings = (
+        {**batch, "video_emb": batch["video"], "music_emb": batch["music"]}
+        for batch in _with_inputs(run, batches)
+    )
+    before = embeddings.collect(as_embeddings, embedded.split, {})
+    return Items(
+        video_emb=embedded.video_emb,
+        music_emb=embedded.music_emb,
+        video_inputs=before.video_emb,
+        music_inputs=before.music_emb,
+        gt_music_index=embedded.gt_music_index,
+        video_group=embedded.video_group,
+        music_group=embedded.music_group,
+    )
+
+
+def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
+    """Pairs as training draws them: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
+
+    `track` says which are positives of each other for the run. Where that is by label nothing else
+    is known to be compatible, and there is no `group`.
+    """
+    examples = run.dataset.examples("train")
+    size = min(_BATCH, examples)
+    batches = train_batches(run.dataset, "train", size, seed, view=run.view)
+    count = max(1, min(_SAMPLE, examples) // size)
+    drawn = [
+        {"track": step_inputs(batch)["track"], **{name: batch[name] for name in ("video", "music")}}
+        | ({"group": batch["group"]} if "group" in batch and "label" not in batch else {})
+        for batch in _with_inputs(run, itertools.islice(batches, count))
+    ]
+    return {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
+
+
+def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
+    """Each batch with `video` (b, P) and `music` (b, Q) as the intra-modal losses see them."""
+    inputs_of = jax.jit(_inputs)
+    for batch in batches:
+        shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
+        video, music = inputs_of(shown, run.state.standardization)
+        kept = {name: rows for name, rows in batch.items() if name not in shown}
+        yield {**kept, "video": np.asarray(video), "music": np.asarray(music)}
+
+
+def _inputs(
+    batch: Mapping[str, jax.Array], standardization: Standardization
+) -> tuple[jax.Array, jax.Array]:
+    video, music = model_inputs(batch, standardization)
+    return masked_mean(video.features, video.mask), masked_mean(music.features, music.mask)
+
+
+def _told(rule: Rule) -> dict[str, Any]:
+    sides = {"video": rule.video, "music": rule.music}
+    return {"deviations": rule.deviations} | {
+        side: usual._asdict() | {"threshold": usual.cosine(rule.deviations)}
+        for side, usual in sides.items()
+    }
+
+
+def _named(embedded: Embeddings, suspect: dict[str, Any]) -> dict[str, Any]:
+    """A suspect by the ids of its items, and the id of the track that the video is paired with."""
+    video, track = suspect["video"], suspect["track"]
+    partner = embedded.gt_music_index[video]
+    return suspect | {
+        "video": str(embedded.video_ids[video]),
+        "partner": str(embedded.music_ids[partner]),
+        "track": str(embedded.music_ids[track]),
+    }
+
+
+_WAYS = ("v2m", "m2v")
+_HEADINGS = ("video → music", "music → video")
+# Beyond this skew the lists of a retrieval are crowded by a few items; ours.
+_HUBS = 1.0
+_WIDTHS = (46, 15)
+
+
+def render(found: dict) -> str:
+    """The result of a diagnosis -> text for a terminal, at most 100 columns wide."""
+    title = (
+        f"Diagnosis, {found['split']}, step {found['step']:,}: {found['videos']:,} videos, "
+        f"{found['tracks']:,} unique tracks"
+    )
+    sections = (
+        _geometry(found["geometry"]),
+        _hubness(found["hubness"]),
+        _false_negatives(found["false_negatives"], found["rule"]),
+        _batch(found["batch"]),
+        _examples(found["false_negatives"]["examples"]),
+    )
+    return "\n\n".join([title, *("\n".join(section) for section in sections if section)])
+
+
+def _geometry(found: dict) -> list[str]:
+    sides = [found["video"], found["music"]]
+    lines = [
+        _line("GEOMETRY of the embedding", ("video", "music")),
+        _line("uniformity (0: one point, about −4: even)", _each(sides, "uniformity", "{:.2f}")),
+        _line("effective rank", _each(sides, "effective_rank", "{:.0f}")),
+        _line("  of at most", _each(sides, "most_directions", "{:.0f}")),
+        _line("alignment: squared distance of pairs", (f"{found['alignment']:.2f}", "")),
+        _line("modality gap: distance of the centroids", (f"{found['modality_gap']:.2f}", "")),
+    ]
+    wrong = [
+        f"! {name} has collapsed: {what}. Its neighbours mean little."
+        for name in ("video", "music")
+        for what in found[name]["collapse"]
+    ]
+    sound = (
+        f"No collapse: uniformity is at most {CROWDED:g}, effective rank at least "
+        f"{FEW_DIRECTIONS:.0%} of what it could be."
+    )
+    return [*lines, *(wrong or [f"→ {sound}"])]
+
+
+def _hubness(found: dict) -> list[str]:
+    ways = [found[way] for way in _WAYS]
+    lines = [
+        _line(f"HUBS in the lists of the {found['k']} nearest", _HEADINGS),
+        _line("skew of occurrences", _each(ways, "skew", "{:.2f}")),
+        _line("  of random lists", _each(ways, "skew_by_chance", "{:.2f}")),
+        _line("items in no list", _each(ways, "antihubs", "{:.1%}")),
+        _line("  of random lists", _each(ways, "antihubs_by_chance", "{:.1%}")),
+        _line("lists that hold the largest hub", _each(ways, "largest_hub", "{:.1%}")),
+    ]
+    hubs = [name for name, way in zip(_HEADINGS, ways, strict=True) if way["skew"] > _HUBS]
+    if not hubs:
+        return [*lines, f"→ No hubs to speak of: the skew is at most {_HUBS:g}."]
+    return [
+        *lines,
+        f"→ Hubs in {' and '.join(hubs)} (skew above {_HUBS:g}): a few items crowd the lists.",
+        "  Scores relative to each item's neighbourhood are a remedy (CSLS, Conneau et al. 2018).",
+    ]
+
+
+def _false_negatives(found: dict, rule: dict) -> list[str]:
+    ways = [found[way] for way in _WAYS]
+    lines = [
+        _line("SUSPECTED FALSE NEGATIVES", _HEADINGS),
+        _line("unpaired items that rank above the partner", _each(ways, "above", "{:,}")),
+        _line("  suspected: their inputs are alike", _each(ways, "suspected", "{:,}")),
+        _line("queries", _each(ways, "queries", "{:,}")),
+        _line("  that have a suspect", _each(ways, "queries_with_suspects", "{:,}")),
+    ]
+    if "truth" in ways[0]:
+        truths = [way["truth"] for way in ways]
+        lines += [
+            _line("truly compatible, of what ranks above", _each(truths, "base_rate", "{:.1%}")),
+            _line("  of the suspected (precision)", _each(truths, "precision", "{:.1%}")),
+            _line("  times as often (lift)", _each(truths, "lift", "{:.1f}")),
+            _line("  found among the suspected (recall)", _each(truths, "recall", "{:.1%}")),
+        ]
+    thresholds = (f"{rule[side]['threshold']:.2f} ({side})" for side in ("video", "music"))
+    counts = (f"{at['suspected']:,} ({at['deviations']:g})" for at in ways[0]["by_deviations"])
+    return [
+        *lines,
+        f"→ Alike: cosine of inputs above {' or '.join(thresholds)}, {rule['deviations']:g} "
+        "deviations above the usual.",
+        "  Suspects are to be looked at, not proven. Of video → music by --deviations, there are",
+        f"  {', '.join(counts)}.",
+    ]
+
+
+def _batch(found: dict) -> list[str]:
+    shares = [("suspected", "suspected_share", "suspected_per_anchor", found)]
+    if "compatible_at_most" in found:
+        label = "compatible at most, by videos of one track"
+        shares.append((label, "compatible_at_most", "compatible_at_most_per_anchor", found))
+    if "truth" in found:
+        label = "truly compatible"
+        shares.append((label, "compatible_share", "compatible_per_anchor", found["truth"]))
+    chance = found["by_chance"]
+    verdict = "More" if found["suspected_share"] > chance else "No more"
+    return [
+        _line(f"NEGATIVES of a training batch of {found['batch_size']:,}", ("share", "per anchor")),
+        *(
+            _line(label, (f"{part[share]:.2%}", f"{part[per_anchor]:.2f}"))
+            for label, share, per_anchor, part in shares
+        ),
+        f"→ {verdict} are suspected than the {chance:.2%} that normal similarities would give.",
+        "  If many are compatible: config.loss.inter=crossclr leaves some out of the negatives;",
+        "  config.positives=label takes items of one label for positives.",
+    ]
+
+
+def _examples(found: Sequence[dict]) -> list[str]:
+    """One suspect a line; its deviations are those of the videos and of the tracks."""
+    if not found:
+        return []
+    lines = [["LOOK AT FIRST", "its track", "above it", "video", "music", ""]]
+    for one in found:
+        by_video, by_music = one["video_deviations"], one["music_deviations"]
+        known = {True: "truly compatible", False: "not compatible", None: ""}[one["compatible"]]
+        alike = ("–" if by_video is None else f"{by_video:+.1f}", f"{by_music:+.1f}")
+        lines.append([f"  {one['video']}", one["partner"], one["track"], *alike, known])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _each(parts: Sequence[dict], key: str, form: str) -> list[str]:
+    return ["–" if part[key] is None else form.format(part[key]) for part in parts]
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    label, width = _WIDTHS
+    return (name.ljust(label) + "".join(cell.rjust(width) for cell in cells)).rstrip()
