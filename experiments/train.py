@@ -19,14 +19,18 @@ _CONFIG = define_config(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; made if missing.", required=True
 )
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "Steps FROM:TO to trace into WORKDIR/profile, as 10:15, for TensorBoard."
+)
 
 
 def main(_: list[str]) -> None:
     """Trains, and says where the run stands."""
-    from vmr.training import loop  # seconds of imports, after the flags
+    from vmr.training import loop, profiling  # seconds of imports, after the flags
 
     workdir = pathlib.Path(_WORKDIR.value)
-    loop.train(_CONFIG.value, workdir)
+    profile = profiling.steps_of(_PROFILE.value) if _PROFILE.value else None
+    loop.train(_CONFIG.value, workdir, profile=profile)
     print(f"done: python -m experiments.evaluate --workdir={workdir} --split=validation")
 
 

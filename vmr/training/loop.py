@@ -16,7 +16,7 @@ from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
 from vmr.data.view import View
 from vmr.errors import UserError
-from vmr.training import build
+from vmr.training import build, profiling
 from vmr.training import devices as on_devices
 from vmr.training import grid as grids
 from vmr.training import run_dir as run_folder
@@ -106,6 +106,7 @@ def _train(
     for config in configs:
         require_sound(config)
     on_devices.require_divisible(configs[0], devices)
+    profiling.require_taken(profile, configs[0].steps)
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(configs[0])
     view = view_of(configs[0], dataset)

@@ -21,6 +21,14 @@ def steps_of(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def require_taken(steps: tuple[int, int] | None, last_step: int) -> None:
+    """Raises UserError where steps to profile lie beyond the end of the run."""
+    if steps is not None and steps[1] > last_step:
+        raise UserError(
+            f"--profile: steps {steps[0]} to {steps[1]}, but the run ends at step {last_step}"
+        )
+
+
 class StepTrace:
     """Traces the steps from one to another, devices and host, into a folder."""
 
