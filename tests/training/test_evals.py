@@ -32,9 +32,7 @@ def test_evaluations_that_there_are_not_are_told(
     config: ml_collections.ConfigDict, names: tuple[str, ...]
 ) -> None:
     config.evals = names
-    with pytest.raises(
-        UserError, match=r"config\.evals is .*, expected recalls and, if any"
-    ):
+    with pytest.raises(UserError, match=r"config\.evals is .*, expected recalls and, if any"):
         require_sound(config)
 
 

@@ -16,7 +16,7 @@ from vmr.data.view import View
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
-from vmr.training.build import build_model, build_state
+from vmr.training.build import abstract_state, build_model
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
 from vmr.training.embed import embed_batches
@@ -27,7 +27,7 @@ from vmr.training.reading import (
     view_of,
 )
 from vmr.training.run_dir import require_same_data, saved_config
-from vmr.training.state import TrainState, placeholder_standardization
+from vmr.training.state import TrainState
 from vmr.training.step import embed_step
 
 Batch = Mapping[str, np.ndarray]
@@ -115,7 +115,7 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     require_same_data(workdir, dataset.fingerprint)
     view = view_of(config, dataset)
     model = build_model(config)
-    like = build_state(config, placeholder_standardization(shown_widths(dataset, view)))
+    like = abstract_state(config, shown_widths(dataset, view))
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:

@@ -21,7 +21,7 @@ from vmr.losses import inter, intra
 from vmr.losses.learnt import initial
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import SIDES
-from vmr.training.state import TrainState, initial_state
+from vmr.training.state import TrainState, initial_state, placeholder_standardization
 from vmr.training.step import train_step
 
 Loss = Callable[..., Any]
@@ -144,6 +144,17 @@ def build_state(
         learnt=_learnt(config.loss),
         text=_text_of_one_item(config.model.text),
     )
+
+
+def abstract_state(config: ml_collections.ConfigDict, widths: Mapping[str, int]) -> TrainState:
+    """Shapes and types of a run's state, for one about to be restored; nothing is computed.
+
+    Args:
+      config: the run's.
+      widths: features of `video` and of `music`.
+    """
+    like = placeholder_standardization(widths)
+    return jax.eval_shape(lambda: build_state(config, like))
 
 
 def build_step(

@@ -21,7 +21,7 @@ from vmr.training.state import TrainState
 from vmr.training.step import embed_step
 
 Array = jax.Array
-Settings = tuple[dict[str, Array], Array]  # weights and learning rates, (S, W) each
+Settings = tuple[dict[str, Any], Any]  # weights and learning rates, (S, W) each
 
 
 class Run(NamedTuple):
@@ -44,10 +44,11 @@ def shared_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def stacked(grid: Sequence[Sequence[Any]]) -> Any:
-    """Stacks S x W trees of equal shapes into one, each leaf (S, W, ...)."""
-    trees = [tree for row in grid for tree in row]
+    """Stacks S x W trees of equal shapes into one on the host, each leaf (S, W, ...)."""
+    trees = [jax.device_get(tree) for row in grid for tree in row]
     shape = len(grid), len(grid[0])
-    return jax.tree.map(lambda *rows: jnp.stack(rows).reshape(*shape, *rows[0].shape), *trees)
+    # By NumPy: JAX would compile a program for every shape among the leaves.
+    return jax.tree.map(lambda *rows: np.stack(rows).reshape(*shape, *rows[0].shape), *trees)
 
 
 def entry(tree: Any, place: tuple[int, int]) -> Any:
@@ -78,7 +79,7 @@ def settings_of(grid: Grid) -> Settings:
     """Weights and learning rates of a grid's configs, (S, W) each."""
     weights = stacked([[build.build_weights(run.config) for run in row] for row in grid])
     rates = [[run.config.optimizer.learning_rate for run in row] for row in grid]
-    return weights, jnp.asarray(rates, jnp.float32)
+    return weights, np.asarray(rates, np.float32)
 
 
 def grid_step(

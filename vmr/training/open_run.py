@@ -9,11 +9,11 @@ import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.training.build import build_state
+from vmr.training.build import abstract_state, build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.log import MetricsLog, require_finite
 from vmr.training.progress import stops_early
-from vmr.training.state import TrainState, placeholder_standardization
+from vmr.training.state import TrainState
 
 Scalars = Mapping[str, float]
 
@@ -67,7 +67,7 @@ class OpenRun:
         if self.checkpoints.latest_step is None:
             state = build_state(self.config, measured())
         else:
-            like = build_state(self.config, placeholder_standardization(widths))
+            like = abstract_state(self.config, widths)
             state = self.checkpoints.restore_latest(like)
         step = int(state.step)
         self.log = MetricsLog(self.workdir, resumed_step=step)

@@ -84,7 +84,7 @@ def initial_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),
         # A copy: a step that donates the state would give one buffer away twice.
         average=jax.tree.map(jnp.copy, params) if averaged else {},
         standardization=statistics,
