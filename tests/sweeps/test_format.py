@@ -3,11 +3,10 @@
 import pathlib
 
 import pytest
-from made_sweeps import METRIC, made
+from made_sweeps import made
 
-from vmr.sweeps.outcomes import chosen
+from vmr.sweeps.report import Report, as_text, write_tables
 from vmr.sweeps.space import product, seeds, sweep
-from vmr.sweeps.tables import SweepReport, as_text, write_tables
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 BOTH = ("loss.weights.music", "loss.weights.video")
@@ -20,7 +19,7 @@ def result(recall: float) -> dict:
 
 
 @pytest.fixture
-def report(tmp_path: pathlib.Path) -> SweepReport:
+def report(tmp_path: pathlib.Path) -> Report:
     """Two losses at two weights, two seeds each; one run has failed."""
     points = product(
         sweep("loss.intra", ["js", "ii_mse"]),
@@ -35,12 +34,11 @@ def report(tmp_path: pathlib.Path) -> SweepReport:
         weight = point.config.loss.weights.music
         return 30.0 + 4 * (point.config.loss.intra == "js") + weight + 0.25 * point.config.seed
 
-    settings = made(tmp_path / "made", points, score)
-    best = chosen(settings, METRIC)
-    return SweepReport(
+    results = made(tmp_path / "made", points, score)
+    best = results.choose()
+    return Report(
         title="made | by hand",
-        settings=settings,
-        metric=METRIC,
+        results=results,
         chosen=best,
         test={best[0].name: [result(32.0), result(33.0)]},
         comparison={"split": "test", "p": float("nan"), "ci95": (0.5, float("inf"))},
@@ -48,9 +46,7 @@ def report(tmp_path: pathlib.Path) -> SweepReport:
     )
 
 
-def test_the_files_of_a_sweep_are_as_they_were(
-    report: SweepReport, tmp_path: pathlib.Path
-) -> None:
+def test_the_files_of_a_sweep_are_as_they_were(report: Report, tmp_path: pathlib.Path) -> None:
     for path in write_tables(tmp_path, report):
         assert path.read_bytes() == (GOLDEN / path.name).read_bytes()
     assert as_text(report) + "\n" == (GOLDEN / "sweep.txt").read_text()
