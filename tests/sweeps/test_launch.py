@@ -129,7 +129,7 @@ def test_each_process_fails_alone(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     assert tells == ends == ""
     # It keeps to its cores, and knows of no Ctrl-C.
     told = (tmp_path / "tells" / "told").read_text()
-    shares = [sorted(launch._cores(place, 2)) for place in (0, 1)]
+    shares = [sorted(launch._cores(slot, 2)) for slot in (0, 1)]
     assert told in [f"{share} [{int(signal.SIGINT)}]" for share in shares]
     assert os.sched_getaffinity(0) == before
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
@@ -180,32 +180,32 @@ def test_the_latest_line_of_a_log_is_told_once(
     assert capsys.readouterr().out == "a: step 2/8  loss 1.5\n"
 
 
-@pytest.mark.parametrize("places", [1, 2, 3, 4, 5])
-def test_places_share_the_cores(places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slots", [1, 2, 3, 4, 5])
+def test_slots_share_the_cores(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cores = {1, 3, 4, 6}
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
-    shares = [launch._cores(place, places) for place in range(places)]
+    shares = [launch._cores(slot, slots) for slot in range(slots)]
     assert set.union(*shares) == cores
     assert all(shares)
-    if places <= 4:
+    if slots <= 4:
         assert sum(map(len, shares)) == 4
 
 
 @pytest.mark.parametrize(
-    ("gpus", "places", "expected"),
+    ("gpus", "slots", "expected"),
     [("", 2, ["", ""]), ("4,5,6,7", 2, ["4,6", "5,7"]), ("4,5", 3, ["4", "5", "4"])],
 )
-def test_places_share_the_gpus(
-    gpus: str, places: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+def test_slots_share_the_gpus(
+    gpus: str, slots: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     monkeypatch.setattr(
         launch, "train_job", lambda _: found.append(os.environ["CUDA_VISIBLE_DEVICES"])
     )
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "")
-    for place in range(places):
+    for slot in range(slots):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-        launch._work(Job([]), place, places)
+        launch._work(Job([]), slot, slots)
     assert found == expected
 
 
@@ -227,9 +227,9 @@ def test_gpus_are_shared_out_where_nothing_says_which(
     gpus = launch._gpus()
     assert gpus == found
     if gpus:
-        shares = [launch._share(gpus, place, 2) for place in range(2)]
+        shares = [launch._share(gpus, slot, 2) for slot in range(2)]
         assert sorted(gpu for share in shares for gpu in share) == gpus
-        assert [launch._share(gpus, place, 8) for place in (0, 7)] == [
+        assert [launch._share(gpus, slot, 8) for slot in (0, 7)] == [
             [gpus[0]],
             [gpus[7 % len(gpus)]],
         ]

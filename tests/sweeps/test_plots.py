@@ -61,7 +61,7 @@ def test_a_setting_without_a_finished_seed_is_marked_and_not_drawn(tmp_path: pat
         tmp_path, points, lambda p: None if p.changes[MUSIC] == 0.2 else 30.0 + p.config.seed
     )
     drawn(tmp_path, results)
-    assert Scores(results).places == [0, 1, 3]
+    assert Scores(results).finished == [0, 1, 3]
     (legend,) = curve(results).figure.legends
     assert [text.get_text() for text in legend.texts] == ["without a\nfinished seed"]
 

@@ -170,6 +170,6 @@ def test_differences_are_taken_seed_by_seed(tmp_path: pathlib.Path) -> None:
     """The seeds' luck, which both settings share, leaves nothing of its scatter in them."""
     points = [*product(sweep(WEIGHT, [0.1, 1.0]), seeds(3)), {WEIGHT: 9.0, "seed": 0}]
     results = made(tmp_path, points, lambda p: 30 + 7 * p.config.seed + p.config.loss.weights.music)
-    ((place, values),) = paired_differences(results)  # 9.0 shares one seed alone
-    assert place == 1
+    ((index, values),) = paired_differences(results)  # 9.0 shares one seed alone
+    assert index == 1
     np.testing.assert_allclose(values, [0.9] * 3)

@@ -159,32 +159,32 @@ class Processes:
     def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
         """Trains jobs; what a process says goes to the job's log, its progress to the terminal."""
         waiting, working = list(jobs), list[_Process]()
-        places = min(self.parallel, len(jobs))
-        free, progress = list(range(places)), Progress()
+        slots = min(self.parallel, len(jobs))
+        free, progress = list(range(slots)), Progress()
         with _sigterm_raised():
             try:
                 while waiting or working:
                     while waiting and free:
                         progress.skip(waiting[0])
-                        working.append(_Process(waiting.pop(0), free.pop(0), places))
+                        working.append(_Process(waiting.pop(0), free.pop(0), slots))
                     wait([each.process.sentinel for each in working], _TELL_SECONDS)
                     progress.tell(each.job for each in working)
                     for ended in [each for each in working if not each.process.is_alive()]:
                         working.remove(ended)
-                        free.append(ended.place)
+                        free.append(ended.slot)
                         yield Ended(ended.job, ended.cause())
             finally:
                 _stop([each.process for each in working])
 
 
 class _Process:
-    """A job and the process that trains it, in one of so many places on the machine."""
+    """A job and the process that trains it, in one of so many slots on the machine."""
 
-    def __init__(self, job: Job, place: int, places: int) -> None:
-        self.job, self.place = job, place
+    def __init__(self, job: Job, slot: int, slots: int) -> None:
+        self.job, self.slot = job, slot
         # A daemon is killed, not waited for, should this process end between here and `_stop`.
-        self.process = _SPAWN.Process(target=_work, args=(job, place, places), daemon=True)
-        with _inherited(_cores(place, places)):
+        self.process = _SPAWN.Process(target=_work, args=(job, slot, slots), daemon=True)
+        with _inherited(_cores(slot, slots)):
             self.process.start()
 
     def cause(self) -> str:
@@ -194,13 +194,13 @@ class _Process:
         return f"its process ended early: {_in_words(code)}, see log.txt" if code else ""
 
 
-def _work(job: Job, place: int, places: int) -> None:
+def _work(job: Job, slot: int, slots: int) -> None:
     """Trains a job in a process that has just been started."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gpus = _gpus()
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, place, places))
-    if places > 1:  # or the first process would take nearly all of an accelerator's memory
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, slots))
+    if slots > 1:  # or the first process would take nearly all of an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_job(job)
 
@@ -249,9 +249,9 @@ def _sigterm_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _share(gpus: list[str], place: int, places: int) -> list[str]:
-    """GPUs of one of so many places; several places share one where there are too few."""
-    return gpus[place::places] or [gpus[place % len(gpus)]]
+def _share(gpus: list[str], slot: int, slots: int) -> list[str]:
+    """GPUs of one of so many slots; several slots share one where there are too few."""
+    return gpus[slot::slots] or [gpus[slot % len(gpus)]]
 
 
 def _gpus() -> list[str]:
@@ -270,13 +270,13 @@ def _gpus() -> list[str]:
     return [gpu.strip() for gpu in listed.split(",") if gpu.strip()]
 
 
-def _cores(place: int, places: int) -> set[int]:
-    """Cores of one of so many places; all share all cores where there are too few."""
+def _cores(slot: int, slots: int) -> set[int]:
+    """Cores of one of so many slots; all share all cores where there are too few."""
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         return set()
     cores = sorted(os.sched_getaffinity(0))
-    share = cores[place * len(cores) // places : (place + 1) * len(cores) // places]
-    return set(share if len(cores) >= places else cores)
+    share = cores[slot * len(cores) // slots : (slot + 1) * len(cores) // slots]
+    return set(share if len(cores) >= slots else cores)
 
 
 @contextlib.contextmanager

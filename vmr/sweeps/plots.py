@@ -55,7 +55,7 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
       UserError: a file cannot be written; an earlier one is whole.
     """
     scores = Scores(results)
-    if not scores.places:
+    if not scores.finished:
         return []
     axes = [axis for axis in results.axes if axis.varies]
     numeric = [axis for axis in axes if axis.numeric]
@@ -85,16 +85,16 @@ def _save(path: pathlib.Path, figure: Figure) -> pathlib.Path:
 
 
 class Scores:
-    """The metric over the finished seeds of each setting.
+    """A validation metric of S settings, as arrays; a setting is named by its index.
 
     Attributes:
-      label: of the metric, with its split and unit.
-      is_percent: whether it is one, from 0 to 100.
-      digits: after the point, with which it is written.
-      seeds: the value of each finished seed, one array a setting.
+      label: metric with its split and unit.
+      is_percent: True for a metric from 0 to 100.
+      digits: decimals with which it is written.
+      seeds: values of the finished seeds, one array a setting.
       mean: over them, (S,); NaN where there are none.
-      half: of the 95 % t-interval, (S,); NaN where there are fewer than two.
-      places: numbers of the settings that have a finished seed.
+      half: half-width of the 95 % t-interval, (S,); NaN where there are fewer than two.
+      finished: indices of the settings that have a finished seed.
     """
 
     def __init__(self, results: Results):
@@ -107,20 +107,20 @@ class Scores:
         self.seeds = [setting.values(metric) for setting in settings]
         self.mean = np.array([setting.mean(metric) for setting in settings])
         self.half = np.array([half_interval(values) for values in self.seeds])
-        self.places = [place for place, values in enumerate(self.seeds) if len(values)]
+        self.finished = [index for index, values in enumerate(self.seeds) if len(values)]
 
     def limits(self, low: float, high: float) -> tuple[float, float]:
-        """The ends of an axis of the metric, none of them where it has no values."""
+        """Cuts the ends of an axis to the values that the metric can have."""
         most = 100.0 if self.is_percent else np.inf
         return max(low, 0.0), min(high, most)
 
-    def best(self, places: Iterable[int]) -> int:
+    def best(self, indices: Iterable[int]) -> int:
         """The setting with the highest mean, of equals the first."""
-        return max(places, key=lambda place: self.mean[place])
+        return max(indices, key=lambda index: self.mean[index])
 
 
 def _over_the_rest(x: Axis, others: Sequence[Axis], rest: Sequence[Axis]) -> str:
-    """What a panel says that shows the best setting over the rest of the axes; empty if none."""
+    """Title of a panel that shows the best setting over the rest of the axes; empty if none."""
     if not rest:
         return ""
     fixed = " and ".join(axis.label for axis in (x, *others))
@@ -129,19 +129,18 @@ def _over_the_rest(x: Axis, others: Sequence[Axis], rest: Sequence[Axis]) -> str
 
 @dataclass(frozen=True)
 class _Line:
-    """Of settings with one value of the other field.
+    """Line of a response curve: the settings with one value of the other field.
 
     Attributes:
       name: that value; empty where there is one line only.
-      places: of its settings, by the numeric field.
-      joined: whether they are points of one curve.
-      look: colour, marker and style of the line.
-      is_reference: whether it is one setting at 0, as without the loss, for all others to be held
-        against.
+      settings: their indices, by the numeric field.
+      joined: True if they are points of one curve.
+      look: colour, marker and style.
+      is_reference: True for a single setting at 0, as without the loss, to hold all others against.
     """
 
     name: str
-    places: Sequence[int]
+    settings: Sequence[int]
     joined: bool
     look: tuple[Any, str, str]
     is_reference: bool
@@ -150,15 +149,15 @@ class _Line:
 def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
     """Means with 95 % t-intervals, and single seeds as faint dots.
 
-    Where settings differ in more fields than are drawn, the best of them stands at each place;
-    where no two settings share a place, all are drawn, and not joined.
+    Where settings differ in more fields than are drawn, the best of them stands at each value;
+    where no two settings share a value, all are drawn, and not joined.
 
     Args:
       scores: of the settings.
       x: the numeric axis.
       axes: all those in which the settings differ.
     """
-    other = _told_apart(x, axes)
+    other = _hue_axis(x, axes)
     hue = [other] if other else []
     rest = [axis for axis in axes if axis is not x and axis is not other]
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -185,8 +184,8 @@ def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
     return figure
 
 
-def _told_apart(x: Axis, axes: Sequence[Axis]) -> Axis | None:
-    """The axis that has a line for each of its values: in words if there is one, else the only."""
+def _hue_axis(x: Axis, axes: Sequence[Axis]) -> Axis | None:
+    """Axis with a line for each value: one in words if there is any, else the only other one."""
     others = [axis for axis in axes if axis is not x and len(set(axis.values)) <= _MOST_LINES]
     words = [axis for axis in others if not axis.numeric]
     if words:
@@ -196,14 +195,14 @@ def _told_apart(x: Axis, axes: Sequence[Axis]) -> Axis | None:
 
 def _lines(scores: Scores, x: Axis, other: Axis | None, has_rest: bool) -> list[_Line]:
     groups: dict[Any, list[int]] = {}
-    for place in scores.places:
-        groups.setdefault(other.values[place] if other else None, []).append(place)
+    for index in scores.finished:
+        groups.setdefault(other.values[index] if other else None, []).append(index)
     names = sorted(groups) if other and other.numeric else list(groups)
     lines = []
     for name, look in zip(names, _looks(names), strict=True):
         shared: dict[Any, list[int]] = {}
-        for place in groups[name]:
-            shared.setdefault(x.values[place], []).append(place)
+        for index in groups[name]:
+            shared.setdefault(x.values[index], []).append(index)
         best = [scores.best(shared[value]) for value in sorted(shared)]
         joined = not has_rest or len(shared) < len(groups[name])
         is_reference = len(names) > 1 and list(shared) == [0]
@@ -225,31 +224,31 @@ def _looks(names: Sequence[Any]) -> list[tuple[Any, str, str]]:
 
 
 def _side_by_side(panel: Axes, lines: Sequence[_Line], x: Axis) -> dict[int, float]:
-    """Where each setting is drawn: lines that meet at a value stand around it."""
+    """Abscissa of each setting: lines that meet at a value stand around it."""
     at_value: dict[float, list[int]] = {}
-    for place in (place for line in lines for place in line.places):
-        at_value.setdefault(float(x.values[place]), []).append(place)
+    for index in (index for line in lines for index in line.settings):
+        at_value.setdefault(float(x.values[index]), []).append(index)
     scale = panel.xaxis.get_transform()
     values = scale.transform(np.array(sorted(at_value)))
     apart = _APART * float(values[-1] - values[0])
     drawn_at: dict[int, float] = {}
-    for value, places in zip(values, (at_value[key] for key in sorted(at_value)), strict=True):
-        shifts = (np.arange(len(places)) - (len(places) - 1) / 2) * apart
-        drawn_at |= dict(zip(places, scale.inverted().transform(value + shifts), strict=True))
+    for value, indices in zip(values, (at_value[key] for key in sorted(at_value)), strict=True):
+        shifts = (np.arange(len(indices)) - (len(indices) - 1) / 2) * apart
+        drawn_at |= dict(zip(indices, scale.inverted().transform(value + shifts), strict=True))
     return drawn_at
 
 
 def _draw(
     panel: Axes, scores: Scores, drawn_at: Mapping[int, float], line: _Line
 ) -> ErrorbarContainer:
-    """Draws a line; returns what stands for it in the legend."""
+    """Draws a line; returns its entry in the legend."""
     colour, marker, style = line.look
-    places = list(line.places)
-    values = [drawn_at[place] for place in places]
+    indices = list(line.settings)
+    values = [drawn_at[index] for index in indices]
     bars = panel.errorbar(
         values,
-        scores.mean[places],
-        scores.half[places],
+        scores.mean[indices],
+        scores.half[indices],
         color=colour,
         marker=marker,
         markersize=5,
@@ -259,19 +258,19 @@ def _draw(
         label=line.name,
     )
     seeds = [
-        (value, one) for value, p in zip(values, places, strict=True) for one in scores.seeds[p]
+        (value, one) for value, p in zip(values, indices, strict=True) for one in scores.seeds[p]
     ]
     panel.plot(
         *np.transpose(seeds), "o", color=colour, markersize=3.5, markeredgewidth=0, alpha=0.35
     )
     if line.is_reference:
-        panel.axhline(scores.mean[places[0]], color=colour, linestyle=":", linewidth=1.2)
+        panel.axhline(scores.mean[indices[0]], color=colour, linestyle=":", linewidth=1.2)
     return bars
 
 
 def _mark_missing(panel: Axes, scores: Scores, x: Axis) -> Sequence[Line2D]:
-    """A cross below each value at which a setting has no finished seed; its place in the legend."""
-    missing = {value for place, value in enumerate(x.values) if place not in scores.places}
+    """Draws a cross below each value with a setting without a finished seed; returns its entry."""
+    missing = {value for index, value in enumerate(x.values) if index not in scores.finished}
     if not missing:
         return []
     below = panel.get_xaxis_transform()
@@ -281,7 +280,7 @@ def _mark_missing(panel: Axes, scores: Scores, x: Axis) -> Sequence[Line2D]:
 
 
 def _set_scale(panel: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis where positive values span more than a decade; 0 has its place on it."""
+    """Makes the axis logarithmic where positive values span more than a decade; 0 stays on it."""
     positive = [value for value in values if value > 0]
     is_log = values[0] >= 0 and len(positive) > 1 and positive[-1] > 10 * positive[0]
     if is_log and values[0] == 0:
@@ -292,8 +291,8 @@ def _set_scale(panel: Axes, values: Sequence[float]) -> None:
         if not is_log:
             return
         values = [*values[: values[0] == 0], *_round_numbers(positive[0], positive[-1])]
-    places = panel.xaxis.get_transform().transform(np.array(values, float))
-    panel.set_xticks(values, _labels(values, places))
+    positions = panel.xaxis.get_transform().transform(np.array(values, float))
+    panel.set_xticks(values, _labels(values, positions))
     panel.xaxis.set_minor_locator(NullLocator())
 
 
@@ -305,20 +304,20 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [number for number in found if low <= number <= high]
 
 
-def _labels(values: Sequence[float], places: np.ndarray) -> list[str]:
-    """Of ticks; one that would touch the label to its left has none."""
-    reach = float(places[-1] - places[0])
+def _labels(values: Sequence[float], positions: np.ndarray) -> list[str]:
+    """Labels of ticks; one that would touch the label to its left is empty."""
+    reach = float(positions[-1] - positions[0])
     labels, last = [], -math.inf
-    for value, place in zip(values, places, strict=True):
-        is_clear = float(place) - last >= _LEAST_GAP * reach
+    for value, position in zip(values, positions, strict=True):
+        is_clear = float(position) - last >= _LEAST_GAP * reach
         labels.append(in_short(value) if is_clear else "")
-        last = float(place) if is_clear else last
+        last = float(position) if is_clear else last
     return labels
 
 
 def is_crossed(scores: Scores, x: Axis, y: Axis) -> bool:
     """True if the settings make a grid of the two axes, at least half of it filled."""
-    pairs = {(x.values[place], y.values[place]) for place in scores.places}
+    pairs = {(x.values[index], y.values[index]) for index in scores.finished}
     columns, rows = ({pair[side] for pair in pairs} for side in (0, 1))
     small, large = sorted((len(columns), len(rows)))
     return (
@@ -342,13 +341,13 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
     """
     cells: dict[tuple[int, int], list[int]] = {}
     columns, rows = sorted(set(x.values)), sorted(set(y.values))
-    for place in scores.places:
-        cell = rows.index(y.values[place]), columns.index(x.values[place])
-        cells.setdefault(cell, []).append(place)
-    best = {cell: scores.best(places) for cell, places in cells.items()}
+    for index in scores.finished:
+        cell = rows.index(y.values[index]), columns.index(x.values[index])
+        cells.setdefault(cell, []).append(index)
+    best = {cell: scores.best(indices) for cell, indices in cells.items()}
     means = np.full((len(rows), len(columns)), np.nan)
-    for cell, place in best.items():
-        means[cell] = scores.mean[place]
+    for cell, index in best.items():
+        means[cell] = scores.mean[index]
 
     size = len(columns) * _CELL + _MARGINS[0], len(rows) * _CELL + _MARGINS[1]
     figure = Figure(figsize=size, layout="constrained")
@@ -359,8 +358,8 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
     for cell in np.ndindex(means.shape):
         if cell not in best:
             panel.text(cell[1], cell[0], "–", ha="center", va="center", color="0.4")
-    for cell, place in best.items():
-        half = scores.half[place]
+    for cell, index in best.items():
+        half = scores.half[index]
         spread = "" if np.isnan(half) else f"\n± {half:.{scores.digits}f}"
         shade = float(means[cell] - low) / float(high - low or 1.0)
         _write(panel, cell, f"{means[cell]:.{scores.digits}f}{spread}", shade)
@@ -379,7 +378,7 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
 
 
 def _write(panel: Axes, cell: tuple[int, int], text: str, shade: float) -> None:
-    """The figures of a cell, white on its dark colours."""
+    """Writes the figures of a cell, white on dark colours."""
     row, column = cell
     colour = "white" if shade < 0.55 else "black"
     panel.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
@@ -399,12 +398,12 @@ def setting_rows(scores: Scores, axes: Sequence[Axis]) -> Figure:
       scores: of the settings.
       axes: in which the settings differ, if they do.
     """
-    ranked = sorted(scores.places, key=lambda place: -scores.mean[place])[:_MOST_ROWS]
+    ranked = sorted(scores.finished, key=lambda index: -scores.mean[index])[:_MOST_ROWS]
     figure = Figure(figsize=(7.2, len(ranked) * _ROW + 1.2), layout="constrained")
     panel = figure.add_subplot()
-    values = [scores.seeds[place] for place in ranked]
+    values = [scores.seeds[index] for index in ranked]
     _draw_rows(panel, scores.mean[ranked], scores.half[ranked], values)
-    names = [" · ".join(in_short(axis.values[place]) for axis in axes) for place in ranked]
+    names = [" · ".join(in_short(axis.values[index]) for axis in axes) for index in ranked]
     panel.set_yticks(np.arange(len(ranked)) if axes else [], names if axes else [])
     panel.set_ylabel(" · ".join(axis.label for axis in axes))
     panel.set_xlabel(scores.label)
@@ -464,7 +463,7 @@ def difference_rows(
         panel, [one.mean() for one in values], [half_interval(one) for one in values], values
     )
     panel.axvline(0.0, color="0.4", linestyle=":", linewidth=1.2)
-    names = [" · ".join(in_short(axis.values[place]) for axis in axes) for place, _ in differences]
+    names = [" · ".join(in_short(axis.values[index]) for axis in axes) for index, _ in differences]
     panel.set_yticks(np.arange(len(values)), names)
     panel.set_ylabel(" · ".join(axis.label for axis in axes))
     first = " · ".join(in_short(axis.values[0]) for axis in axes)

@@ -227,18 +227,18 @@ class Results:
 
 
 def paired_differences(results: Results) -> list[tuple[int, np.ndarray]]:
-    """Differences to the first setting over the seeds that both have finished: (place, (S,)).
+    """Differences to the first setting over the seeds that both have finished: (index, (S,)).
 
     Seeds that are shared have their initialisation and batches in common, so their differences
     scatter less than the settings do. Settings with fewer than two shared seeds are left out.
     """
     first, *others = [setting.by_seed(results.metric) for setting in results.settings]
     differences = []
-    for place, of_setting in enumerate(others, start=1):
+    for index, of_setting in enumerate(others, start=1):
         seeds = sorted(first.keys() & of_setting.keys())
         if len(seeds) > 1:
             values = np.array([of_setting[seed] - first[seed] for seed in seeds])
-            differences.append((place, values))
+            differences.append((index, values))
     return differences
 
 
