@@ -73,7 +73,7 @@ def test_runs_are_trained_in_jobs_and_what_is_finished_is_not_repeated(
     assert launcher.jobs == [["a", "b"], ["c", "d"]]
     assert all(is_finished(run.workdir) for run in runs)
     begin, one, two = capsys.readouterr().out.splitlines()
-    assert begin == "4 runs in 2 jobs"
+    assert begin == "runs to train: 4, jobs: 2"
     assert one.startswith("1/2 2 runs from a/seed-0: finished (")
     assert two.startswith("2/2 2 runs from c/seed-0: finished (")
     train_all(runs, launcher, together=2)

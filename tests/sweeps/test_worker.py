@@ -130,6 +130,22 @@ def test_a_failure_of_one_is_noted_and_the_rest_goes_on_in_a_smaller_program(
         assert logged == f"trained together with weight-0/seed-0: see {job.log}\n"
 
 
+def test_what_has_ended_is_not_repeated_by_a_job_that_is_queued_again(
+    tmp_path: pathlib.Path, training: Training
+) -> None:
+    job, names = job_of(tmp_path, 3), []
+
+    def ends(job: Job) -> None:
+        names.extend(run.workdir.parent.name for run in job.runs)
+        end(job)
+
+    training(ends)
+    finish(job.runs[1], [30.0])
+    train_job(job)
+    train_job(job)
+    assert names == ["weight-0", "weight-2"]
+
+
 @pytest.mark.parametrize(
     ("error", "alone"),
     [

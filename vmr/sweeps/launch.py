@@ -78,7 +78,7 @@ def train_all(runs: Sequence[Run], launcher: Launcher, together: int) -> None:
         jobs = launcher.pending(waiting)
         taken = {run.workdir for job in jobs for run in job.runs}
         jobs += jobs_of([run for run in waiting if run.workdir not in taken], together)
-        print(f"{len(waiting)} runs in {len(jobs)} jobs", flush=True)
+        print(f"runs to train: {len(waiting)}, jobs: {len(jobs)}", flush=True)
         # Closed at once where this is interrupted: its processes are stopped then.
         with contextlib.closing(launcher.train(jobs)) as ending:
             since = time.perf_counter()
@@ -90,7 +90,7 @@ def train_all(runs: Sequence[Run], launcher: Launcher, together: int) -> None:
 
 
 def _note_end(job: Job, cause: str) -> None:
-    """Notes why runs are left of a job: one by itself failed, several are to be tried so."""
+    """Notes what a job has left: a run by itself has failed, several are to be tried so."""
     cause = cause or "it stopped before its end without saying why: see log.txt"
     for run in job.runs:
         if has_ended(run):
@@ -102,7 +102,7 @@ def _note_end(job: Job, cause: str) -> None:
 
 
 def _told(job: Job) -> str:
-    """What became of a job: `finished`, `failed: the loss is nan`, or of how many of its runs."""
+    """A job's outcome in words: `finished`, `failed: the loss is nan`, or what it leaves."""
     failures = {name_of(run): failure_of(run) for run in job.runs if failure_of(run)}
     if len(job.runs) == 1:
         return "".join(f"failed: {failure}" for failure in failures.values()) or "finished"
@@ -120,7 +120,7 @@ class Progress:
         self._told: dict[str, str] = {}
 
     def tell(self, jobs: Iterable[Job]) -> None:
-        """Looks into the logs of these jobs."""
+        """Prints the last line of each log that is one of a step and new."""
         for job in jobs:
             line = _last_line(job)
             if line.startswith("step ") and self._told.get(job.name) != line:
@@ -128,7 +128,7 @@ class Progress:
             self._told[job.name] = line
 
     def skip(self, job: Job) -> None:
-        """Leaves out what an earlier try has printed."""
+        """Passes over the line that an earlier try has left in a job's log."""
         self._told[job.name] = _last_line(job)
 
 
@@ -153,7 +153,7 @@ class Processes:
         self.parallel = parallel
 
     def pending(self, runs: Sequence[Run]) -> list[Job]:
-        """None: processes end with the one that started them."""
+        """Finds none: processes end with the one that started them."""
         return []
 
     def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:

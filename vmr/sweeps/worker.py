@@ -21,6 +21,7 @@ from vmr.sweeps.jobs import (
     why_alone,
 )
 from vmr.training import loop, together
+from vmr.training.together import Run
 
 
 def train_job(job: Job) -> None:
@@ -38,16 +39,16 @@ def train_job(job: Job) -> None:
         for run in job.runs[1:]:
             with (run.workdir / "log.txt").open("a", encoding="utf-8") as log:
                 log.write(f"trained together with {name_of(job.runs[0])}: see {job.log}\n")
-        waiting = job.runs
-        while waiting:
-            # Anew each time: when half of its runs have ended, the rest goes on in a smaller
-            # program; a job that Slurm has queued again may have been cut short between two saves.
+        # Some may have ended already, where Slurm has queued the job again.
+        waiting, left = list[Run](), [run for run in job.runs if not has_ended(run)]
+        # Without progress it stops: its parent says so, and does not try it without end.
+        while left and len(left) != len(waiting):
+            waiting = left
+            # Grouped anew each time: when half of its runs have ended, the rest goes on in a
+            # smaller program; and a job may have been cut short between the saves of two runs.
             for part in jobs_of(waiting, at_most=len(job.runs)):
                 _train_noted(part)
             left = [run for run in waiting if not has_ended(run) and not why_alone(run)]
-            if len(left) == len(waiting):
-                return  # its parent says so, and does not try it without end
-            waiting = left
 
 
 def _train_noted(job: Job) -> None:
@@ -71,7 +72,7 @@ def _train_noted(job: Job) -> None:
 
 
 def _train(job: Job) -> dict[pathlib.Path, str]:
-    """Trains runs in one program of this process; returns what stopped those that failed."""
+    """Trains runs in one program; returns what stopped those that failed, by their folders."""
     if len(job.runs) == 1:
         loop.train(*job.runs[0])
         return {}
