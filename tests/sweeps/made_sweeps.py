@@ -10,7 +10,7 @@ from configs import vmnet
 from vmr.sweeps import worker
 from vmr.sweeps.jobs import Job, note_failure, run_of
 from vmr.sweeps.launch import Ended
-from vmr.sweeps.points import SweepPoint, resolved
+from vmr.sweeps.points import SweepPoint, checked_points
 from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.space import Space
 from vmr.training import config as checked
@@ -50,7 +50,7 @@ def finish(run: Run, validations: Sequence[float]) -> None:
 def made(workdir: pathlib.Path, points: Space, score: Score) -> Results:
     """A sweep whose runs have come to their ends; those without a score have failed."""
     rows = []
-    for point in resolved(points, base_config()):
+    for point in checked_points(points, base_config()):
         run, reached = run_of(point, workdir), score(point)
         if reached is None:
             note_failure(run, "the loss is nan at step 3")

@@ -8,7 +8,7 @@ from made_sweeps import METRIC, base_config, finish, made
 from scipy import stats
 
 from vmr.sweeps.jobs import note_failure, run_of
-from vmr.sweeps.points import SweepPoint, resolved
+from vmr.sweeps.points import SweepPoint, checked_points
 from vmr.sweeps.results import Results, Row, half_interval, paired_differences, row_of
 from vmr.sweeps.space import chain, product, seeds, sweep
 
@@ -16,7 +16,7 @@ WEIGHT = "loss.weights.music"
 
 
 def only_point() -> SweepPoint:
-    (point,) = resolved([{WEIGHT: 0.5}], base_config())
+    (point,) = checked_points([{WEIGHT: 0.5}], base_config())
     return point
 
 

@@ -13,7 +13,7 @@ from vmr.evaluation import verdicts
 from vmr.sweeps.jobs import claim, jobs_of, run_of
 from vmr.sweeps.launch import Launcher, train_all
 from vmr.sweeps.plots import save_plots
-from vmr.sweeps.points import SweepPoint, load_sweep, resolved
+from vmr.sweeps.points import SweepPoint, checked_points, load_sweep
 from vmr.sweeps.report import Report, as_text, write_tables
 from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
@@ -27,12 +27,12 @@ from vmr.training.together import Run
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
-    """The points of a sweep, checked, a line each, and how many jobs would train them.
+    """Lists the points of a sweep, checked, a line each, and how many programs would train them.
 
     Raises:
       UserError: the file is none of a sweep, or a point cannot work.
     """
-    points = resolved(load_sweep(path).points, config)
+    points = checked_points(load_sweep(path).points, config)
     runs = [Run(point.config, pathlib.Path(point.name)) for point in points]
     sizes = [len(job.runs) for job in jobs_of(runs, together)]
     shared = [size for size in sizes if size > 1]
@@ -67,7 +67,7 @@ def run_sweep(
     Raises:
       UserError: a point, the data, the folder or `choose_per` is wrong; before any training.
     """
-    points = resolved(load_sweep(path).points, config)
+    points = checked_points(load_sweep(path).points, config)
     _require_swept({field for point in points for field in point.changes}, choose_per)
     with _claimed(workdir, points[0].config, config):
         train_all([run_of(point, workdir) for point in points], launcher, together)
@@ -83,7 +83,7 @@ def run_search(
     together: int = 16,
     choose_per: str | None = None,
 ) -> str:
-    """As `run_sweep`, but Optuna proposes the points: see `vmr.sweeps.search`.
+    """Runs a sweep, see `run_sweep`, whose points Optuna proposes, see `vmr.sweeps.search`.
 
     Args:
       path: of the sweep file: its `get_search()` gives the ranges, else the values that each field
@@ -99,7 +99,7 @@ def run_search(
       UserError: as `run_sweep`; Optuna is not installed; or the folder holds another search.
     """
     sweep = load_sweep(path)
-    points = resolved(sweep.points, config)
+    points = checked_points(sweep.points, config)
     seeds = tuple(dict.fromkeys(point.config.seed for point in points))
     space = SearchSpace(config, sweep.ranges or choices_of(sweep.points), seeds)
     space.require_sound()
@@ -126,9 +126,11 @@ def _require_swept(fields: set[str], per: str | None) -> None:
 def _claimed(
     workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> Iterator[None]:
-    """Makes the folder the sweep's and keeps other sweeps out.
+    """Claims the folder for the sweep and keeps other sweeps out.
 
-    Raises before that where the first point cannot be trained.
+    Raises:
+      UserError: the first point cannot be trained, before a folder is made; or the folder holds
+        something else, or another sweep works there.
     """
     view_of(first, sound_dataset_of(first))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -194,9 +196,9 @@ def report_of(
 
 
 def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
-    """A run on test: its results, which are kept in its folder, and its values for a comparison.
+    """Evaluates a run on test: its results, kept in its folder, and its values for a comparison.
 
-    Taken anew each time: results in a folder may be of an earlier checkpoint.
+    Anew each time: results in a folder may be of an earlier checkpoint.
     """
     trained = restore_run(run.workdir)
     embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())

@@ -255,7 +255,7 @@ def _escaped(text: str) -> str:
 
 
 def _known(content: Any) -> Any:
-    """The content with None for what JSON has no number for."""
+    """Replaces by None what JSON has no number for."""
     if isinstance(content, Mapping):
         return {name: _known(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

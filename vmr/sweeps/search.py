@@ -13,7 +13,7 @@ import numpy as np
 
 from vmr.errors import UserError
 from vmr.sweeps.jobs import run_of
-from vmr.sweeps.points import SweepPoint, resolved
+from vmr.sweeps.points import SweepPoint, checked_points
 from vmr.sweeps.results import Setting, row_of
 from vmr.sweeps.space import (
     Choice,
@@ -36,7 +36,7 @@ Train = Callable[[Sequence[Run]], None]
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The settings that a search chooses from.
+    """Settings that a search chooses from.
 
     Attributes:
       config: locked; the base that a setting changes.
@@ -82,12 +82,12 @@ class SearchSpace:
         }
 
     def points(self, parameters: Mapping[str, Any]) -> list[SweepPoint]:
-        """One point a seed of what Optuna tries; UserError where it makes no sound config."""
+        """Points of a trial, one a seed; UserError where its values make no sound config."""
         values = {
             fields: _value(drawn, parameters[_name(fields)])
             for fields, drawn in self.ranges.items()
         }
-        return resolved(self._joined(values), self.config)
+        return checked_points(self._joined(values), self.config)
 
     def description(self) -> str:
         """The ranges and seeds as JSON: equal where searches can be continued by each other."""
@@ -103,14 +103,14 @@ class SearchSpace:
 
     def _mistake(self, values: Mapping[Fields, Any]) -> UserError | None:
         try:
-            resolved(self._joined(values), self.config)
+            checked_points(self._joined(values), self.config)
         except UserError as mistake:
             return mistake
         return None
 
 
 def choices_of(points: Sequence[Point]) -> dict[Fields, Range]:
-    """The values that each field but the seed has in a sweep, as choices.
+    """Choices of a search: the values that each field but the seed has in a sweep.
 
     Fields that are equal in all points stay so. Others are chosen one by one: a search over a sweep
     without ranges also tries combinations that the sweep leaves out.
@@ -181,7 +181,7 @@ def search(
             runs = [run_of(point, workdir) for trial in batch for point in trial.points]
             train(list({run.workdir: run for run in runs}.values()))
             for trial in batch:
-                print(f"trial {trial.number + 1}/{trials}: {_told(study, trial, workdir)}")
+                print(f"trial {trial.number + 1}/{trials}: {_tell(study, trial, workdir)}")
         tried = [_trial_of(frozen, space) for frozen in study.get_trials(deepcopy=False)]
     return list({point.name: point for trial in tried for point in trial.points}.values())
 
@@ -189,7 +189,7 @@ def search(
 def _next_batch(
     study: Any, space: SearchSpace, trials: int, at_once: int, seed: int
 ) -> list[_Trial]:
-    """The trials that an earlier call has begun, or new ones; none at the end."""
+    """Trials that an earlier call has begun, or new ones; none at the end."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -215,8 +215,8 @@ def _trial_of(frozen: Any, space: SearchSpace) -> _Trial:
         return _Trial(frozen.number, (), str(mistake))
 
 
-def _told(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
-    """Tells Optuna what the trial has reached; the same in words."""
+def _tell(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
+    """Tells Optuna what the trial has reached; returns the same in words."""
     from optuna.trial import TrialState
 
     rows = tuple(row_of(point, run_of(point, workdir)) for point in trial.points)
@@ -234,7 +234,7 @@ def _told(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
-    """The study in a database, made if missing; UserError where it is one of another space."""
+    """Opens the study in a database, made if missing; UserError if it is one of another space."""
     try:
         import optuna
     except ImportError:

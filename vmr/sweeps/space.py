@@ -197,7 +197,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def _joined(points: Iterable[Point]) -> Point:
-    """One point of all their fields."""
+    """Joins points to one with all their fields."""
     joined: Point = {}
     for point in points:
         for name, value in point.items():
