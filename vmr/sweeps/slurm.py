@@ -57,7 +57,7 @@ class Slurm:
         parallel: int = 1,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
-        """Names the cluster's side.
+        """Says where and how jobs are to run; nothing is submitted yet.
 
         Args:
           folder: for the jobs' scripts and logs; all nodes must see it, and the runs' folders.
@@ -109,7 +109,7 @@ class Slurm:
         yield from self._ended(waiting)
 
     def _ended(self, waiting: list[Job]) -> Generator[Ended, None, None]:
-        """Yields each job as it ends."""
+        """Waits for jobs that are submitted, and yields each as it ends."""
         progress = Progress()
         while waiting:
             for job in list(waiting):
@@ -118,6 +118,7 @@ class Slurm:
                     waiting.remove(job)
                     for run in job.runs:
                         (run.workdir / _ID).unlink(missing_ok=True)
+                    # Said only of runs that have neither ended nor failed by then.
                     yield Ended(job, f"its job {job.id} ended early, see {found.paths.stderr}")
             progress.tell(waiting)
             if waiting:
