@@ -22,16 +22,13 @@ _CHOOSE_PER = flags.DEFINE_string(
     "choose_per", None, "Field: a setting is chosen for each of its values. Default: one of all."
 )
 _TOGETHER = flags.DEFINE_integer(
-    "together", 16, "Runs in one program, at most; 1 trains each in a process of its own.",
+    "together", 16, "Runs in a job, at most, which one program trains; 1 gives each its own job.",
     lower_bound=1,
 )  # fmt: skip
-_PARALLEL = flags.DEFINE_integer(
-    "parallel", 1, "Processes or Slurm jobs at a time, for runs that share no program.",
-    lower_bound=1,
-)  # fmt: skip
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "Jobs at a time.", lower_bound=1)
 _SLURM = flags.DEFINE_list(
-    "slurm", None, "Runs that share no program go to Slurm: NAME=VALUE parameters of submitit, as "
-    "timeout_min=60,slurm_partition=gpu,gpus_per_node=1.",
+    "slurm", None, "Jobs go to Slurm: NAME=VALUE parameters of submitit, as "
+    "timeout_min=60,slurm_partition=gpu,gpus_per_node=1. Default: processes of this machine.",
 )  # fmt: skip
 _TRIALS = flags.DEFINE_integer(
     "search", None, "Trials of a search with Optuna, over get_search() of the sweep file or the "
@@ -42,22 +39,21 @@ _TRIALS = flags.DEFINE_integer(
 def main(_: list[str]) -> None:
     """Lists the points, or runs the sweep to its end."""
     from vmr.sweeps.experiment import listed, run_search, run_sweep  # seconds of imports
-    from vmr.sweeps.places import Places, parameters_of
+    from vmr.sweeps.launch import Launcher, Processes
+    from vmr.sweeps.slurm import Slurm, parameters_of
 
-    path = pathlib.Path(_SWEEP.value)
+    path, config = pathlib.Path(_SWEEP.value), _CONFIG.value
     if _DRY_RUN.value:
-        print(listed(path, _CONFIG.value, _TOGETHER.value))
+        print(listed(path, config, _TOGETHER.value))
         return
     if not _WORKDIR.value:
         raise UserError("--workdir is not set: give --workdir=DIR, or --dry_run")
-    slurm = parameters_of(_SLURM.value) if _SLURM.value else None
-    places = Places(_TOGETHER.value, _PARALLEL.value, slurm)
     workdir = pathlib.Path(_WORKDIR.value)
-    if _TRIALS.value:
-        told = run_search(path, _CONFIG.value, workdir, places, _TRIALS.value, _CHOOSE_PER.value)
-    else:
-        told = run_sweep(path, _CONFIG.value, workdir, places, _CHOOSE_PER.value)
-    print(told)
+    launcher: Launcher = Processes(_PARALLEL.value)
+    if _SLURM.value:
+        launcher = Slurm(workdir / "slurm", parameters_of(_SLURM.value), _PARALLEL.value)
+    where, how = (path, config, workdir, launcher), (_TOGETHER.value, _CHOOSE_PER.value)
+    print(run_search(*where, _TRIALS.value, *how) if _TRIALS.value else run_sweep(*where, *how))
 
 
 if __name__ == "__main__":

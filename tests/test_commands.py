@@ -109,7 +109,7 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
     for seconds in (0.0, 0.3):
         process = start("experiments.train", *flags, f"--workdir={folder}/killed")
         log = folder / "killed" / "metrics.jsonl"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         before = log.read_text().count("\n") if log.exists() else 0
         while not log.exists() or log.read_text().count("\n") < before + 3:
             assert time.monotonic() < deadline
@@ -234,7 +234,7 @@ def test_a_sweep_killed_with_9_goes_on_and_its_runs_are_compared_and_diagnosed(
     assert "4 points: 4 in 1 programs" in succeed("experiments.sweep", *flags, "--dry_run")
     assert not sweep.exists()
     process = start("experiments.sweep", *flags)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(sweep.glob("points/*/*/checkpoints/[0-9]*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

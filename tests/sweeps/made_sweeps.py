@@ -2,35 +2,37 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import ml_collections
 
 from configs import vmnet
-from vmr.sweeps.folder import note_failure, run_of
-from vmr.sweeps.outcomes import Outcome, Setting, outcome_of, settings_of
-from vmr.sweeps.points import SweepPoint, resolved
+from vmr.sweeps import worker
+from vmr.sweeps.jobs import Job, note_failure, run_of
+from vmr.sweeps.launch import Ended
+from vmr.sweeps.points import SweepPoint, checked_points
+from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.space import Space
 from vmr.training import config as checked
+from vmr.training.grid import Run
 from vmr.training.run_dir import write_json
 
 METRIC = "v2m/R@10"
 Score = Callable[[SweepPoint], float | None]
 
 
-def base_config() -> ml_collections.ConfigDict:
+def base_config(data_dir: str = "data/made") -> ml_collections.ConfigDict:
     """The smoke variant, locked as the commands lock it."""
     config = vmnet.get_config("runlocal")
-    config.dataset.data_dir = "data/made"
+    config.dataset.data_dir = data_dir
     config.lock()
     return config
 
 
-def finish(workdir: pathlib.Path, point: SweepPoint, validations: Sequence[float]) -> None:
+def finish(run: Run, validations: Sequence[float]) -> None:
     """Writes what a run leaves that validated so often, the last time at its last step."""
-    run = run_of(point, workdir)
-    steps = point.config.steps
-    write_json(run.workdir / "config.json", checked.resolved(point.config))
+    steps = run.config.steps
+    write_json(run.workdir / "config.json", checked.resolved(run.config))
     (run.workdir / "checkpoints" / str(steps)).mkdir(parents=True)
     lines = [
         {
@@ -45,19 +47,31 @@ def finish(workdir: pathlib.Path, point: SweepPoint, validations: Sequence[float
     (run.workdir / "metrics.jsonl").write_text(text)
 
 
-def outcomes_of(workdir: pathlib.Path, points: Space, score: Score) -> list[Outcome]:
-    """The points of a sweep that have come to their ends; those without a score have failed."""
-    outcomes = []
-    for point in resolved(points, base_config()):
-        reached = score(point)
+def made(workdir: pathlib.Path, points: Space, score: Score) -> Results:
+    """A sweep whose runs have come to their ends; those without a score have failed."""
+    rows = []
+    for point in checked_points(points, base_config()):
+        run, reached = run_of(point, workdir), score(point)
         if reached is None:
-            note_failure(run_of(point, workdir), "the loss is nan at step 3")
+            note_failure(run, "the loss is nan at step 3")
         else:
-            finish(workdir, point, [reached - 5, reached, reached - 2])
-        outcomes.append(outcome_of(point, run_of(point, workdir)))
-    return outcomes
+            finish(run, [reached - 5, reached, reached - 2])
+        rows.append(row_of(point, run))
+    return Results(tuple(rows), METRIC)
 
 
-def made(workdir: pathlib.Path, points: Space, score: Score) -> list[Setting]:
-    """As `outcomes_of`, by setting."""
-    return settings_of(outcomes_of(workdir, points, score))
+class InProcess:
+    """A launcher that trains jobs in this process, one after another."""
+
+    def __init__(self, parallel: int = 1) -> None:
+        self.parallel = parallel
+        self.jobs: list[list[str]] = []  # that it was given, by their runs' names
+
+    def pending(self, runs: Sequence[Run]) -> list[Job]:
+        return []
+
+    def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
+        for job in jobs:
+            self.jobs.append(["/".join(run.workdir.parts[-2:]) for run in job.runs])
+            worker.train_job(job)
+            yield Ended(job)

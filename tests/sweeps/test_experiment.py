@@ -1,22 +1,22 @@
-"""A sweep from its file to its tables, as the command runs it."""
+"""A sweep from its file to its tables; training leaves a copy of what it left elsewhere."""
 
 import csv
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import ml_collections
 import pytest
+from made_sweeps import InProcess, base_config
 
-from configs import vmnet
 from vmr.errors import UserError
 from vmr.runs.restore import TrainedRun, restore_run
-from vmr.sweeps import experiment, runner
+from vmr.sweeps import experiment, worker
 from vmr.sweeps.experiment import listed, run_search, run_sweep
-from vmr.sweeps.places import Places, parameters_of
-from vmr.training.grid import Run
-from vmr.training.loop import train_grid
-from vmr.training.run_dir import locked
+from vmr.sweeps.jobs import Job
+from vmr.training import config as checked
+from vmr.training.run_dir import locked, write_json
 
 SWEEP = """
 from vmr.sweeps.space import product, seeds, sweep
@@ -25,15 +25,45 @@ def get_sweep():
 """
 
 
+class CopiedTraining:
+    """Leaves what training leaves, a copy of it, but in folders that hold something already.
+
+    Attributes:
+      failures: what stops runs, by the names of their points.
+    """
+
+    def __init__(self, trained: dict[int, pathlib.Path], in_earnest) -> None:
+        self.trained, self.in_earnest = trained, in_earnest
+        self.failures: dict[str, str] = {}
+
+    def __call__(self, job: Job) -> dict[pathlib.Path, str]:
+        if (job.runs[0].workdir / "checkpoints").exists():
+            return self.in_earnest(job)
+        failures = {}
+        for run in job.runs:
+            name = "/".join(run.workdir.parts[-2:])
+            if name in self.failures:
+                failures[run.workdir] = self.failures[name]
+                continue
+            original = self.trained[run.config.seed]
+            shutil.copytree(original, run.workdir, dirs_exist_ok=True)
+            write_json(run.workdir / "config.json", checked.resolved(run.config))
+        return failures
+
+
+@pytest.fixture
+def training(trained: dict[int, pathlib.Path], monkeypatch: pytest.MonkeyPatch) -> CopiedTraining:
+    instead = CopiedTraining(trained, worker._train)
+    monkeypatch.setattr(worker, "_train", instead)
+    return instead
+
+
 @pytest.fixture
 def config(data_dir: str) -> ml_collections.ConfigDict:
-    config = vmnet.get_config("runlocal")
-    config.dataset.data_dir = data_dir
-    config.lock()
-    return config
+    return base_config(data_dir)
 
 
-def file_of(folder: pathlib.Path, weights: list[float] | str) -> pathlib.Path:
+def file_of(folder: pathlib.Path, weights: Sequence[float] | str) -> pathlib.Path:
     path = folder / "weights.py"
     path.write_text(SWEEP.format(weights=weights))
     return path
@@ -46,147 +76,94 @@ def point(root: pathlib.Path, weight: str, seed: int) -> pathlib.Path:
 def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     config: ml_collections.ConfigDict,
     tmp_path: pathlib.Path,
+    training: CopiedTraining,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path, root = file_of(tmp_path, [0.1, 5.0]), tmp_path / "sweep"
-    told = run_sweep(path, config, root, Places())
-    found = json.loads((root / "sweep.json").read_text())
-    assert [each["status"] for each in found["points"]] == ["finished"] * 4
-    means = {one["name"]: one["validation"]["v2m/R@10"]["mean"] for one in found["settings"]}
-    (best,) = found["chosen"]
-    assert means[best] == max(means.values())
+    path, root, launcher = file_of(tmp_path, [0.1, 0.5, 5.0]), tmp_path / "sweep", InProcess()
+    told = run_sweep(path, config, root, launcher)
+    assert [len(job) for job in launcher.jobs] == [6]
+    table = json.loads((root / "sweep.json").read_text())
+    assert table["title"] == "weights"
+    assert [each["status"] for each in table["points"]] == ["finished"] * 6
+    (best,) = table["chosen"]
+    means = [one["validation"]["v2m/R@10"]["mean"] for one in table["settings"]]
+    assert best == "loss.weights.music-0.1"  # of equals the first
+    assert len(set(means)) == 1
     # Validation alone names the settings of which the test split is read.
     read = {run.parts[-4] for run in root.glob("points/*/*/results/test.json")}
-    (runner_up,) = set(means) - {best}
+    runner_up = "loss.weights.music-0.5"
     assert read == {best, runner_up}
-    assert found["test"].keys() == {best}
-    assert len(found["test"][best]) == 2
-    (pair,) = found["comparison"]["v2m"]["pairs"]
+    assert table["test"].keys() == {best}
+    assert len(table["test"][best]) == 2
+    (pair,) = table["comparison"]["v2m"]["pairs"]
     assert (pair["system"], pair["baseline"]) == (best, runner_up)
     assert "against the runner-up on validation" in (root / "sweep.md").read_text()
     with (root / "sweep.csv").open() as file:
-        assert [row["seed"] for row in csv.DictReader(file)] == ["0", "1", "0", "1"]
+        assert [row["seed"] for row in csv.DictReader(file)] == ["0", "1"] * 3
     assert "| 5 |" in (root / "sweep.md").read_text()
     assert (root / "response_loss.weights.music.png").read_bytes().startswith(b"\x89PNG")
     assert "chosen" in told
 
-    # The same command again finds all of it done.
-    def must_not_train(*_: object) -> None:
-        raise AssertionError
-
+    # The same command again finds all of it done; only test is read, each run once.
     restored = []
 
     def counted(workdir: pathlib.Path) -> TrainedRun:
         restored.append(workdir)
         return restore_run(workdir)
 
-    monkeypatch.setattr(runner, "train_grid", must_not_train)
     monkeypatch.setattr(experiment, "restore_run", counted)
     # Results that are older than the checkpoint are not believed, but measured anew.
     stale = root / "points" / best / "seed-0" / "results" / "test.json"
     results = json.loads(stale.read_text())
     stale.write_text(json.dumps({**results, "v2m": {**results["v2m"], "R@10": 99.0}}))
-    run_sweep(path, config, root, Places())
-    assert json.loads((root / "sweep.json").read_text()) == found
+    launcher.jobs.clear()
+    run_sweep(path, config, root, launcher)
+    assert not launcher.jobs
+    assert json.loads((root / "sweep.json").read_text()) == table
     assert json.loads(stale.read_text()) == results
-    assert len(restored) == len(set(restored)) == 4  # each once, for its table and its verdict
+    assert len(restored) == len(set(restored)) == 4
 
     with locked(root), pytest.raises(UserError, match=r"sweep is in use"):
-        run_sweep(path, config, root, Places())
+        run_sweep(path, config, root, launcher)
 
     # Nor does a point that comes to it later repeat those that are there.
-    trained = []
-
-    def noted(grid: list) -> dict:
-        trained.extend(run.workdir for row in grid for run in row)
-        return train_grid(grid)
-
-    monkeypatch.setattr(runner, "train_grid", noted)
-    monkeypatch.undo()
-    monkeypatch.setattr(runner, "train_grid", noted)
-    run_sweep(file_of(tmp_path, [0.1, 1.0, 5.0]), config, root, Places())
-    assert trained == [point(root, "1", 0), point(root, "1", 1)]
+    monkeypatch.setattr(experiment, "_write_report", lambda *_: "")
+    run_sweep(file_of(tmp_path, [0.1, 1.0, 5.0]), config, root, launcher)
+    assert launcher.jobs == [["loss.weights.music-1/seed-0", "loss.weights.music-1/seed-1"]]
 
 
 def test_a_point_that_fails_is_told_and_tried_again(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
 ) -> None:
-    root = tmp_path / "sweep"
-    sabotaged = point(root, "5", 1)
-
-    def sabotage(grid: list) -> dict:
-        whole = [[run for run in row if run.workdir != sabotaged] for row in grid]
-        for row in filter(None, whole):
-            train_grid([row])
-        return {sabotaged: "step 3: loss nan"}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "train_grid", sabotage)
-        told = run_sweep(file_of(tmp_path, [0.1, 5.0]), config, root, Places())
+    path, root, launcher = file_of(tmp_path, [0.1, 5.0]), tmp_path / "sweep", InProcess()
+    training.failures["loss.weights.music-5/seed-1"] = "step 3: loss nan"
+    told = run_sweep(path, config, root, launcher)
     assert "failed: loss.weights.music-5/seed-1: step 3: loss nan" in told
-    found = json.loads((root / "sweep.json").read_text())
-    assert found["chosen"] == ["loss.weights.music-0.1"]  # the other has not all its seeds
+    table = json.loads((root / "sweep.json").read_text())
+    assert table["chosen"] == ["loss.weights.music-0.1"]  # the other has not all its seeds
     assert "step 3: loss nan" in (root / "sweep.md").read_text()
-    told = run_sweep(
-        file_of(tmp_path, [0.1, 5.0]), config, root, Places(), choose_per="loss.weights.music"
-    )
+    training.failures.clear()
+    told = run_sweep(path, config, root, launcher, choose_per="loss.weights.music")
+    assert launcher.jobs[1:] == [["loss.weights.music-5/seed-1"]]
     assert "failed" not in told
-    found = json.loads((root / "sweep.json").read_text())
-    assert len(found["chosen"]) == 2
-    assert found["comparison"]["split"] == "test"
-    assert "0.1" in found["comparison"]["systems"]
-
-
-@pytest.mark.parametrize(
-    ("error", "alone"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"), True),
-        (RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
-        (UserError("a folder is damaged"), True),
-        (RuntimeError("a bug"), False),
-        (TypeError("RESOURCE is no word"), False),
-    ],
-    ids=str,
-)
-def test_only_what_a_smaller_program_can_cure_is_tried_in_smaller_ones(
-    config: ml_collections.ConfigDict,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    alone: bool,
-) -> None:
-    tried: list[Run] = []
-
-    class Stub(Places):
-        def train_alone(self, runs: Sequence[Run], folder: pathlib.Path) -> None:
-            tried.extend(runs)
-
-    def fail(_: object) -> dict:
-        raise error
-
-    monkeypatch.setattr(runner, "train_grid", fail)
-    runs = [Run(config, tmp_path / name / "seed-0") for name in ("a", "b")]
-    if alone:
-        runner.train_all(runs, Stub(), tmp_path)
-        assert tried == runs
-    else:
-        with pytest.raises(type(error)):
-            runner.train_all(runs, Stub(), tmp_path)
-        assert not tried
+    table = json.loads((root / "sweep.json").read_text())
+    assert len(table["chosen"]) == 2
+    assert table["comparison"]["split"] == "test"
+    assert "0.1" in table["comparison"]["systems"]
 
 
 def test_one_damaged_folder_fails_alone(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
 ) -> None:
     root = tmp_path / "sweep"
     damaged = point(root, "5", 1)
     (damaged / "checkpoints" / "3").mkdir(parents=True)  # of a run whose config is lost
-    told = run_sweep(file_of(tmp_path, [5.0]), config, root, Places(parallel=2))
+    told = run_sweep(file_of(tmp_path, [5.0]), config, root, InProcess())
     assert "failed: loss.weights.music-5/seed-1: " in told
     assert "config.json is missing" in told
-    found = json.loads((root / "sweep.json").read_text())
-    assert [one["status"] for one in found["points"]] == ["finished", "failed"]
+    assert "none is chosen" in told
+    table = json.loads((root / "sweep.json").read_text())
+    assert [one["status"] for one in table["points"]] == ["finished", "failed"]
 
 
 def test_a_search_checks_its_field_before_it_starts(
@@ -196,18 +173,19 @@ def test_a_search_checks_its_field_before_it_starts(
     with pytest.raises(
         UserError, match=r"does not change it, expected one of loss\.weights\.music"
     ):
-        run_search(path, config, root, Places(), trials=2, choose_per="loss.weights.musik")
+        run_search(path, config, root, InProcess(), 2, choose_per="loss.weights.musik")
     assert not root.exists()
 
 
-def test_a_search_proposes_points_and_ends_in_the_same_tables(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+def test_a_search_trains_its_trials_together_and_ends_in_the_same_tables(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
 ) -> None:
-    path, root = file_of(tmp_path, [0.1, 1.0, 5.0]), tmp_path / "search"
-    run_search(path, config, root, Places(parallel=2), trials=2)
-    found = json.loads((root / "sweep.json").read_text())
-    assert {point["seed"] for point in found["points"]} == {0, 1}
-    assert found["chosen"]
+    path, root, launcher = file_of(tmp_path, [0.1, 5.0]), tmp_path / "search", InProcess(4)
+    run_search(path, config, root, launcher, 4)
+    assert [len(job) for job in launcher.jobs] == [4]  # of eight runs, each setting's two once
+    table = json.loads((root / "sweep.json").read_text())
+    assert {point["seed"] for point in table["points"]} == {0, 1}
+    assert table["chosen"]
     assert (root / "search.db").exists()
 
 
@@ -236,39 +214,7 @@ def test_a_mistake_is_told_before_a_folder_is_made(
     message: str,
 ) -> None:
     with pytest.raises(UserError, match=message):
-        run_sweep(file_of(tmp_path, weights), config, tmp_path / "sweep", Places(), per)
+        run_sweep(
+            file_of(tmp_path, weights), config, tmp_path / "sweep", InProcess(), choose_per=per
+        )
     assert not (tmp_path / "sweep").exists()
-
-
-def test_a_folder_of_another_sweep_or_of_a_run_is_left_alone(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
-) -> None:
-    path, root = file_of(tmp_path, [0.1]), tmp_path / "sweep"
-    (root / "checkpoints").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds a run, expected the folder of a sweep"):
-        run_sweep(path, config, root, Places())
-    (root / "checkpoints").rmdir()
-    (root / "config.json").write_text(json.dumps({**json.loads(config.to_json()), "steps": 9}))
-    with pytest.raises(UserError, match=r"another config: config\.steps is 9 there and 8 here"):
-        run_sweep(path, config, root, Places())
-
-
-def test_parameters_of_slurm_are_read() -> None:
-    assert parameters_of(["timeout_min=60", "slurm_partition=gpu"]) == {
-        "timeout_min": 60,
-        "slurm_partition": "gpu",
-    }
-    typed = [
-        "slurm_use_srun=false",
-        "x=True",
-        "y=none",
-        "mem_gb=1.5",
-        "nice=-5",
-        "name=0x",
-        "qos=inf",
-    ]
-    found = [False, True, None, 1.5, -5, "0x", "inf"]
-    assert list(parameters_of(typed).values()) == found
-    assert list(map(type, parameters_of(typed).values())) == list(map(type, found))
-    with pytest.raises(UserError, match="'gpu' is not NAME=VALUE"):
-        parameters_of(["gpu"])

@@ -8,7 +8,7 @@ import pytest
 from made_sweeps import base_config
 
 from vmr.errors import UserError
-from vmr.sweeps.points import load_sweep, resolved, setting_name
+from vmr.sweeps.points import checked_points, load_sweep, setting_name
 from vmr.sweeps.space import Uniform, chain, product, seeds, sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def test_every_sweep_file_goes_with_the_config_that_it_names(path: pathlib.Path)
     config = importlib.import_module(f"configs.{command[1]}").get_config(command[2])
     config.dataset.data_dir = "data/made"
     config.lock()
-    points = resolved(found.points, config)
+    points = checked_points(found.points, config)
     assert len(points) == len({point.name for point in points}) > 1
     assert found.description.endswith((".", "each."))
     settings = len({point.setting for point in points})
@@ -33,7 +33,7 @@ def test_every_sweep_file_goes_with_the_config_that_it_names(path: pathlib.Path)
 
 def test_changes_are_in_the_locked_config_and_the_base_stays_as_it_was() -> None:
     base = base_config()
-    point, other = resolved(
+    point, other = checked_points(
         product(sweep("loss.weights.music", [1, 0.25]), sweep("model.video.hidden", [[8, 4]])), base
     )
     assert point.config.is_locked
@@ -49,10 +49,10 @@ def test_changes_are_in_the_locked_config_and_the_base_stays_as_it_was() -> None
 
 def test_names_are_folders_and_do_not_depend_on_the_rest_of_the_sweep() -> None:
     some = product(sweep("loss.weights.music", [1]), sweep("loss.intra", ["ii_mse"]), seeds(2))
-    names = [point.name for point in resolved(some, base_config())]
+    names = [point.name for point in checked_points(some, base_config())]
     assert names == [f"loss.intra-ii_mse__loss.weights.music-1/seed-{seed}" for seed in (0, 1)]
     more = chain(sweep("loss.weights.music", [0.5, 1e-5]), [{}], some, [{"steps": 9}])
-    found = [point.name for point in resolved(more, base_config())]
+    found = [point.name for point in checked_points(more, base_config())]
     assert set(names) < set(found)
     assert found[1:3] == ["loss.weights.music-1e-05/seed-0", "unchanged/seed-0"]
 
@@ -70,7 +70,7 @@ def test_a_long_or_strange_name_is_cut_and_told_apart_by_its_hash() -> None:
 
 
 def test_values_that_differ_by_little_have_names_of_their_own() -> None:
-    points = resolved(sweep("loss.weights.music", [0.1, 0.1 + 1e-12]), base_config())
+    points = checked_points(sweep("loss.weights.music", [0.1, 0.1 + 1e-12]), base_config())
     assert points[0].setting != points[1].setting
 
 
@@ -99,7 +99,7 @@ def test_a_point_that_cannot_run_is_named_before_anything_starts(
     point: dict, expected: str
 ) -> None:
     with pytest.raises(UserError) as told:
-        resolved([{"seed": 1}, point], base_config())
+        checked_points([{"seed": 1}, point], base_config())
     assert expected in str(told.value)
     assert "\n" not in str(told.value)
     field, value = next(iter(point.items()))
@@ -108,11 +108,11 @@ def test_a_point_that_cannot_run_is_named_before_anything_starts(
 
 def test_a_point_that_is_there_twice_is_refused() -> None:
     with pytest.raises(UserError, match=r"point 3 .*loss.weights.music=1.0, is there twice"):
-        resolved(
+        checked_points(
             [{"loss.weights.music": 1}, {"seed": 1}, {"loss.weights.music": 1.0}], base_config()
         )
     with pytest.raises(UserError, match="empty"):
-        resolved([], base_config())
+        checked_points([], base_config())
 
 
 def written(folder: pathlib.Path, text: str) -> pathlib.Path:

@@ -6,18 +6,26 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 import pytest
-from made_sweeps import base_config, finish
+from made_sweeps import METRIC, base_config, finish
 
 from vmr.errors import UserError
 from vmr.sweeps import search as searching
-from vmr.sweeps.folder import note_failure
-from vmr.sweeps.outcomes import outcome_of, settings_of
-from vmr.sweeps.places import Places
+from vmr.sweeps.jobs import note_failure, run_of
 from vmr.sweeps.points import SweepPoint
-from vmr.sweeps.runner import train_all
-from vmr.sweeps.search import search
-from vmr.sweeps.search_space import SearchSpace
-from vmr.sweeps.space import Fields, Range, choice, log_uniform, uniform
+from vmr.sweeps.results import Results, row_of
+from vmr.sweeps.search import SearchSpace, choices_of, search
+from vmr.sweeps.space import (
+    Choice,
+    Fields,
+    Range,
+    chain,
+    choice,
+    log_uniform,
+    product,
+    seeds,
+    sweep,
+    uniform,
+)
 from vmr.training.grid import Run
 
 BOTH = ("loss.weights.music", "loss.weights.video")
@@ -50,7 +58,7 @@ class Training:
                 note_failure(run, "loss nan")
             elif not run.workdir.exists():
                 self.trained.append(name)
-                finish(self.workdir, SweepPoint(name, "", {}, run.config), [score])
+                finish(run, [score])
 
 
 def far_from_the_best(run: Run) -> float:
@@ -69,13 +77,13 @@ def names(points: Sequence[SweepPoint]) -> list[str]:
 
 
 def best_of(points: Sequence[SweepPoint], workdir: pathlib.Path) -> float:
-    outcomes = [outcome_of(point, searching.run_of(point, workdir)) for point in points]
-    return max(setting.mean("v2m/R@10") for setting in settings_of(outcomes))
+    rows = tuple(row_of(point, run_of(point, workdir)) for point in points)
+    return max(setting.mean(METRIC) for setting in Results(rows, METRIC).settings)
 
 
 def test_it_learns_from_what_was_tried(tmp_path: pathlib.Path) -> None:
-    points = search(space(), 40, tmp_path, Training(tmp_path, far_from_the_best))
-    assert len(points) == 80
+    points = search(space(), 28, tmp_path, Training(tmp_path, far_from_the_best))
+    assert len(points) == 56
     # The first ten are drawn at random.
     first, last = points[:20], points[-20:]
     assert best_of(points, tmp_path) > best_of(first, tmp_path)
@@ -99,48 +107,54 @@ def test_trials_are_points_of_a_sweep(tmp_path: pathlib.Path) -> None:
         assert (tmp_path / "points" / point.name).is_dir()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[str]]:
+    """Trials at once -> the names of the points of twelve trials, the last two of which learn."""
+    expected = {}
+    for at_once in (1, 3):
+        train = Training(tmp_path_factory.mktemp("whole"), far_from_the_best)
+        expected[at_once] = names(search(space(), 12, train.workdir, train, at_once))
+    return expected
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_stopped_anywhere_it_ends_as_if_it_had_not_been(
-    tmp_path: pathlib.Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, at_once: int, uninterrupted: dict[int, list[str]]
 ) -> None:
-    whole = Training(tmp_path / "whole", far_from_the_best)
-    expected = names(search(space(), 16, whole.workdir, whole, at_once))
-
-    cut = Training(tmp_path / "cut", far_from_the_best)
-    for runs in (1, 10, 23):
+    cut = Training(tmp_path, far_from_the_best)
+    for runs in (1, 10, 19):
         cut.dies_after = runs
         with pytest.raises(Killed):
-            search(space(), 16, cut.workdir, cut, at_once)
+            search(space(), 12, tmp_path, cut, at_once)
     cut.dies_after = sys.maxsize
-    search(space(), 13, cut.workdir, cut, at_once)
-    found = names(search(space(), 16, cut.workdir, cut, at_once))
-    assert found[:26] == expected[:26]
+    search(space(), 11, tmp_path, cut, at_once)
+    reached = names(search(space(), 12, tmp_path, cut, at_once))
+    assert reached[:22] == uninterrupted[at_once][:22]
     if at_once == 1:  # the boundaries of the batches are the same
-        assert found == expected
-    assert len(cut.trained) == len(set(cut.trained)) == 32
+        assert reached == uninterrupted[at_once]
+    assert len(cut.trained) == len(set(cut.trained)) == 24
 
 
 def test_stopped_while_a_batch_is_told_it_goes_on_in_the_same_way(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: dict[int, list[str]],
 ) -> None:
-    whole = Training(tmp_path / "whole", far_from_the_best)
-    expected = names(search(space(), 15, whole.workdir, whole, 3))
-    cut = Training(tmp_path / "cut", far_from_the_best)
-    told = searching._told
-    count = 0
+    train = Training(tmp_path, far_from_the_best)
+    told, count = searching._tell, 0
 
     def dies_in_between(*arguments: object) -> str:
         nonlocal count
         count += 1
-        if count == 12:
+        if count == 9:  # in the middle of the third batch, of which two trials are left
             raise Killed
         return told(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "_told", dies_in_between)
+        patch.setattr(searching, "_tell", dies_in_between)
         with pytest.raises(Killed):
-            search(space(), 15, cut.workdir, cut, 3)
-    assert names(search(space(), 15, cut.workdir, cut, 3)) == expected
+            search(space(), 12, tmp_path, train, 3)
+    assert names(search(space(), 12, tmp_path, train, 3)) == uninterrupted[3]
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(
@@ -227,18 +241,42 @@ def test_a_range_that_cannot_be_is_told_before_anything_starts(
     assert not (tmp_path / "search").exists()
 
 
-def test_trials_are_trained_together(data_dir: str, tmp_path: pathlib.Path) -> None:
-    config = base_config()
-    config.dataset.data_dir = data_dir
-    searched = SearchSpace(config, {"loss.weights.music": choice([0.1, 5.0])}, (0, 1))
-    asked = []
+def test_the_values_of_a_sweep_are_choices_and_tied_fields_stay_tied() -> None:
+    losses = chain(
+        product(sweep("loss.intra", ["none"]), sweep(BOTH, [0.0])),
+        product(sweep("loss.intra", ["js", "gram"]), sweep(BOTH, [0.5, 2.0])),
+    )
+    assert choices_of(product(losses, seeds(3))) == {
+        ("loss.intra",): Choice(("none", "js", "gram")),
+        BOTH: Choice((0.0, 0.5, 2.0)),
+    }
 
-    def train(runs: Sequence[Run]) -> None:
-        asked.append(len(runs))
-        train_all(runs, Places(), tmp_path)
 
-    points = search(searched, 4, tmp_path, train, at_once=4)
-    assert len(points) == 4
-    assert asked == [4]  # of eight runs, each of the two settings once
-    outcomes = [outcome_of(point, searching.run_of(point, tmp_path)) for point in points]
-    assert {outcome.status for outcome in outcomes} == {"finished"}
+def test_fields_that_some_points_leave_as_they_are_give_the_values_they_name() -> None:
+    points = chain(sweep("loss.intra", ["js"]), sweep("loss.js.temperature", [0.1, 0.2]))
+    assert choices_of(points) == {
+        ("loss.intra",): Choice(("js",)),
+        ("loss.js.temperature",): Choice((0.1, 0.2)),
+    }
+
+
+def test_what_is_sampled_becomes_plain_points() -> None:
+    hidden = choice([(32,), (16, 16)])
+    space = SearchSpace(
+        base_config(), {BOTH: log_uniform(0.1, 0.3), "model.video.hidden": hidden}, (5, 7)
+    )
+    assert space.distributions().keys() == {",".join(BOTH), "model.video.hidden"}
+    points = space.points({",".join(BOTH): 0.12345678, "model.video.hidden": "(16, 16)"})
+    assert [point.config.seed for point in points] == [5, 7]
+    assert points[0].changes == {
+        "loss.weights.music": 0.1235,
+        "loss.weights.video": 0.1235,
+        "model.video.hidden": (16, 16),
+        "seed": 5,
+    }
+
+
+def test_rounding_does_not_leave_the_range() -> None:
+    space = SearchSpace(base_config(), {BOTH: log_uniform(0.12344, 0.3)}, (0,))
+    (point,) = space.points({",".join(BOTH): 0.12344})
+    assert point.config.loss.weights.music == 0.12344  # and not 0.1234

@@ -13,30 +13,27 @@ from vmr.evaluation import verdicts
 from vmr.runs import compare, evaluate
 from vmr.runs.compare import Scored, compare_scored
 from vmr.runs.restore import restore_run
-from vmr.sweeps import folder
-from vmr.sweeps.cohorts import cohorts
-from vmr.sweeps.outcomes import Setting, chosen, outcome_of, reference, settings_of, value_of
-from vmr.sweeps.places import Places
+from vmr.sweeps.jobs import claim, jobs_of, run_of
+from vmr.sweeps.launch import Launcher, train_all
 from vmr.sweeps.plots import save_plots
-from vmr.sweeps.points import SweepPoint, load_sweep, resolved
-from vmr.sweeps.runner import train_all
-from vmr.sweeps.search import search
-from vmr.sweeps.search_space import SearchSpace, choices_of
-from vmr.sweeps.tables import SweepReport, as_text, write_tables
+from vmr.sweeps.points import SweepPoint, checked_points, load_sweep
+from vmr.sweeps.report import Report, as_text, write_tables
+from vmr.sweeps.results import Results, row_of
+from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
 from vmr.training.reading import sound_dataset_of, view_of
 from vmr.training.run_dir import locked
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
-    """The points of a sweep, checked, a line each, and how many programs would train them.
+    """Lists the points of a sweep, checked, a line each, and how many programs would train them.
 
     Raises:
       UserError: the file is none of a sweep, or a point cannot work.
     """
-    points = resolved(load_sweep(path).points, config)
+    points = checked_points(load_sweep(path).points, config)
     runs = [Run(point.config, pathlib.Path(point.name)) for point in points]
-    sizes = [sum(map(len, grid)) for grid in cohorts(runs, together)]
+    sizes = [len(job.runs) for job in jobs_of(runs, together)]
     shared = [size for size in sizes if size > 1]
     told = f"{len(points)} points: {sum(shared)} in {len(shared)} programs"
     return "\n".join([*(point.name for point in points), f"{told}, {sizes.count(1)} by themselves"])
@@ -46,7 +43,8 @@ def run_sweep(
     path: pathlib.Path,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
-    places: Places,
+    launcher: Launcher,
+    together: int = 16,
     choose_per: str | None = None,
 ) -> str:
     """Trains all points to their ends, chooses by validation, evaluates the chosen on test.
@@ -58,7 +56,8 @@ def run_sweep(
       path: of the sweep file.
       config: that each point changes.
       workdir: the sweep's folder.
-      places: where the points are trained.
+      launcher: of the jobs that train the points.
+      together: runs in a job, at most.
       choose_per: a field: one setting is chosen for each of its values; None chooses one of all.
 
     Returns:
@@ -67,37 +66,39 @@ def run_sweep(
     Raises:
       UserError: a point, the data, the folder or `choose_per` is wrong; before any training.
     """
-    points = resolved(load_sweep(path).points, config)
+    points = checked_points(load_sweep(path).points, config)
     _require_swept({field for point in points for field in point.changes}, choose_per)
     with _claimed(workdir, points[0].config, config):
-        train_all([folder.run_of(point, workdir) for point in points], places, workdir)
-        return _reported(points, config, workdir, choose_per, path.stem)
+        train_all([run_of(point, workdir) for point in points], launcher, together)
+        return _write_report(points, config, workdir, choose_per, path.stem)
 
 
 def run_search(
     path: pathlib.Path,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
-    places: Places,
+    launcher: Launcher,
     trials: int,
+    together: int = 16,
     choose_per: str | None = None,
 ) -> str:
-    """As `run_sweep`, but Optuna proposes the points: see `vmr.sweeps.search`.
+    """Runs a sweep, see `run_sweep`, whose points Optuna proposes, see `vmr.sweeps.search`.
 
     Args:
       path: of the sweep file: its `get_search()` gives the ranges, else the values that each field
         has in its points are choices; the seeds are those of its points.
       config: that each point changes.
       workdir: the search's folder.
-      places: where the points are trained; as many trials as processes are proposed at a time.
+      launcher: of the jobs; `launcher.parallel` trials are proposed at a time.
       trials: in all.
+      together: runs in a job, at most.
       choose_per: as of `run_sweep`.
 
     Raises:
       UserError: as `run_sweep`; Optuna is not installed; or the folder holds another search.
     """
     sweep = load_sweep(path)
-    points = resolved(sweep.points, config)
+    points = checked_points(sweep.points, config)
     seeds = tuple(dict.fromkeys(point.config.seed for point in points))
     space = SearchSpace(config, sweep.ranges or choices_of(sweep.points), seeds)
     space.require_sound()
@@ -105,97 +106,11 @@ def run_search(
     _require_swept({field for fields in names for field in fields}, choose_per)
 
     def train(runs: Sequence[Run]) -> None:
-        train_all(runs, places, workdir)
+        train_all(runs, launcher, together)
 
     with _claimed(workdir, points[0].config, config):
-        tried = search(space, trials, workdir, train, at_once=places.parallel)
-        return _reported(tried, config, workdir, choose_per, path.stem)
-
-
-@contextlib.contextmanager
-def _claimed(
-    workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> Iterator[None]:
-    """Makes the folder the sweep's and keeps other sweeps out.
-
-    Raises before that where the first point cannot be trained.
-    """
-    view_of(first, sound_dataset_of(first))
-    workdir.mkdir(parents=True, exist_ok=True)
-    with locked(workdir):
-        folder.claim(workdir, config)
-        yield
-
-
-def _reported(
-    points: Sequence[SweepPoint],
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    choose_per: str | None,
-    title: str,
-) -> str:
-    """Writes tables and plots, and says what to tell of them."""
-    report = report_of(points, config, workdir, choose_per, title)
-    written = [*write_tables(workdir, report), *save_plots(workdir, report.settings, report.metric)]
-    return "\n\n".join(filter(None, [as_text(report), *_told(report), _paths(written)]))
-
-
-def report_of(
-    points: Sequence[SweepPoint],
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    choose_per: str | None,
-    title: str,
-) -> SweepReport:
-    """What the points have reached; the test split is read for what validation alone has named.
-
-    Those are the chosen settings and, where only one was chosen, its `reference`.
-    """
-    outcomes = [outcome_of(point, folder.run_of(point, workdir)) for point in points]
-    settings = settings_of(outcomes)
-    metric = points[0].config.selection
-    best = chosen(settings, metric, choose_per)
-    against = reference(settings, best[0], metric, config) if len(best) == 1 else None
-    test: dict[str, list[dict[str, Any]]] = {}
-    systems: dict[str, list[Scored]] = {}
-    for setting in [*([against] if against else []), *best]:
-        read = [_read_test(outcome.run) for outcome in setting.outcomes]
-        test[setting.name] = [results for results, _ in read]
-        # The reference may have the chosen one's value of the field that is chosen per.
-        title = setting.name if setting is against else _title(setting, choose_per)
-        systems[title] = [scored for _, scored in read]
-    found, no_verdict = None, ""
-    try:
-        if len(systems) > 1:
-            found = compare_scored(systems, "test", against="first")
-    except UserError as mistake:  # as one track alone: the tables stand all the same
-        no_verdict = f"No verdict on test: {mistake}"
-    return SweepReport(
-        title=title,
-        settings=settings,
-        metric=metric,
-        chosen=best,
-        per=choose_per,
-        test={setting.name: test[setting.name] for setting in best},
-        comparison=found,
-        verdicts=verdicts.render_markdown(found) if found else no_verdict,
-    )
-
-
-def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
-    """A run on test: its results, which are kept in its folder, and its values for a comparison.
-
-    Taken anew each time: results in a folder may be of an earlier checkpoint.
-    """
-    trained = restore_run(run.workdir)
-    embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
-    results = evaluate.score(embedded, trained.step)
-    evaluate.write_results(run.workdir / "results" / "test.json", results)
-    return results, compare.scored(run.workdir, embedded)
-
-
-def _title(setting: Setting, per: str | None) -> str:
-    return str(value_of(setting, per)) if per else setting.name
+        tried = search(space, trials, workdir, train, at_once=launcher.parallel)
+        return _write_report(tried, config, workdir, choose_per, path.stem)
 
 
 def _require_swept(fields: set[str], per: str | None) -> None:
@@ -206,16 +121,86 @@ def _require_swept(fields: set[str], per: str | None) -> None:
         )
 
 
-def _told(report: SweepReport) -> list[str]:
-    """The verdicts on test, and what failed."""
-    told = [verdicts.render_text(report.comparison)] if report.comparison else [report.verdicts]
-    outcomes = [outcome for setting in report.settings for outcome in setting.outcomes]
-    failed = [one for one in outcomes if one.status == "failed"]
-    told += [f"failed: {one.point.name}: {one.failure}" for one in failed]
+@contextlib.contextmanager
+def _claimed(
+    workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> Iterator[None]:
+    """Claims the folder for the sweep and keeps other sweeps out.
+
+    Raises:
+      UserError: the first point cannot be trained, before a folder is made; or the folder holds
+        something else, or another sweep works there.
+    """
+    view_of(first, sound_dataset_of(first))
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir):
+        claim(workdir, config)
+        yield
+
+
+def _write_report(
+    points: Sequence[SweepPoint],
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    choose_per: str | None,
+    title: str,
+) -> str:
+    """Writes tables and plots; returns what to tell of them."""
+    rows = tuple(row_of(point, run_of(point, workdir)) for point in points)
+    results = Results(rows, points[0].config.selection)
+    report = report_of(results, config, choose_per, title)
+    written = [*write_tables(workdir, report), *save_plots(workdir, results)]
+    comparison = report.comparison
+    told = [as_text(report), verdicts.render_text(comparison) if comparison else report.verdicts]
+    told += [f"failed: {row.point.name}: {row.failure}" for row in results.failed]
     if not report.chosen:
         told.append("no setting has come to its end with all its seeds: none is chosen")
-    return told
+    told.append("written to " + ", ".join(map(str, written)))
+    return "\n\n".join(filter(None, told))
 
 
-def _paths(written: Sequence[pathlib.Path]) -> str:
-    return "written to " + ", ".join(map(str, written))
+def report_of(
+    results: Results, config: ml_collections.ConfigDict, choose_per: str | None, title: str
+) -> Report:
+    """Chooses settings, and reads the test split for what validation alone has named.
+
+    Those are the chosen settings and, where only one was chosen, its reference.
+    """
+    chosen = results.choose(choose_per)
+    reference = results.reference(chosen[0], config) if len(chosen) == 1 else None
+    test: dict[str, list[dict[str, Any]]] = {}
+    systems: dict[str, list[Scored]] = {}
+    for setting in [*([reference] if reference else []), *chosen]:
+        read = [_read_test(row.run) for row in setting.rows]
+        test[setting.name] = [of_seed for of_seed, _ in read]
+        # The reference may have the chosen one's value of the field that is chosen per.
+        is_named = choose_per is None or setting is reference
+        name = setting.name if is_named else str(setting.value(str(choose_per)))
+        systems[name] = [scored for _, scored in read]
+    comparison, no_verdict = None, ""
+    try:
+        if len(systems) > 1:
+            comparison = compare_scored(systems, "test", against="first")
+    except UserError as mistake:  # as one track alone: the tables stand all the same
+        no_verdict = f"No verdict on test: {mistake}"
+    return Report(
+        title=title,
+        results=results,
+        chosen=chosen,
+        per=choose_per,
+        test={setting.name: test[setting.name] for setting in chosen},
+        comparison=comparison,
+        verdicts=verdicts.render_markdown(comparison) if comparison else no_verdict,
+    )
+
+
+def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
+    """Evaluates a run on test: its results, kept in its folder, and its values for a comparison.
+
+    Anew each time: results in a folder may be of an earlier checkpoint.
+    """
+    trained = restore_run(run.workdir)
+    embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
+    results = evaluate.score(embedded, trained.step)
+    evaluate.write_results(run.workdir / "results" / "test.json", results)
+    return results, compare.scored(run.workdir, embedded)

@@ -21,7 +21,7 @@ _HASH = 8
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says.
+    """Contents of a sweep file.
 
     Attributes:
       description: the first line of the file's docstring; empty if it has none.
@@ -68,8 +68,8 @@ def load_sweep(path: pathlib.Path) -> Sweep:
         points = module.get_sweep()
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise UserError(
-            f"{path}: get_sweep() returns {_shown(points)}, expected a list of dicts from field to "
-            "value"
+            f"{path}: get_sweep() returns {_abridged(points)}, expected a list of dicts from "
+            "field to value"
         )
     if not points:
         raise UserError(f"{path}: get_sweep() returns no points")
@@ -77,8 +77,10 @@ def load_sweep(path: pathlib.Path) -> Sweep:
     return Sweep(description, points, _ranges_of(path, module))
 
 
-def resolved(points: Sequence[Point], base_config: ml_collections.ConfigDict) -> list[SweepPoint]:
-    """Each point as a run of the base config, all checked before any starts.
+def checked_points(
+    points: Sequence[Point], base_config: ml_collections.ConfigDict
+) -> list[SweepPoint]:
+    """Applies each point to the base config; all are checked before any starts.
 
     Raises:
       UserError: the first point with an unknown field, with a value of a wrong type, with a config
@@ -87,20 +89,20 @@ def resolved(points: Sequence[Point], base_config: ml_collections.ConfigDict) ->
     if not points:
         raise UserError("the sweep is empty: expected at least one point")
     leaves = _leaves(base_config)
-    found: dict[str, SweepPoint] = {}
+    checked: dict[str, SweepPoint] = {}
     for number, point in enumerate(points, start=1):
         try:
-            one = _resolved(point, base_config, leaves)
+            one = _checked(point, base_config, leaves)
         except UserError as mistake:
-            raise UserError(f"point {number} of the sweep, {_told(point)}: {mistake}") from None
-        if one.name in found:
-            raise UserError(f"point {number} of the sweep, {_told(point)}, is there twice")
-        found[one.name] = one
-    return list(found.values())
+            raise UserError(f"point {number} of the sweep, {_in_words(point)}: {mistake}") from None
+        if one.name in checked:
+            raise UserError(f"point {number} of the sweep, {_in_words(point)}, is there twice")
+        checked[one.name] = one
+    return list(checked.values())
 
 
 def setting_name(changes: Mapping[str, Any]) -> str:
-    """A folder's name, at most 120 of A–Z a–z 0–9 . _ -, for all changes but the seed."""
+    """Name of a setting's folder, of its changes but the seed: at most 120 of A–Z a–z 0–9 . _ -."""
     parts = [
         f"{field}-{_value_name(changes[field])}" for field in sorted(changes) if field != "seed"
     ]
@@ -124,7 +126,7 @@ def _value_name(value: Any) -> str:
     return str(value)
 
 
-def _resolved(
+def _checked(
     point: Point, base_config: ml_collections.ConfigDict, leaves: Mapping[str, Any]
 ) -> SweepPoint:
     changes = {
@@ -140,7 +142,7 @@ def _resolved(
 
 
 def _fitting(field: str, value: Any, leaves: Mapping[str, Any]) -> Any:
-    """The value in the type that the field has.
+    """Converts a value to the type that the field has.
 
     Raises:
       UserError: there is no such field, or the value cannot have its type.
@@ -167,7 +169,7 @@ _TYPES = {
 
 
 def _fits(value: Any, current: Any) -> bool:
-    """Whether a value is of the type of the current one; a field that is not set takes text."""
+    """True if a value has the type of the current one; a field that is not set takes text."""
     if current is None:
         return value is None or isinstance(value, str)
     if isinstance(current, tuple):
@@ -176,7 +178,7 @@ def _fits(value: Any, current: Any) -> bool:
 
 
 def _leaves(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Every field that is no group of fields -> its value, lists as tuples."""
+    """Flat fields of a config, `loss.weights.music` -> value, lists as tuples."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
@@ -196,11 +198,11 @@ def _hint(field: str, leaves: Mapping[str, Any]) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def _told(point: Point) -> str:
+def _in_words(point: Point) -> str:
     return ", ".join(f"{field}={value}" for field, value in point.items()) or "no changes"
 
 
-def _shown(value: Any) -> str:
+def _abridged(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
@@ -217,7 +219,7 @@ def _ranges_of(path: pathlib.Path, module: Any) -> dict[Fields, Range] | None:
     sound = isinstance(ranges, dict) and all(isinstance(one, Range) for one in ranges.values())
     if not ranges or not sound:
         raise UserError(
-            f"{path}: get_search() returns {_shown(ranges)}, expected a dict from field to "
+            f"{path}: get_search() returns {_abridged(ranges)}, expected a dict from field to "
             "log_uniform(low, high), uniform(low, high) or choice(values)"
         )
     return ranges

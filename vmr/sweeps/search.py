@@ -1,21 +1,130 @@
 """A search with Optuna: what each trial tries follows from what the earlier ones have reached."""
 
 import contextlib
+import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.sweeps.folder import run_of
-from vmr.sweeps.outcomes import outcome_of, settings_of
-from vmr.sweeps.points import SweepPoint
-from vmr.sweeps.search_space import SearchSpace
+from vmr.sweeps.jobs import run_of
+from vmr.sweeps.points import SweepPoint, checked_points
+from vmr.sweeps.results import Setting, row_of
+from vmr.sweeps.space import (
+    Choice,
+    Fields,
+    LogUniform,
+    Point,
+    Range,
+    Space,
+    choice,
+    product,
+    rounded,
+    sweep,
+)
 from vmr.training.grid import Run
 
+_SETTINGS = 32  # to be drawn for a value that the base config refuses
+
 Train = Callable[[Sequence[Run]], None]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Settings that a search chooses from.
+
+    Attributes:
+      config: locked; the base that a setting changes.
+      ranges: what a field may be; fields of a tuple take the same value.
+      seeds: of the runs of each setting.
+    """
+
+    config: ml_collections.ConfigDict
+    ranges: Mapping[Fields, Range]
+    seeds: tuple[int, ...]
+
+    def require_sound(self) -> None:
+        """Tries the ends of each range, and each choice, before anything starts.
+
+        Raises:
+          UserError: there are no ranges or no seeds; or the base config refuses a value, and so do
+            settings that are drawn at random, which may hold what the value needs.
+        """
+        if not self.ranges or not self.seeds:
+            raise UserError("the search has no ranges or no seeds: expected at least one of each")
+        ends = {fields: _ends(drawn) for fields, drawn in self.ranges.items()}
+        generator = random.Random(0)
+        settings = [
+            {fields: generator.choice(values) for fields, values in ends.items()}
+            for _ in range(_SETTINGS)
+        ]
+        self._joined({fields: values[0] for fields, values in ends.items()})  # none is there twice
+        for fields, values in ends.items():
+            for value in values:
+                alone = self._mistake({fields: value})
+                if alone and all(self._mistake({**drawn, fields: value}) for drawn in settings):
+                    raise alone
+
+    def distributions(self) -> dict[str, Any]:
+        """Optuna's distribution of each range, by its name."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        return {
+            _name(fields): CategoricalDistribution(list(map(str, drawn.values)))
+            if isinstance(drawn, Choice)
+            else FloatDistribution(drawn.low, drawn.high, log=isinstance(drawn, LogUniform))
+            for fields, drawn in self.ranges.items()
+        }
+
+    def points(self, parameters: Mapping[str, Any]) -> list[SweepPoint]:
+        """Points of a trial, one a seed; UserError where its values make no sound config."""
+        values = {
+            fields: _value(drawn, parameters[_name(fields)])
+            for fields, drawn in self.ranges.items()
+        }
+        return checked_points(self._joined(values), self.config)
+
+    def description(self) -> str:
+        """The ranges and seeds as JSON: equal where searches can be continued by each other."""
+        ranges = {
+            _name(fields): {type(drawn).__name__: asdict(drawn)}
+            for fields, drawn in self.ranges.items()
+        }
+        return json.dumps({"ranges": ranges, "seeds": self.seeds}, sort_keys=True)
+
+    def _joined(self, values: Mapping[Fields, Any]) -> Space:
+        fields = [sweep(fields, [value]) for fields, value in values.items()]
+        return product(*fields, sweep("seed", self.seeds))
+
+    def _mistake(self, values: Mapping[Fields, Any]) -> UserError | None:
+        try:
+            checked_points(self._joined(values), self.config)
+        except UserError as mistake:
+            return mistake
+        return None
+
+
+def choices_of(points: Sequence[Point]) -> dict[Fields, Range]:
+    """Choices of a search: the values that each field but the seed has in a sweep.
+
+    Fields that are equal in all points stay so. Others are chosen one by one: a search over a sweep
+    without ranges also tries combinations that the sweep leaves out.
+    """
+    fields = dict.fromkeys(field for point in points for field in point if field != "seed")
+    tied: dict[tuple[tuple[bool, Any], ...], list[str]] = {}
+    for field in fields:
+        tied.setdefault(tuple((field in point, point.get(field)) for point in points), []).append(
+            field
+        )
+    return {
+        tuple(names): choice(dict.fromkeys(value for is_set, value in column if is_set))
+        for column, names in tied.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -72,7 +181,7 @@ def search(
             runs = [run_of(point, workdir) for trial in batch for point in trial.points]
             train(list({run.workdir: run for run in runs}.values()))
             for trial in batch:
-                print(f"trial {trial.number + 1}/{trials}: {_told(study, trial, workdir)}")
+                print(f"trial {trial.number + 1}/{trials}: {_tell(study, trial, workdir)}")
         tried = [_trial_of(frozen, space) for frozen in study.get_trials(deepcopy=False)]
     return list({point.name: point for trial in tried for point in trial.points}.values())
 
@@ -80,7 +189,7 @@ def search(
 def _next_batch(
     study: Any, space: SearchSpace, trials: int, at_once: int, seed: int
 ) -> list[_Trial]:
-    """The trials that an earlier call has begun, or new ones; none at the end."""
+    """Trials that an earlier call has begun, or new ones; none at the end."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -106,15 +215,15 @@ def _trial_of(frozen: Any, space: SearchSpace) -> _Trial:
         return _Trial(frozen.number, (), str(mistake))
 
 
-def _told(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
-    """Tells Optuna what the trial has reached; the same in words."""
+def _tell(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
+    """Tells Optuna what the trial has reached; returns the same in words."""
     from optuna.trial import TrialState
 
-    outcomes = [outcome_of(point, run_of(point, workdir)) for point in trial.points]
-    setting = settings_of(outcomes)[0] if outcomes else None
+    rows = tuple(row_of(point, run_of(point, workdir)) for point in trial.points)
+    setting = Setting(rows[0].point.setting, rows) if rows else None
     if setting is None or not setting.finished:
         study.tell(trial.number, state=TrialState.FAIL)
-        failures = [trial.mistake, *(outcome.failure for outcome in outcomes)]
+        failures = [trial.mistake, *(row.failure for row in rows)]
         return f"failed: {next(filter(None, failures), 'its runs did not come to their ends')}"
     metric = trial.points[0].config.selection
     mean = setting.mean(metric)
@@ -125,7 +234,7 @@ def _told(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
-    """The study in a database, made if missing; UserError where it is one of another space."""
+    """Opens the study in a database, made if missing; UserError if it is one of another space."""
     try:
         import optuna
     except ImportError:
@@ -152,3 +261,17 @@ def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _name(fields: Fields) -> str:
+    return fields if isinstance(fields, str) else ",".join(fields)
+
+
+def _ends(drawn: Range) -> tuple[Any, ...]:
+    return drawn.values if isinstance(drawn, Choice) else (drawn.low, drawn.high)
+
+
+def _value(drawn: Range, suggested: Any) -> Any:
+    if isinstance(drawn, Choice):
+        return drawn.values[list(map(str, drawn.values)).index(suggested)]
+    return rounded(suggested, drawn.low, drawn.high)

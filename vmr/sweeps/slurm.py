@@ -1,104 +1,159 @@
-"""Runs of a sweep as jobs of a Slurm cluster, through submitit."""
+"""Jobs of a sweep as jobs of a Slurm cluster, through submitit."""
 
+import contextlib
 import pathlib
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from vmr.errors import UserError
-from vmr.sweeps.alone import ending_of, train_alone
-from vmr.sweeps.folder import failure_of, name_of, note_failure
+from vmr.sweeps.jobs import Job
+from vmr.sweeps.launch import Ended, Progress
+from vmr.sweeps.worker import train_job
 from vmr.training.disk import write_text
 from vmr.training.grid import Run
-from vmr.training.progress import is_finished
 
 _POLL_SECONDS = 10.0
 _ID = "slurm_job.txt"  # in a run's folder while a job of Slurm trains it: the job's id
 
 
-def run_on_slurm(
-    runs: Sequence[Run],
-    folder: pathlib.Path,
-    parameters: Mapping[str, Any],
-    parallel: int,
-    cluster: str = "slurm",
-    poll_seconds: float = _POLL_SECONDS,
-) -> None:
-    """Submits each run as a job of one array, waits, and prints a line as each ends.
-
-    Jobs go on where this process is stopped; called again, it waits for those that are still there
-    instead of submitting their runs twice. A job that is preempted, or that runs into its time
-    limit, is queued again and goes on from its run's latest checkpoint.
-
-    Args:
-      runs: to be trained.
-      folder: for the jobs' scripts and logs; all nodes must see it, and the runs' folders.
-      parameters: of submitit's executor: `timeout_min`, `slurm_partition`, `gpus_per_node`, …
-      parallel: jobs at a time.
-      cluster: `slurm`; or `local`, all jobs at once as processes of this machine, to try it.
-      poll_seconds: between two looks at the jobs.
+def parameters_of(typed: Sequence[str]) -> dict[str, Any]:
+    """Parameters of submitit from `NAME=VALUE` as typed: numbers, true, false and none as such.
 
     Raises:
-      UserError: submitit is not installed, or it or Slurm refuses the cluster or a parameter.
+      UserError: a part is not of this form.
     """
-    try:
+    parameters: dict[str, Any] = {}
+    for text in typed:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UserError(f"--slurm: {text!r} is not NAME=VALUE, as timeout_min=60")
+        parameters[name] = _plain(value)
+    return parameters
+
+
+def _plain(value: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    if re.fullmatch(r"-?\d+", value):
+        return int(value)
+    return float(value) if re.fullmatch(r"-?\d+\.\d+", value) else value
+
+
+class Slurm:
+    """Jobs as one Slurm array.
+
+    They go on where this process is stopped; the next call waits for those that are still there
+    instead of submitting their runs twice. A job that is preempted, or that runs into its time
+    limit, is queued again and goes on from its runs' latest checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        parameters: Mapping[str, Any],
+        parallel: int = 1,
+        poll_seconds: float = _POLL_SECONDS,
+    ) -> None:
+        """Says where and how jobs are to run; nothing is submitted yet.
+
+        Args:
+          folder: for the jobs' scripts and logs; all nodes must see it, and the runs' folders.
+          parameters: of submitit's executor: `timeout_min`, `slurm_partition`, `gpus_per_node`, …
+          parallel: jobs at a time.
+          poll_seconds: between two looks at the jobs.
+        """
+        self.folder, self.parameters = folder.absolute(), parameters
+        self.parallel, self.poll_seconds = parallel, poll_seconds
+        self._submitted: dict[str, Any] = {}  # submitit's jobs, by their ids
+
+    def pending(self, runs: Sequence[Run]) -> list[Job]:
+        """Finds jobs that an earlier call has submitted, and that are not done.
+
+        Raises:
+          UserError: submitit is not installed, or there is no Slurm.
+        """
+        self._executor()
         import submitit
-    except ImportError:
-        raise UserError("Slurm needs the extra: pip install -e '.[slurm]'") from None
-    try:
-        executor = submitit.AutoExecutor(folder=folder.absolute(), cluster=cluster)
-        executor.update_parameters(**parameters)
-        waiting: list[tuple[Any, Run]] = []
-        if cluster == "slurm":
-            executor.update_parameters(slurm_array_parallelism=parallel)
-            waiting += _submitted_before(runs, executor.folder, submitit.SlurmJob)
-        known = [run.workdir for _, run in waiting]
-        rest = [run for run in runs if run.workdir not in known]
-        if rest:
-            waiting += zip(executor.map_array(_Training(), rest), rest, strict=True)
-    except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"Slurm: {reason}") from None
-    for job, run in waiting:
-        write_text(run.workdir / _ID, f"{job.job_id}\n")
-    _wait(waiting, poll_seconds)
+
+        by_id: dict[str, list[Run]] = {}
+        for run in runs:
+            path = run.workdir / _ID
+            if path.is_file() and (id := path.read_text().strip()):
+                by_id.setdefault(id, []).append(run)
+        jobs = []
+        for id, of_job in by_id.items():
+            self._submitted[id] = submitit.SlurmJob(self.folder, id)
+            if not self._submitted[id].done():
+                jobs.append(Job([of_job], id))
+                print(f"{jobs[-1].name}: job {id} is still there", flush=True)
+        return jobs
+
+    def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
+        """Submits the jobs that are not yet, waits for all, and yields each as it ends.
+
+        Raises:
+          UserError: Slurm or submitit refuses a parameter.
+        """
+        new = [job for job in jobs if not job.id]
+        with _refused_in_one_line():
+            submitted = self._executor().map_array(_Training(), new) if new else []
+        waiting = [job for job in jobs if job.id]
+        for job, by_slurm in zip(new, submitted, strict=True):
+            self._submitted[by_slurm.job_id] = by_slurm
+            waiting.append(job._replace(id=by_slurm.job_id))
+            for run in job.runs:
+                write_text(run.workdir / _ID, f"{by_slurm.job_id}\n")
+        yield from self._ended(waiting)
+
+    def _ended(self, waiting: list[Job]) -> Generator[Ended, None, None]:
+        """Waits for jobs that are submitted, and yields each as it ends."""
+        progress = Progress()
+        while waiting:
+            for job in list(waiting):
+                found = self._submitted[job.id]
+                if found.done():
+                    waiting.remove(job)
+                    for run in job.runs:
+                        (run.workdir / _ID).unlink(missing_ok=True)
+                    # Said only of runs that have neither ended nor failed by then.
+                    yield Ended(job, f"its job {job.id} ended early, see {found.paths.stderr}")
+            progress.tell(waiting)
+            if waiting:
+                time.sleep(self.poll_seconds)
+
+    def _executor(self) -> Any:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError("Slurm needs the extra: pip install -e '.[slurm]'") from None
+        with _refused_in_one_line():
+            executor = submitit.AutoExecutor(folder=self.folder, cluster="slurm")
+            executor.update_parameters(**self.parameters)
+            executor.update_parameters(slurm_array_parallelism=self.parallel)
+        return executor
 
 
 class _Training:
-    """What a job does, first and after it has been queued again."""
+    """Trains a job on a node, first and after it has been queued again."""
 
-    def __call__(self, run: Run) -> None:
-        train_alone(run)
+    def __call__(self, job: Job) -> None:
+        train_job(job)
 
-    def checkpoint(self, run: Run) -> Any:
-        """Asked by submitit at a preemption or time limit: what the job is to do next."""
+    def checkpoint(self, job: Job) -> Any:
+        """Asked by submitit at a preemption or time limit: what the node is to do next."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, run)
+        return DelayedSubmission(self, job)
 
 
-def _submitted_before(
-    runs: Sequence[Run], folder: pathlib.Path, job_type: Any
-) -> Iterator[tuple[Any, Run]]:
-    """The runs whose jobs an earlier call has submitted, and that are not done."""
-    for run in runs:
-        path = run.workdir / _ID
-        if path.is_file() and (job_id := path.read_text().strip()):
-            job = job_type(folder, job_id)
-            if not job.done():
-                print(f"{name_of(run)}: job {job_id} is still there", flush=True)
-                yield job, run
-
-
-def _wait(jobs: Sequence[tuple[Any, Run]], poll_seconds: float) -> None:
-    """Until all are done, with a line on each that is."""
-    waiting = list(jobs)
-    while waiting:
-        for job, run in [each for each in waiting if each[0].done()]:
-            waiting.remove((job, run))
-            if not is_finished(run.workdir) and not failure_of(run):
-                note_failure(run, f"its job {job.job_id} ended early, see {job.paths.stderr}")
-            (run.workdir / _ID).unlink(missing_ok=True)
-            print(f"{len(jobs) - len(waiting)}/{len(jobs)} {ending_of(run)}", flush=True)
-        if waiting:
-            time.sleep(poll_seconds)
+@contextlib.contextmanager
+def _refused_in_one_line() -> Iterator[None]:
+    """Turns what submitit raises for a cluster or a parameter that cannot be into a UserError."""
+    try:
+        yield
+    except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Slurm: {reason}") from None

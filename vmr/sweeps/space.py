@@ -88,7 +88,7 @@ class LogUniform:
     def at(self, share: float) -> float:
         """The value below which this share, in [0, 1), of the range lies."""
         log_low, log_high = math.log(self.low), math.log(self.high)
-        return _rounded(math.exp(log_low + share * (log_high - log_low)), self.low, self.high)
+        return rounded(math.exp(log_low + share * (log_high - log_low)), self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Uniform:
 
     def at(self, share: float) -> float:
         """The value below which this share, in [0, 1), of the range lies."""
-        return _rounded(self.low + share * (self.high - self.low), self.low, self.high)
+        return rounded(self.low + share * (self.high - self.low), self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def _joined(points: Iterable[Point]) -> Point:
-    """One point of all their fields."""
+    """Joins points to one with all their fields."""
     joined: Point = {}
     for point in points:
         for name, value in point.items():
@@ -209,5 +209,6 @@ def _joined(points: Iterable[Point]) -> Point:
     return joined
 
 
-def _rounded(value: float, low: float, high: float) -> float:
+def rounded(value: float, low: float, high: float) -> float:
+    """The value with four significant digits, but no farther out than its range."""
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)

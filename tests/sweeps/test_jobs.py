@@ -1,11 +1,20 @@
-"""Which runs share a program."""
+"""Runs in jobs: which share a program, and what their folders say of them."""
 
 import pathlib
 
 import pytest
 
 from configs import vmnet
-from vmr.sweeps.cohorts import cohorts
+from vmr.errors import UserError
+from vmr.sweeps.jobs import (
+    claim,
+    failure_of,
+    forget_notes,
+    jobs_of,
+    note_alone,
+    note_failure,
+    why_alone,
+)
 from vmr.training.grid import Run
 
 
@@ -18,7 +27,7 @@ def run(folder: pathlib.Path, seed: int = 0, **weights: float) -> Run:
 
 def shapes(runs: list[Run], at_most: int) -> list[tuple[int, int]]:
     """Seeds and runs a seed of each grid; every run is in one, and the rows are of one seed."""
-    grids = cohorts(runs, at_most)
+    grids = [job.grid for job in jobs_of(runs, at_most)]
     found = [run.workdir for grid in grids for row in grid for run in row]
     assert sorted(found) == sorted(run.workdir for run in runs)
     for grid in grids:
@@ -70,3 +79,36 @@ def test_runs_at_different_steps_stand_apart(tmp_path: pathlib.Path) -> None:
     runs = [run(tmp_path, 0, music=1.0), run(tmp_path, 0, music=2.0), run(tmp_path, 0, music=3.0)]
     (runs[2].workdir / "checkpoints" / "4").mkdir(parents=True)
     assert shapes(runs, 16) == [(1, 2), (1, 1)]
+
+
+def test_a_run_whose_folder_says_so_has_a_job_of_its_own(tmp_path: pathlib.Path) -> None:
+    runs = [run(tmp_path, 0, music=1.0), run(tmp_path, 0, music=2.0), run(tmp_path, 0, music=3.0)]
+    note_alone(runs[1], "killed by signal 9")
+    assert shapes(runs, 16) == [(1, 2), (1, 1)]
+    forget_notes(runs[1])
+    assert shapes(runs, 16) == [(1, 3)]
+
+
+def test_notes_are_lines_in_the_folder_of_the_run(tmp_path: pathlib.Path) -> None:
+    (one,) = [run(tmp_path, 0)]
+    assert (failure_of(one), why_alone(one)) == ("", "")
+    note_failure(one, "two\nlines")
+    assert (one.workdir / "failure.txt").read_text() == "two lines\n"
+    note_alone(one, "no memory")
+    assert (failure_of(one), why_alone(one)) == ("two lines", "no memory")
+    forget_notes(one)
+    assert (failure_of(one), why_alone(one)) == ("", "")
+
+
+def test_a_folder_of_another_sweep_or_of_a_run_is_left_alone(tmp_path: pathlib.Path) -> None:
+    config = vmnet.get_config("runlocal")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a run, expected the folder of a sweep"):
+        claim(tmp_path / "run", config)
+    claim(tmp_path / "sweep", config)
+    claim(tmp_path / "sweep", config)
+    before = (tmp_path / "sweep" / "config.json").read_text()
+    config.steps = 9
+    with pytest.raises(UserError, match=r"another config: config\.steps is 8 there and 9 here"):
+        claim(tmp_path / "sweep", config)
+    assert (tmp_path / "sweep" / "config.json").read_text() == before

@@ -1,4 +1,4 @@
-"""What a sweep writes."""
+"""Reports of a sweep: JSON, CSV, Markdown and text."""
 
 import csv
 import io
@@ -11,11 +11,8 @@ import pytest
 from made_sweeps import METRIC, made
 
 from vmr.errors import UserError
-from vmr.sweeps.axes import axes_of
-from vmr.sweeps.outcomes import Setting, chosen
-from vmr.sweeps.space import product, seeds, sweep
-from vmr.sweeps.tables import (
-    SweepReport,
+from vmr.sweeps.report import (
+    Report,
     as_csv,
     as_json,
     as_markdown,
@@ -23,13 +20,15 @@ from vmr.sweeps.tables import (
     interval,
     write_tables,
 )
+from vmr.sweeps.results import Results
+from vmr.sweeps.space import product, seeds, sweep
 
 BOTH = ("loss.weights.music", "loss.weights.video")
 VALUES = {"js": (30.0, 31.0, 32.0), "ii_mse": (33.0, 34.0, 35.0)}
 
 
 @pytest.fixture
-def settings(tmp_path: pathlib.Path) -> list[Setting]:
+def results(tmp_path: pathlib.Path) -> Results:
     """Two losses at two weights with three seeds; at 0.5 the loss `js` fails with seed 1."""
     points = product(
         sweep("loss.intra", ["js", "ii_mse"]), sweep(BOTH, [0.1, 0.5]), sweep("steps", [9]),
@@ -45,23 +44,12 @@ def settings(tmp_path: pathlib.Path) -> list[Setting]:
     return made(tmp_path, points, score)
 
 
-def report(settings: list[Setting], **more) -> SweepReport:
-    return SweepReport("Does it | help?", settings, METRIC, chosen(settings, METRIC), **more)
+def report(results: Results, **more) -> Report:
+    return Report("Does it | help?", results, results.choose(), **more)
 
 
-def test_fields_that_go_together_are_one_axis(settings: list[Setting]) -> None:
-    intra, weights, steps = axes_of(settings)
-    assert (intra.label, intra.varies, intra.numeric) == ("loss.intra", True, False)
-    assert (weights.label, weights.varies, weights.numeric) == (
-        "loss.weights.{music,video}",
-        True,
-        True,
-    )
-    assert (steps.label, steps.varies) == ("steps", False)
-
-
-def test_json_holds_points_settings_and_what_was_chosen(settings: list[Setting]) -> None:
-    found = json.loads(json.dumps(as_json(report(settings)), allow_nan=False))
+def test_json_holds_points_settings_and_what_was_chosen(results: Results) -> None:
+    found = json.loads(json.dumps(as_json(report(results)), allow_nan=False))
     assert found["selection"] == METRIC
     assert len(found["points"]) == 12
     (name,) = found["chosen"]
@@ -78,8 +66,8 @@ def test_json_holds_points_settings_and_what_was_chosen(settings: list[Setting])
     assert failed["validation"] == {}
 
 
-def test_csv_has_a_row_a_point(settings: list[Setting]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(report(settings)))))
+def test_csv_has_a_row_a_point(results: Results) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(report(results)))))
     assert len(rows) == 12
     assert [row["seed"] for row in rows[:3]] == ["0", "1", "2"]
     assert float(rows[0][METRIC]) == pytest.approx(29.9)
@@ -90,8 +78,8 @@ def test_csv_has_a_row_a_point(settings: list[Setting]) -> None:
     assert {row["setting"] for row in rows if row["chosen"] == "true"} == {rows[6]["setting"]}
 
 
-def test_markdown_has_a_row_a_setting(settings: list[Setting]) -> None:
-    text = as_markdown(report(settings))
+def test_markdown_has_a_row_a_setting(results: Results) -> None:
+    text = as_markdown(report(results))
     assert text.startswith("# Does it \\| help?\n")
     assert "| loss.intra | loss.weights.{music,video} | seeds | v2m R@10 | m2v R@10 |  |" in text
     assert "| ii_mse | 0.1 | 3 | 33.9 ± 2.5 | 32.9 ± 2.5 | chosen |" in text
@@ -108,10 +96,10 @@ def result(r10: float) -> dict:
     return {"v2m": way, "m2v": {**way, "R@10": r10 + 1}}
 
 
-def test_test_results_are_those_of_the_chosen_alone(settings: list[Setting]) -> None:
-    (best,) = chosen(settings, METRIC)
+def test_test_results_are_those_of_the_chosen_alone(results: Results) -> None:
+    (best,) = results.choose()
     test = {best.name: [result(30.0), result(31.0), result(32.0)]}
-    found = report(settings, test=test, verdicts="R@10 +2.1: not distinguishable\n")
+    found = report(results, test=test, verdicts="R@10 +2.1: not distinguishable\n")
     text = as_markdown(found)
     _, table = text.split("## Test, the chosen settings alone")
     row = f"| `{best.name}` | 3 | 5.0 ± 0.0 | 31.0 ± 2.5 | 20.0 ± 0.0 | 5.0 ± 0.0 | 32.0 ± 2.5 |"
@@ -123,8 +111,8 @@ def test_test_results_are_those_of_the_chosen_alone(settings: list[Setting]) -> 
 
 def test_text_shows_the_best_first_and_no_more_than_fit(tmp_path: pathlib.Path) -> None:
     points = sweep("loss.weights.music", np.linspace(0.01, 1.0, 40))
-    settings = made(tmp_path, points, lambda p: 30 + p.config.loss.weights.music)
-    worst = SweepReport("made", settings, METRIC, settings[:1])
+    results = made(tmp_path, points, lambda p: 30 + p.config.loss.weights.music)
+    worst = Report("made", results, results.settings[:1])
     lines = as_text(worst).splitlines()
     assert lines[1].split() == ["1", "1", "31.0", "30.0"]
     assert lines[-2].split() == ["0.01", "1", "30.0", "29.0", "chosen"]
@@ -133,15 +121,15 @@ def test_text_shows_the_best_first_and_no_more_than_fit(tmp_path: pathlib.Path) 
 
 
 def test_a_sweep_of_which_nothing_ended_has_tables(tmp_path: pathlib.Path) -> None:
-    settings = made(tmp_path, sweep("loss.weights.music", [0.1, 0.5]), lambda point: None)
-    found = report(settings)
+    results = made(tmp_path, sweep("loss.weights.music", [0.1, 0.5]), lambda point: None)
+    found = report(results)
     assert "| 0.1 | 0 of 1 (1 failed) | – | – |  |" in as_markdown(found)
     assert len(as_text(found).splitlines()) == 3
     assert as_json(found)["chosen"] == []
 
 
-def test_what_is_not_known_is_null(settings: list[Setting]) -> None:
-    found = report(settings, comparison={"intervals": [(0.5, math.inf)], "p": math.nan})
+def test_what_is_not_known_is_null(results: Results) -> None:
+    found = report(results, comparison={"intervals": [(0.5, math.inf)], "p": math.nan})
     assert as_json(found)["comparison"] == {"intervals": [[0.5, None]], "p": None}
 
 
@@ -151,14 +139,12 @@ def test_mrr_has_digits_enough() -> None:
     assert interval(np.array([]), METRIC) == "–"
 
 
-def test_files_are_written_whole_or_not_at_all(
-    settings: list[Setting], tmp_path: pathlib.Path
-) -> None:
+def test_files_are_written_whole_or_not_at_all(results: Results, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "tables"
-    paths = write_tables(folder, report(settings))
+    paths = write_tables(folder, report(results))
     assert [path.name for path in paths] == ["sweep.json", "sweep.csv", "sweep.md"]
     before = paths[0].read_text()
-    broken = report(settings, comparison={"difference": object()})
+    broken = report(results, comparison={"difference": object()})
     with pytest.raises(TypeError, match="JSON"):
         write_tables(folder, broken)
     assert paths[0].read_text() == before
@@ -166,4 +152,4 @@ def test_files_are_written_whole_or_not_at_all(
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_tables(blocked, report(settings))
+        write_tables(blocked, report(results))

@@ -1,32 +1,32 @@
-"""What runs have reached, as their folders tell it, and what is chosen by it."""
+"""Results of a sweep: what its folders tell, and what is chosen by it."""
 
 import pathlib
 
 import numpy as np
 import pytest
-from made_sweeps import METRIC, base_config, finish, made, outcomes_of
+from made_sweeps import METRIC, base_config, finish, made
 from scipy import stats
 
-from vmr.sweeps.folder import note_failure, run_of
-from vmr.sweeps.outcomes import Outcome, chosen, outcome_of, reference, settings_of, value_of
-from vmr.sweeps.points import SweepPoint, resolved
+from vmr.sweeps.jobs import note_failure, run_of
+from vmr.sweeps.points import SweepPoint, checked_points
+from vmr.sweeps.results import Results, Row, half_interval, paired_differences, row_of
 from vmr.sweeps.space import chain, product, seeds, sweep
 
 WEIGHT = "loss.weights.music"
 
 
 def only_point() -> SweepPoint:
-    (point,) = resolved([{WEIGHT: 0.5}], base_config())
+    (point,) = checked_points([{WEIGHT: 0.5}], base_config())
     return point
 
 
-def read(point: SweepPoint, workdir: pathlib.Path) -> Outcome:
-    return outcome_of(point, run_of(point, workdir))
+def read(point: SweepPoint, workdir: pathlib.Path) -> Row:
+    return row_of(point, run_of(point, workdir))
 
 
 def test_the_best_validation_counts_and_of_equals_the_first(tmp_path: pathlib.Path) -> None:
     point = only_point()
-    finish(tmp_path, point, [30.0, 34.0, 33.0, 34.0, 31.0])
+    finish(run_of(point, tmp_path), [30.0, 34.0, 33.0, 34.0, 31.0])
     found = read(point, tmp_path)
     assert (found.status, found.failure, found.best_step) == ("finished", "", 5)
     assert found.validation[METRIC] == 34.0
@@ -45,13 +45,13 @@ def test_a_run_that_has_not_begun_failed_or_was_stopped(tmp_path: pathlib.Path) 
 def test_a_run_that_ended_after_a_failed_try_is_finished(tmp_path: pathlib.Path) -> None:
     point = only_point()
     note_failure(run_of(point, tmp_path), "killed by signal 9")
-    finish(tmp_path, point, [30.0])
+    finish(run_of(point, tmp_path), [30.0])
     assert read(point, tmp_path).status == "finished"
 
 
 def test_a_line_cut_short_is_left_out(tmp_path: pathlib.Path) -> None:
     point = only_point()
-    finish(tmp_path, point, [30.0, 31.0, 32.0])
+    finish(run_of(point, tmp_path), [30.0, 31.0, 32.0])
     log = run_of(point, tmp_path).workdir / "metrics.jsonl"
     log.write_text(log.read_text()[:-20])
     found = read(point, tmp_path)
@@ -61,36 +61,39 @@ def test_a_line_cut_short_is_left_out(tmp_path: pathlib.Path) -> None:
 def test_means_and_intervals_are_over_the_seeds(tmp_path: pathlib.Path) -> None:
     values = [30.0, 32.0, 33.0, 31.5]
     points = product(sweep(WEIGHT, [0.1, 0.5]), seeds(4))
-    one, other = made(tmp_path, points, lambda p: values[p.config.seed] + p.changes[WEIGHT])
+    results = made(tmp_path, points, lambda p: values[p.config.seed] + p.changes[WEIGHT])
+    one, other = results.settings
     assert one.name == f"{WEIGHT}-0.1"
     np.testing.assert_array_equal(one.values(METRIC), np.array(values) + 0.1)
     assert one.mean(METRIC) == pytest.approx(np.mean(values) + 0.1)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert 2 * one.half_interval(METRIC) == pytest.approx(high - low)
+    assert 2 * half_interval(one.values(METRIC)) == pytest.approx(high - low)
     assert other.mean(METRIC) == pytest.approx(np.mean(values) + 0.5)
 
 
 def test_one_seed_has_no_interval(tmp_path: pathlib.Path) -> None:
-    (setting,) = made(tmp_path, [{WEIGHT: 0.1}], lambda point: 30.0)
+    (setting,) = made(tmp_path, [{WEIGHT: 0.1}], lambda point: 30.0).settings
     assert setting.mean(METRIC) == 30.0
-    assert np.isnan(setting.half_interval(METRIC))
+    assert np.isnan(half_interval(setting.values(METRIC)))
 
 
 def test_the_highest_mean_is_chosen_and_of_equals_the_first(tmp_path: pathlib.Path) -> None:
     by_weight = {0.1: 30.0, 0.2: 33.0, 0.5: 33.0, 1.0: 32.0}
     points = product(sweep(WEIGHT, by_weight), seeds(2))
-    settings = made(tmp_path, points, lambda p: by_weight[p.changes[WEIGHT]] + p.config.seed)
-    assert [setting.name for setting in chosen(settings, METRIC)] == [f"{WEIGHT}-0.2"]
+    results = made(tmp_path, points, lambda p: by_weight[p.changes[WEIGHT]] + p.config.seed)
+    assert [setting.name for setting in results.choose()] == [f"{WEIGHT}-0.2"]
 
 
 def test_a_setting_with_a_seed_that_failed_is_not_chosen(tmp_path: pathlib.Path) -> None:
     points = product(sweep(WEIGHT, [0.1, 0.5]), seeds(2))
     lost = f"{WEIGHT}-0.5/seed-1"
-    settings = made(tmp_path, points, lambda p: None if p.name == lost else 30 + p.changes[WEIGHT])
-    assert not settings[1].finished
-    assert settings[1].mean(METRIC) > settings[0].mean(METRIC)
-    assert [setting.name for setting in chosen(settings, METRIC)] == [f"{WEIGHT}-0.1"]
-    assert chosen(settings[1:], METRIC) == []
+    results = made(tmp_path, points, lambda p: None if p.name == lost else 30 + p.changes[WEIGHT])
+    sound, cut = results.settings
+    assert not cut.finished
+    assert cut.mean(METRIC) > sound.mean(METRIC)
+    assert results.choose() == [sound]
+    assert Results(cut.rows, METRIC).choose() == []
+    assert [row.point.name for row in results.failed] == [lost]
 
 
 def test_one_is_chosen_for_each_value_of_a_field(tmp_path: pathlib.Path) -> None:
@@ -102,14 +105,13 @@ def test_one_is_chosen_for_each_value_of_a_field(tmp_path: pathlib.Path) -> None
         seeds(2),
     )
     best = {"js": 0.5, "ii_mse": 0.1}
-    outcomes = outcomes_of(
+    results = made(
         tmp_path,
         points,
         lambda p: 30.0 + (best.get(p.config.loss.intra) == p.config.loss.weights.music),
     )
-    settings = settings_of(outcomes)
-    found = chosen(settings, METRIC, per="loss.intra")
-    assert [(value_of(one, "loss.intra"), value_of(one, WEIGHT)) for one in found] == [
+    chosen = results.choose(per="loss.intra")
+    assert [(one.value("loss.intra"), one.value(WEIGHT)) for one in chosen] == [
         ("none", 0.2),
         ("js", 0.5),
         ("ii_mse", 0.1),
@@ -128,7 +130,7 @@ def test_one_is_chosen_for_each_value_of_a_field(tmp_path: pathlib.Path) -> None
 )
 def test_a_damaged_log_of_a_run_is_told(tmp_path: pathlib.Path, content: bytes) -> None:
     point = only_point()
-    finish(tmp_path, point, [30.0, 31.0])
+    finish(run_of(point, tmp_path), [30.0, 31.0])
     (run_of(point, tmp_path).workdir / "metrics.jsonl").write_bytes(content)
     found = read(point, tmp_path)
     assert found.status != "unfinished"
@@ -141,10 +143,33 @@ def test_a_single_choice_is_held_against_the_config_as_it_is_or_the_runner_up(
 ) -> None:
     config = base_config()
     points = product(sweep(WEIGHT, [config.loss.weights.music, 0.5, 1.0, 2.0]), seeds(2))
-    as_it_is, *others = made(tmp_path, points, lambda p: 30 + p.changes[WEIGHT])
-    best, runner_up = others[2], others[1]
-    settings = [as_it_is, *others]
-    assert chosen(settings, METRIC) == [best]
-    assert reference(settings, best, METRIC, config) is as_it_is
-    assert reference(others, best, METRIC, config) is runner_up
-    assert reference([best], best, METRIC, config) is None
+    results = made(tmp_path, points, lambda p: 30 + p.changes[WEIGHT])
+    as_it_is, _, runner_up, best = results.settings
+    assert results.choose() == [best]
+    assert results.reference(best, config) is as_it_is
+    swept = Results(results.rows[2:], METRIC)
+    assert swept.reference(swept.settings[-1], config) == runner_up
+    assert Results(best.rows, METRIC).reference(best, config) is None
+
+
+def test_fields_that_go_together_are_one_axis(tmp_path: pathlib.Path) -> None:
+    points = product(
+        sweep("loss.intra", ["js", "ii_mse"]),
+        sweep((WEIGHT, "loss.weights.video"), [0.1, 0.5]),
+        sweep("steps", [9]),
+        seeds(2),
+    )
+    intra, weights, steps = made(tmp_path, points, lambda point: 30.0).axes
+    assert (intra.label, intra.varies, intra.numeric) == ("loss.intra", True, False)
+    assert (weights.label, weights.varies) == ("loss.weights.{music,video}", True)
+    assert weights.numeric
+    assert (steps.label, steps.varies) == ("steps", False)
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path: pathlib.Path) -> None:
+    """The seeds' luck, which both settings share, leaves nothing of its scatter in them."""
+    points = [*product(sweep(WEIGHT, [0.1, 1.0]), seeds(3)), {WEIGHT: 9.0, "seed": 0}]
+    results = made(tmp_path, points, lambda p: 30 + 7 * p.config.seed + p.config.loss.weights.music)
+    ((index, values),) = paired_differences(results)  # 9.0 shares one seed alone
+    assert index == 1
+    np.testing.assert_allclose(values, [0.9] * 3)

@@ -1,4 +1,4 @@
-"""What a sweep has found, as files: sweep.json, sweep.csv, sweep.md; and as text for a terminal."""
+"""Results of a sweep as files, sweep.json, sweep.csv, sweep.md, and as text for a terminal."""
 
 import csv
 import io
@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vmr.sweeps.axes import axes_of, shown
-from vmr.sweeps.outcomes import Outcome, Setting, half_interval, value_of
+from vmr.sweeps.results import Results, Row, Setting, half_interval, in_short
 from vmr.training.disk import write_text
 
 _LINES = 15  # settings in the terminal's table
@@ -24,13 +23,12 @@ _TEST_COLUMNS = ("v2m/R@1", "v2m/R@10", "v2m/MedR", "m2v/R@1", "m2v/R@10", "m2v/
 
 
 @dataclass(frozen=True)
-class SweepReport:
-    """All that there is to tell of a sweep.
+class Report:
+    """Results of a sweep with all that was concluded from them.
 
     Attributes:
       title: of the sweep.
-      settings: in the order of the sweep.
-      metric: of validation, which chooses: `v2m/R@10`.
+      results: on validation.
       chosen: those of the settings that were chosen.
       per: the field for each of whose values one setting was chosen; None if one of all.
       test: name of a chosen setting -> one result a seed, each as `results/test.json` holds it.
@@ -39,8 +37,7 @@ class SweepReport:
     """
 
     title: str
-    settings: Sequence[Setting]
-    metric: str
+    results: Results
     chosen: Sequence[Setting] = ()
     per: str | None = None
     test: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
@@ -50,16 +47,16 @@ class SweepReport:
     @property
     def directions(self) -> tuple[str, str]:
         """The metric that chooses, and the same of the other direction."""
-        way, name = self.metric.split("/")
-        return self.metric, f"{'m2v' if way == 'v2m' else 'v2m'}/{name}"
+        way, name = self.results.metric.split("/")
+        return self.results.metric, f"{'m2v' if way == 'v2m' else 'v2m'}/{name}"
 
     def is_chosen(self, setting: Setting) -> bool:
-        """Whether a setting was chosen."""
+        """True if this setting was chosen."""
         return any(setting.name == one.name for one in self.chosen)
 
 
-def write_tables(folder: pathlib.Path, report: SweepReport) -> list[pathlib.Path]:
-    """Writes the three files, each whole or not at all; returns where they lie.
+def write_tables(folder: pathlib.Path, report: Report) -> list[pathlib.Path]:
+    """Writes the three files, each whole or not at all; returns their paths.
 
     Raises:
       UserError: one cannot be written; an earlier one is whole.
@@ -74,17 +71,15 @@ def write_tables(folder: pathlib.Path, report: SweepReport) -> list[pathlib.Path
     return [folder / name for name in content]
 
 
-def as_json(report: SweepReport) -> dict[str, Any]:
+def as_json(report: Report) -> dict[str, Any]:
     """Plain data; None stands for a number that is not known."""
     content = {
         "title": report.title,
-        "selection": report.metric,
+        "selection": report.results.metric,
         "per": report.per,
         "chosen": [setting.name for setting in report.chosen],
-        "settings": [_setting_json(setting) for setting in report.settings],
-        "points": [
-            _point_json(outcome) for setting in report.settings for outcome in setting.outcomes
-        ],
+        "settings": [_setting_json(setting) for setting in report.results.settings],
+        "points": [_row_json(row) for row in report.results.by_setting()],
         "test": {name: list(results) for name, results in report.test.items()},
         "comparison": report.comparison,
     }
@@ -92,77 +87,77 @@ def as_json(report: SweepReport) -> dict[str, Any]:
 
 
 def _setting_json(setting: Setting) -> dict[str, Any]:
-    metrics = dict.fromkeys(name for one in setting.outcomes for name in one.validation)
+    metrics = dict.fromkeys(name for row in setting.rows for name in row.validation)
     values = {metric: setting.values(metric) for metric in metrics}
     return {
         "name": setting.name,
-        "changes": _without_seed(setting.changes),
-        "seeds": len(setting.outcomes),
-        "finished_seeds": sum(one.status == "finished" for one in setting.outcomes),
+        "changes": setting.changes,
+        "seeds": len(setting.rows),
+        "finished_seeds": sum(row.status == "finished" for row in setting.rows),
         "validation": {
             metric: {
                 "mean": setting.mean(metric),
-                "standard_deviation": float(found.std(ddof=1)) if len(found) > 1 else None,
-                "half_interval": setting.half_interval(metric),
+                "standard_deviation": float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
+                "half_interval": half_interval(of_seeds),
             }
-            for metric, found in values.items()
+            for metric, of_seeds in values.items()
         },
     }
 
 
-def _point_json(outcome: Outcome) -> dict[str, Any]:
+def _row_json(row: Row) -> dict[str, Any]:
     return {
-        "name": outcome.point.name,
-        "setting": outcome.point.setting,
-        "seed": outcome.point.config.seed,
-        "changes": dict(outcome.point.changes),
-        "status": outcome.status,
-        "failure": outcome.failure,
-        "best_step": outcome.best_step,
-        "validation": dict(outcome.validation),
+        "name": row.point.name,
+        "setting": row.point.setting,
+        "seed": row.seed,
+        "changes": dict(row.point.changes),
+        "status": row.status,
+        "failure": row.failure,
+        "best_step": row.best_step,
+        "validation": dict(row.validation),
     }
 
 
-def as_csv(report: SweepReport) -> str:
-    """One row a point: the swept fields, how far it came, its best validation."""
-    fields = [name for axis in axes_of(report.settings) for name in axis.fields]
-    outcomes = [one for setting in report.settings for one in setting.outcomes]
-    metrics = list(dict.fromkeys(name for one in outcomes for name in one.validation))
+def as_csv(report: Report) -> str:
+    """One row a run: the swept fields, how far it came, its best validation."""
+    rows = list(report.results.by_setting())
+    fields = [name for axis in report.results.axes for name in axis.fields]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.validation))
+    chosen = {setting.name for setting in report.chosen}
     head = ["name", "setting", "chosen", "seed", *fields, "status", "best_step", *metrics]
     text = io.StringIO()
-    rows = csv.DictWriter(text, [*head, "failure"], restval="", lineterminator="\n")
-    rows.writeheader()
-    for setting in report.settings:
-        for one in setting.outcomes:
-            rows.writerow(
-                {
-                    "name": one.point.name,
-                    "setting": setting.name,
-                    "chosen": str(report.is_chosen(setting)).lower(),
-                    **{name: value_of(setting, name) for name in fields},
-                    "seed": one.point.config.seed,
-                    "status": one.status,
-                    "best_step": one.best_step,
-                    **one.validation,
-                    "failure": one.failure,
-                }
-            )
+    lines = csv.DictWriter(text, [*head, "failure"], restval="", lineterminator="\n")
+    lines.writeheader()
+    for row in rows:
+        lines.writerow(
+            {
+                "name": row.point.name,
+                "setting": row.point.setting,
+                "chosen": str(row.point.setting in chosen).lower(),
+                **{name: row.value(name) for name in fields},
+                "seed": row.seed,
+                "status": row.status,
+                "best_step": row.best_step,
+                **row.validation,
+                "failure": row.failure,
+            }
+        )
     return text.getvalue()
 
 
-def as_markdown(report: SweepReport) -> str:
+def as_markdown(report: Report) -> str:
     """One row a setting, then what failed, and the test split of the chosen ones."""
-    header, *rows = _rows(report, report.settings)
-    numbers = [axis.numeric for axis in axes_of(report.settings) if axis.varies]
+    results = report.results
+    header, *rows = _rows(report, results.settings)
+    numbers = [axis.numeric for axis in results.axes if axis.varies]
     rule = ["---:" if number else "---" for number in [*numbers, True, True, True, False]]
     lines = [_markdown_row(header), "|" + "|".join(rule) + "|", *map(_markdown_row, rows)]
     blocks = [f"# {_escaped(report.title)}", _explanation(report), "\n".join(lines)]
-    if same := [axis for axis in axes_of(report.settings) if not axis.varies]:
-        fixed = "; ".join(f"`{axis.label}` is {_escaped(shown(axis.values[0]))}" for axis in same)
+    if same := [axis for axis in results.axes if not axis.varies]:
+        fixed = "; ".join(f"`{one.label}` is {_escaped(in_short(one.values[0]))}" for one in same)
         blocks.append(f"In every setting {fixed}.")
-    outcomes = [one for setting in report.settings for one in setting.outcomes]
-    if failed := [one for one in outcomes if one.status == "failed"]:
-        told = [f"- `{one.point.name}`: {_escaped(one.failure)}" for one in failed]
+    if results.failed:
+        told = [f"- `{row.point.name}`: {_escaped(row.failure)}" for row in results.failed]
         blocks.append("\n".join(["Failed:", "", *told]))
     if report.test:
         blocks += ["## Test, the chosen settings alone", _test_table(report)]
@@ -173,37 +168,42 @@ def as_markdown(report: SweepReport) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def as_text(report: SweepReport) -> str:
+def as_text(report: Report) -> str:
     """The best settings first, aligned for a terminal; the others are left to sweep.md."""
-    ranked = sorted(report.settings, key=lambda setting: _descending(setting.mean(report.metric)))
-    kept = {setting.name for setting in [*ranked[:_LINES], *report.chosen]}
-    rows = _rows(report, [setting for setting in ranked if setting.name in kept])
+    results = report.results
+    means = {setting.name: setting.mean(results.metric) for setting in results.settings}
+    # NaN, of a setting without a finished run, has no order: such settings come last.
+    ranked = sorted(
+        results.settings, key=lambda one: (math.isnan(means[one.name]), -means[one.name])
+    )
+    told = {setting.name for setting in [*ranked[:_LINES], *report.chosen]}
+    rows = _rows(report, [setting for setting in ranked if setting.name in told])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    if len(kept) < len(ranked):
-        lines.append(f"… and {len(ranked) - len(kept)} more settings, all of them in sweep.md")
+    if len(told) < len(ranked):
+        lines.append(f"… and {len(ranked) - len(told)} more settings, all of them in sweep.md")
     return "\n".join(lines)
 
 
-def _rows(report: SweepReport, settings: Sequence[Setting]) -> list[list[str]]:
+def _rows(report: Report, settings: Sequence[Setting]) -> list[list[str]]:
     """A header and a row a setting: what it sets, its seeds, both directions, a mark."""
-    axes = [axis for axis in axes_of(report.settings) if axis.varies]
+    axes = [axis for axis in report.results.axes if axis.varies]
     titles = [metric.replace("/", " ") for metric in report.directions]
     rows = [[*(axis.label for axis in axes), "seeds", *titles, ""]]
     for setting in settings:
-        swept = [shown(value_of(setting, axis.fields[0])) for axis in axes]
-        found = [interval(setting.values(metric), metric) for metric in report.directions]
+        swept = [in_short(setting.value(axis.fields[0])) for axis in axes]
+        reached = [interval(setting.values(metric), metric) for metric in report.directions]
         mark = "chosen" if report.is_chosen(setting) else ""
-        rows.append([*swept, _seeds(setting), *found, mark])
+        rows.append([*swept, _seeds(setting), *reached, mark])
     return rows
 
 
 def _seeds(setting: Setting) -> str:
     """`3`, or `2 of 3 (1 failed)` where not all have finished."""
-    states = [one.status for one in setting.outcomes]
+    states = [row.status for row in setting.rows]
     finished, failed = states.count("finished"), states.count("failed")
     if finished == len(states):
         return str(finished)
@@ -222,8 +222,8 @@ def interval(values: np.ndarray, metric: str) -> str:
     return f"{mean} ± {half_interval(values):.{digits}f}"
 
 
-def _explanation(report: SweepReport) -> str:
-    metric = report.metric.replace("/", " ")
+def _explanation(report: Report) -> str:
+    metric = report.results.metric.replace("/", " ")
     chosen = "" if report.per is None else f" for each `{report.per}`"
     return (
         "Validation, each run at its best checkpoint: mean over the finished seeds ± half of the "
@@ -232,7 +232,7 @@ def _explanation(report: SweepReport) -> str:
     )
 
 
-def _test_table(report: SweepReport) -> str:
+def _test_table(report: Report) -> str:
     lines = [
         _markdown_row(["", "seeds", *(name.replace("/", " ") for name in _TEST_COLUMNS)]),
         "|---|" + "---:|" * (1 + len(_TEST_COLUMNS)),
@@ -254,12 +254,8 @@ def _escaped(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _without_seed(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in changes.items() if name != "seed"}
-
-
 def _known(content: Any) -> Any:
-    """The content with None for what JSON has no number for."""
+    """Replaces by None what JSON has no number for."""
     if isinstance(content, Mapping):
         return {name: _known(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
@@ -267,7 +263,3 @@ def _known(content: Any) -> Any:
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
-
-
-def _descending(mean: float) -> float:
-    return math.inf if math.isnan(mean) else -mean

@@ -1,0 +1,161 @@
+"""Jobs of a sweep: grids of runs that one program trains, and what their folders say of them.
+
+A job is S seeds x W weightings. Nothing of it is kept but in the folders of its runs: their
+configs, checkpoints and metrics, and two notes, `failure.txt` and `alone.txt`. So a sweep may be
+killed at any moment, and the next call makes its jobs anew, of the runs that have not ended.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import ml_collections
+
+from vmr.errors import UserError
+from vmr.sweeps.points import SweepPoint
+from vmr.training.config import differences, resolved
+from vmr.training.disk import write_text
+from vmr.training.grid import Run, shared_fields
+from vmr.training.progress import is_finished
+from vmr.training.run_dir import latest_step, read_json, write_json
+
+_T = TypeVar("_T")
+
+
+class Job(NamedTuple):
+    """Runs that one process trains.
+
+    Attributes:
+      grid: S rows, each of one seed and W runs.
+      id: that a cluster has given it; empty where it is not submitted.
+    """
+
+    grid: list[list[Run]]
+    id: str = ""
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, row by row."""
+        return [run for row in self.grid for run in row]
+
+    @property
+    def name(self) -> str:
+        """`SETTING/seed-0` of its only run, or how many runs there are, and the first."""
+        first = name_of(self.runs[0])
+        return first if len(self.runs) == 1 else f"{len(self.runs)} runs from {first}"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """File that its process prints to: `log.txt` in the folder of its first run."""
+        return self.runs[0].workdir / "log.txt"
+
+
+def jobs_of(runs: Sequence[Run], at_most: int) -> list[Job]:
+    """Groups runs into jobs, in the order of their first runs.
+
+    Runs share a program if their configs differ in weights, learning rate and seed alone and they
+    stand at the same step. A program compiles anew for another shape, so grids of one shape are
+    preferred to fuller ones. A run whose folder says so has a job of its own.
+
+    Args:
+      runs: to be trained.
+      at_most: runs in a job.
+    """
+    jobs: list[Job] = []
+    for alike in _groups(runs, _program):
+        by_seed = _groups(alike, lambda run: run.config.seed)
+        for of_one_width in _groups(by_seed, len):
+            jobs += map(Job, _tiles(of_one_width, at_most))
+    return jobs
+
+
+def _program(run: Run) -> tuple[str, int, str]:
+    fields = json.dumps(shared_fields(run.config), sort_keys=True)
+    return fields, latest_step(run.workdir), name_of(run) if why_alone(run) else ""
+
+
+def _groups(items: Sequence[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
+    """Items of equal keys; groups, and items within, in the order of their appearance."""
+    groups: dict[Any, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def _tiles(rows: list[list[Run]], at_most: int) -> Iterator[list[list[Run]]]:
+    """Cuts a grid of any size into grids of at most so many runs."""
+    width = min(len(rows[0]), at_most)
+    height = max(1, at_most // width)
+    for top in range(0, len(rows), height):
+        for left in range(0, len(rows[0]), width):
+            yield [row[left : left + width] for row in rows[top : top + height]]
+
+
+def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Claims a folder for a sweep over this config; a sweep over the same config goes on there.
+
+    Points may come and go: they are runs with folders of their own.
+
+    Raises:
+      UserError: the folder holds a sweep over another config, or a run; it is left as is.
+    """
+    if (workdir / "checkpoints").exists():
+        raise UserError(f"--workdir={workdir} holds a run, expected the folder of a sweep")
+    path = workdir / "config.json"
+    if path.exists():
+        changed = differences(read_json(path), resolved(config))
+        if changed:
+            raise UserError(f"{workdir} holds a sweep over another config: {'; '.join(changed)}")
+        return
+    write_json(path, resolved(config))
+
+
+def run_of(point: SweepPoint, workdir: pathlib.Path) -> Run:
+    """The run of a point, in a folder like any other run's."""
+    return Run(point.config, workdir / "points" / point.name)
+
+
+def name_of(run: Run) -> str:
+    """Name of the run's point, `SETTING/seed-0`."""
+    return "/".join(run.workdir.parts[-2:])
+
+
+def has_ended(run: Run) -> bool:
+    """True if the run finished, stopped early or failed, judged from its files alone."""
+    return bool(failure_of(run)) or is_finished(run.workdir)
+
+
+def note_failure(run: Run, failure: str) -> None:
+    """Writes what stopped a run into its folder, in one line."""
+    _note(run, "failure.txt", failure)
+
+
+def failure_of(run: Run) -> str:
+    """What stopped the run at its last try; empty where nothing did."""
+    return _noted(run, "failure.txt")
+
+
+def note_alone(run: Run, reason: str) -> None:
+    """Writes into a run's folder why it is to be trained by itself from now on, in one line."""
+    _note(run, "alone.txt", reason)
+
+
+def why_alone(run: Run) -> str:
+    """Why the run is to be trained by itself; empty where it may share a program."""
+    return _noted(run, "alone.txt")
+
+
+def forget_notes(run: Run) -> None:
+    """Removes both notes, before another try."""
+    for name in ("failure.txt", "alone.txt"):
+        (run.workdir / name).unlink(missing_ok=True)
+
+
+def _note(run: Run, name: str, text: str) -> None:
+    write_text(run.workdir / name, " ".join(text.split()) + "\n")
+
+
+def _noted(run: Run, name: str) -> str:
+    path = run.workdir / name
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
