@@ -2,7 +2,7 @@
 
 import pytest
 
-from vmr.data.csv_table import read_table
+from vmr.data.sources.files import read_table
 from vmr.errors import UserError
 
 COLUMNS = ("video_id", "text")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from made_records import frame_level, shard
 
-from vmr.data.building import build, source_of
+from vmr.data.building.build import build, source_of
 from vmr.data.dataset import open_dataset
-from vmr.data.planted import planted
-from vmr.data.source import Source
-from vmr.data.validation import validate
+from vmr.data.sources.planted import planted
+from vmr.data.sources.source import Source
+from vmr.data.validation.report import validate
 
 FOLDER = Path(__file__).parent / "formats"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vmr.data.text import embedded_tokens, hashed_words
+from vmr.data.decoding import embedded_tokens, hashed_words
 
 
 def tokens(*texts, length=5, vocabulary=1000):

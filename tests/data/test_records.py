@@ -8,8 +8,8 @@ import tensorflow as tf
 from made_records import shard, video_level
 
 from vmr.data.pipeline import eval_batches
-from vmr.data.records import read_records
-from vmr.data.youtube8m import youtube8m
+from vmr.data.sources.youtube import youtube8m
+from vmr.data.tfrecords import read_records
 from vmr.errors import UserError
 
 NOISE = "{{function_node __wrapped__IteratorGetNext}} Permission denied [Op:IteratorGetNext]"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vmr.data.sampling import contiguous, global_sparse, places_in_segments
+from vmr.data.sampling import contiguous, global_sparse, segment_offsets
 
 LAST = np.nextafter(1.0, 0.0)
 
@@ -73,7 +73,7 @@ def test_every_start_of_an_excerpt_comes_as_often():
 
 
 def places(first=0, count=5, seed=3, samples=1, method="global_sparse"):
-    return places_in_segments(first, count, 4, seed, samples, method)
+    return segment_offsets(first, count, 4, seed, samples, method)
 
 
 @pytest.mark.parametrize("samples", [1, 2])

@@ -6,10 +6,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.sampling import contiguous, global_sparse
 from vmr.data.schema import Modality, Pair, Schema, Text
-from vmr.data.view import View
 from vmr.errors import UserError
 
 ITEMS = 11

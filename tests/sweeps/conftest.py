@@ -2,8 +2,8 @@
 
 import pytest
 
-from vmr.data.building import build
-from vmr.data.planted import planted
+from vmr.data.building.build import build
+from vmr.data.sources.planted import planted
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,22 @@
-"""A dataset folder, opened: what it holds and where its shards lie."""
+"""A dataset folder: what it holds, where its shards lie, its fingerprint and chance levels."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vmr.data.folder import DATASET_INFO
-from vmr.data.records import Shard
 from vmr.data.schema import Schema
-from vmr.data.writing import DATASET_FILE, FEATURES_FILE
+from vmr.data.tfrecords import Shard
 from vmr.errors import UserError
+
+DATASET_INFO = "dataset_info.json"  # TFDS's
+FEATURES_FILE = "features.json"  # TFDS's
+DATASET_FILE = "dataset.json"  # ours
 
 
 @dataclass(frozen=True)
@@ -125,3 +128,56 @@ def _read_facts(file: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
         raise UserError(f"{file}: expected JSON with name and fingerprint") from None
+
+
+def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> str:
+    """SHA-256 over the schema and, split by split, the bytes of the shards in their order.
+
+    File names, times and the folder do not enter: a rebuild of the same content has the same
+    fingerprint.
+
+    Args:
+      features_file: TFDS's features.json.
+      shards: the shard files of each split, by the split's name.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(features_file.read_bytes())
+    for split in sorted(shards):
+        digest.update(f"\n{split}\n".encode())
+        for shard in shards[split]:
+            with shard.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+RECALL_AT = (1, 10)
+
+
+def chance_levels(videos_per_track: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Expected Recall@K of random scores over a whole split, in percent.
+
+    A video has one track among M. A track with r videos among N is found if any of them stands
+    among the first K: 1 − C(N−r, K) / C(N, K).
+
+    Args:
+      videos_per_track: r of each distinct track of the split, M numbers that sum to N.
+
+    Returns:
+      {"v2m": {"R@1": ..., "R@10": ...}, "m2v": {...}}.
+    """
+    tracks, videos = len(videos_per_track), sum(videos_per_track)
+    levels: dict[str, dict[str, float]] = {"v2m": {}, "m2v": {}}
+    for k in RECALL_AT:
+        levels["v2m"][f"R@{k}"] = 100.0 * min(k, tracks) / tracks
+        # Few multiplicities, many tracks: each is worked out once.
+        hit = {r: 1.0 - _all_missed(videos, r, k) for r in set(videos_per_track)}
+        levels["m2v"][f"R@{k}"] = 100.0 * sum(hit[r] for r in videos_per_track) / tracks
+    return levels
+
+
+def _all_missed(videos: int, relevant: int, k: int) -> float:
+    drawn = min(k, videos)
+    return math.comb(videos - relevant, drawn) / math.comb(videos, drawn)

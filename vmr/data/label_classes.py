@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.records import naming_faults, records_in_order
+from vmr.data.tfrecords import naming_faults, records_in_order
 from vmr.errors import UserError
 
 _COMMON = 0.01  # share of the training items

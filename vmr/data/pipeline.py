@@ -12,15 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.parsing import is_one_clip, parse_batch
-from vmr.data.records import (
+from vmr.data.decoding import View, is_one_clip, parse_batch
+from vmr.data.tfrecords import (
     counted,
     first_records,
     naming_faults,
     records_in_order,
     stored_files,
 )
-from vmr.data.view import View
 from vmr.errors import UserError
 
 Batch = dict[str, np.ndarray]

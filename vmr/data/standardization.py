@@ -3,8 +3,8 @@
 import numpy as np
 
 from vmr.data.dataset import Dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import Batch, eval_batches
-from vmr.data.view import View
 from vmr.progress_bar import progress_bar
 from vmr.quantization import dequantize
 

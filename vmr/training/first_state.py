@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from vmr.data.dataset import Dataset
-from vmr.data.view import View
+from vmr.data.decoding import View
 from vmr.training.build import build_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.reading import shown_widths, standardization_of

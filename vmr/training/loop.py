@@ -8,8 +8,8 @@ import ml_collections
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import train_batches
-from vmr.data.view import View
 from vmr.evaluation.results import recalls
 from vmr.training import build
 from vmr.training import devices as on_devices

@@ -12,8 +12,8 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import train_batches
-from vmr.data.view import View
 from vmr.errors import UserError
 from vmr.evaluation.results import recalls
 from vmr.training import build

@@ -4,15 +4,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vmr.data.audioset import audioset
-from vmr.data.feature_files import feature_files
-from vmr.data.labels import read_label_filter
-from vmr.data.planted import planted
-from vmr.data.source import SPLITS, Source
-from vmr.data.validation import Report, report_of
-from vmr.data.vocabulary import read_vocabulary
-from vmr.data.writing import write_dataset
-from vmr.data.youtube8m import youtube8m
+from vmr.data.building.write import write_dataset
+from vmr.data.sources.feature_files import feature_files
+from vmr.data.sources.labels import read_label_filter, read_vocabulary
+from vmr.data.sources.planted import planted
+from vmr.data.sources.source import SPLITS, Source
+from vmr.data.sources.youtube import audioset, youtube8m
+from vmr.data.validation.report import Report, report_of
 from vmr.errors import UserError
 
 _OPTIONS = {

@@ -1,12 +1,45 @@
 """What two splits have in common, by id or by content: whoever trains on one has seen the other."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from vmr.data.findings import Contents, Occurrences
+
+class Occurrences:
+    """How often something was found, and the ids it was found at first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, item: str) -> None:
+        """Notes one more, keeping the first three by name."""
+        self.count += 1
+        if len(self.first) < 3:
+            self.first.append(item)
+
+    def __str__(self) -> str:
+        return f"{self.count} ({', '.join(self.first)}{', …' if self.count > 3 else ''})"
+
+
+class Contents:
+    """What the items of a split hold, as 64-bit hashes of 8 bytes each, beside their ids.
+
+    A million items collide once in 40 million runs. Python hashes text differently in each
+    process, so hashes are compared within one validation only.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.hashes = array("q")
+
+    def add(self, item: str, content: int) -> None:
+        """Notes the hash of what the item with this id holds."""
+        self.ids.append(item)
+        self.hashes.append(content)
 
 
 @dataclass(frozen=True)

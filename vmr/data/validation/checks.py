@@ -1,48 +1,17 @@
 """What validation looks for, gathered batch by batch: one class, one kind of finding."""
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from vmr.data.records import size_fault
+from vmr.data.dataset import Dataset, chance_levels
+from vmr.data.pipeline import Batch
 from vmr.data.schema import Modality, Text
-
-
-class Occurrences:
-    """How often something was found, and the ids it was found at first."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: list[str] = []
-
-    def add(self, item: str) -> None:
-        """Notes one more, keeping the first three by name."""
-        self.count += 1
-        if len(self.first) < 3:
-            self.first.append(item)
-
-    def __str__(self) -> str:
-        return f"{self.count} ({', '.join(self.first)}{', …' if self.count > 3 else ''})"
-
-
-class Contents:
-    """What the items of a split hold, as 64-bit hashes of 8 bytes each, beside their ids.
-
-    A million items collide once in 40 million runs. Python hashes text differently in each
-    process, so hashes are compared within one validation only.
-    """
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.hashes = array("q")
-
-    def add(self, item: str, content: int) -> None:
-        """Notes the hash of what the item with this id holds."""
-        self.ids.append(item)
-        self.hashes.append(content)
+from vmr.data.sources.youtube import MAX_FRAMES
+from vmr.data.tfrecords import size_fault
+from vmr.data.validation.leakage import Contents, Occurrences, SplitItems
 
 
 def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
@@ -225,3 +194,65 @@ class PairFindings:
     def multiplicity(self) -> dict[str, int]:
         """How many tracks have one video, two videos, and so on."""
         return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
+
+
+class SplitFindings:
+    """What is found in one split of a dataset."""
+
+    def __init__(self, dataset: Dataset):
+        schema, max_frames = dataset.schema, MAX_FRAMES.get(dataset.name)
+        self.pairs = PairFindings()
+        self.features = {
+            name: FeatureFindings(modality, max_frames)
+            for name, modality in schema.modalities.items()
+        }
+        self.text = TextFindings(schema.text) if schema.text else None
+
+    def add(self, number: int, batch: Batch, row: int) -> None:
+        """Looks at one row of a batch as it is stored, the pair with this number in the split."""
+        ids = {name: batch[f"{name}_id"][row].decode() for name in ("video", "music")}
+        stored = {name: batch[name][row] for name in self.features}
+        content = hash(tuple(stored.values())) if len(stored) > 1 else None
+        self.pairs.add(number, ids["video"], ids["music"], int(batch["track"][row]), content)
+        for name, findings in self.features.items():
+            findings.add(ids[name], stored[name])
+        if self.text:
+            self.text.add(ids["video"], batch["text"][row])
+
+    def errors(self) -> Iterator[str]:
+        """What makes the split unfit for training or evaluation."""
+        yield from self.pairs.errors()
+        for name, findings in self.features.items():
+            yield from findings.errors(name)
+        if self.text:
+            yield from self.text.errors()
+
+    def warnings(self) -> Iterator[str]:
+        """What looks odd but can be trained on."""
+        for name, findings in self.features.items():
+            yield from findings.warnings(name)
+        if self.text:
+            yield from self.text.warnings()
+
+    def facts(self) -> dict[str, Any]:
+        """Examples, tracks, multiplicity, chance levels, and of each field width and lengths."""
+        multiplicities = list(self.pairs.tracks.values())
+        facts: dict[str, Any] = {
+            "examples": len(self.pairs.videos),
+            "tracks": len(multiplicities),
+            "tracks_by_videos": self.pairs.multiplicity(),
+        }
+        if multiplicities:
+            facts["chance"] = chance_levels(multiplicities)
+        for name, findings in self.features.items():
+            facts[name] = {"width": findings.modality.width, "frames": findings.describe_lengths()}
+        if self.text:
+            facts["text"] = self.text.facts()
+        return facts
+
+    def items(self) -> SplitItems:
+        """What the split holds, to be compared with the other splits."""
+        contents = {name: findings.contents for name, findings in self.features.items()}
+        return SplitItems(
+            self.pairs.videos, self.pairs.tracks.keys(), self.pairs.contents, contents
+        )

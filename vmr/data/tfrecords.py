@@ -1,12 +1,15 @@
 """TFRecord shards: read one by one, and the place of the first record that is not whole."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from vmr.data.schema import Modality, Schema
 from vmr.errors import UserError
@@ -200,3 +203,19 @@ def size_fault(stored: int, modality: Modality) -> str | None:
         width = modality.width
         return f"has {stored} bytes, expected {modality.row_bytes} ({width} float32 numbers)"
     return None
+
+
+@contextmanager
+def fields_in_order() -> Iterator[None]:
+    """Lets TFDS write the fields of every record in the order of their names.
+
+    Protocol buffers write a map in an order that each process draws anew, so a rebuild of the same
+    content would have other bytes and another fingerprint. TFDS takes no serialiser of ours, so its
+    own is exchanged meanwhile.
+    """
+    with mock.patch.object(ExampleSerializer, "serialize_example", _serialize):
+        yield
+
+
+def _serialize(serializer: ExampleSerializer, example: dict[str, Any]) -> bytes:
+    return serializer.get_tf_example(example).SerializeToString(deterministic=True)

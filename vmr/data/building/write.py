@@ -1,27 +1,27 @@
 """Any source, written as a TFDS folder with its fingerprint and its card."""
 
 import contextlib
+import errno
 import io
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vmr.data.card import dataset_card
-from vmr.data.fingerprint import fingerprint
-from vmr.data.folder import put_in_place, scratch_beside
+from vmr.data.building.card import dataset_card
+from vmr.data.dataset import DATASET_FILE, DATASET_INFO, FEATURES_FILE, fingerprint
 from vmr.data.schema import Pair
-from vmr.data.serialization import fields_in_order
-from vmr.data.source import Source
+from vmr.data.sources.source import Source
+from vmr.data.tfrecords import fields_in_order
 from vmr.errors import UserError
 from vmr.progress_bar import progress_bar
-
-DATASET_FILE = "dataset.json"
-FEATURES_FILE = "features.json"
 
 
 class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -134,3 +134,71 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
     (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     card = dataset_card(source, builder.videos_per_track, command, content)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder on the disk of `output`, gone afterwards whatever happens.
+
+    Args:
+      output: where the result will lie.
+      overwrite: an earlier dataset may be replaced.
+
+    Yields:
+      the empty temporary folder.
+
+    Raises:
+      UserError: the output exists and must stay, or the disk is full or not writable.
+    """
+    _refuse_existing(output, overwrite)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+            yield Path(scratch)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = _disk_trouble(error)
+        if reason is None:
+            raise
+        raise UserError(f"{output}: {reason}; nothing was written") from None
+
+
+def _disk_trouble(error: BaseException | None) -> str | None:
+    # TFDS wraps what TensorFlow raises, so the reason may stand further down the chain.
+    while error is not None:
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return "the disk is full"
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return "the disk is full" if full else error.strerror or str(error)
+        error = error.__cause__
+    return None
+
+
+def put_in_place(finished: Path, output: Path) -> None:
+    """Renames `finished` to `output`; an earlier `output` steps aside first.
+
+    Args:
+      finished: the whole result, on the same disk.
+      output: its place. What lay there moves beside `finished`, into the scratch folder.
+    """
+    replaced = finished.with_name("replaced")
+    if output.exists():
+        output.rename(replaced)
+    try:
+        finished.rename(output)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(output)
+        raise
+
+
+def _refuse_existing(output: Path, overwrite: bool) -> None:
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    if output.exists() and not overwrite:
+        raise UserError(f"--output={output}: exists already; pass --overwrite to replace it")
+    # A mistyped path must not cost anybody a folder that is no dataset.
+    if output.exists() and not (output / DATASET_INFO).is_file():
+        raise UserError(f"--output={output}: is no dataset, so --overwrite does not replace it")

@@ -1,14 +1,35 @@
-"""Validation and test taken out of the training files, by a hash of each id.
-
-The split of an item depends on nothing but its id and the share, so it is the same whatever else
-the files hold, on every machine. Validation and test are taken from opposite ends of the hash: of
-each, a larger share takes the items of a smaller one and more, and none that was in the other.
-"""
+"""What a builder hands over to be written: named splits of pairs, and where they come from."""
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
+from vmr.data.schema import Pair, Schema
 from vmr.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset before it is written.
+
+    Attributes:
+      name: the dataset's name, in snake case.
+      description: what the pairs are and where they come from.
+      licence: as far as it is known.
+      schema: the fields of every pair.
+      splits: by name, a function that yields the split's pairs from the first to the last.
+      totals: by name, how many pairs to expect, where that is known; for the progress bar only.
+    """
+
+    name: str
+    description: str
+    licence: str
+    schema: Schema
+    splits: Mapping[str, Callable[[], Iterator[Pair]]]
+    totals: Mapping[str, int] = field(default_factory=dict)
+
 
 _HASHES = 2**32
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from vmr.data.chance import chance_levels
+from vmr.data.dataset import chance_levels
 from vmr.data.schema import Modality, Text
-from vmr.data.source import Source
+from vmr.data.sources.source import Source
 
 
 def dataset_card(
@@ -20,7 +20,7 @@ def dataset_card(
       source: what was written.
       videos_per_track: of each split, how many videos each track index has.
       command: the line that built the dataset.
-      content_fingerprint: see `vmr.data.fingerprint`.
+      content_fingerprint: see `vmr.data.dataset`.
 
     Returns:
       the text of README.md.

@@ -1,10 +1,16 @@
-"""CSV files with named columns, read strictly: every mistake is told by file and line."""
+"""Strict readers of small files."""
 
+import contextlib
 import csv
+import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from vmr.errors import UserError
+from vmr.npy import read_array
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -89,3 +95,42 @@ def _require_full(place: str, row: Sequence[str], names: Sequence[str]) -> None:
         values = f"{len(row)} value{'s' if len(row) > 1 else ''}"
         hint = "; a value with a comma needs quotes" if len(row) > len(names) else ""
         raise UserError(f"{place} has {values}, expected {len(names)} ({','.join(names)}){hint}")
+
+
+def read_floats(file: Path) -> np.ndarray:
+    """An array of real numbers, any shape, as float32.
+
+    Raises:
+      UserError: the file cannot be read, is no npy file, or holds something else.
+    """
+    try:
+        with file.open("rb") as opened:
+            array = read_array(opened, os.fstat(opened.fileno()).st_size)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{file}: holds {array.dtype}, expected an array of real numbers")
+    # A number beyond float32 becomes inf, which validation reports with its id.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def composed(text: str) -> str:
+    """The text in composed form, NFC, in which spellings that look alike are equal."""
+    return unicodedata.normalize("NFC", text)
+
+
+def other_spelling(file: Path) -> str | None:
+    """The form, NFC or NFD, in which a file of this name is there; None where there is none."""
+    name = file.name
+    spellings = {
+        "NFC": unicodedata.normalize("NFC", name),
+        "NFD": unicodedata.normalize("NFD", name),
+    }
+    for form, spelt in spellings.items():
+        with contextlib.suppress(OSError):  # a spelling may be too long for the disk
+            if spelt != name and file.with_name(spelt).is_file():
+                return form
+    return None
