@@ -21,16 +21,16 @@ DATASET_FILE = "dataset.json"  # ours
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a dataset folder says about itself.
+    """Metadata of a dataset folder.
 
     Attributes:
-      name: e.g. "youtube8m".
+      name: name of the source, e.g. "youtube8m".
       data_dir: the folder.
-      splits: videos of each split.
-      schema: the fields of an example.
-      fingerprint: 64 hexadecimal digits, the content as it was built.
-      shards: the files of each split, in stored order.
-      bytes: of each split, the size of its records.
+      splits: number of videos in each split.
+      schema: fields of an example.
+      fingerprint: SHA-256 of the content as it was built, 64 hexadecimal digits.
+      shards: files of each split, in stored order.
+      bytes: size of the records of each split.
     """
 
     name: str
@@ -43,22 +43,22 @@ class Dataset:
 
     @property
     def has_sequences(self) -> bool:
-        """Whether any modality is stored frame by frame."""
+        """True if any modality is stored frame by frame."""
         return any(modality.sequence for modality in self.schema.modalities.values())
 
     def with_share(self, split: str, share: float) -> "Dataset":
-        """The same with the first part of a split alone: so much of every shard, rounded up.
+        """Dataset with the first part of a split alone: this share of every shard, rounded up.
 
         Records lie in the order of a hash of their ids, so this is a sample, and the same one each
         time; a larger share holds the smaller ones.
 
         Args:
-          split: e.g. "train".
-          share: in (0, 1].
+          split: name of the split, e.g. "train".
+          share: share to keep, in (0, 1].
         """
         if share == 1.0:
             return self
-        self.examples(split)
+        self.examples(split)  # raises if there is no such split
         shards = tuple(shard.first(math.ceil(share * shard.stored)) for shard in self.shards[split])
         count = sum(shard.examples for shard in shards)
         size = self.bytes[split] * count // self.splits[split]
@@ -71,11 +71,11 @@ class Dataset:
 
     @property
     def features_file(self) -> Path:
-        """TFDS's file with the schema."""
+        """Path of the file in which TFDS stores the schema."""
         return self.data_dir / FEATURES_FILE
 
     def examples(self, split: str) -> int:
-        """Videos in `split`; raises UserError, with the splits there are, if it is missing."""
+        """Number of videos in `split`; raises UserError that lists the splits if it is missing."""
         if split not in self.splits:
             there = ", ".join(f"{name} ({count})" for name, count in self.splits.items())
             raise UserError(f"{self.data_dir}: has no split {split!r}, expected one of: {there}")
@@ -138,7 +138,7 @@ def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> st
 
     Args:
       features_file: TFDS's features.json.
-      shards: the shard files of each split, by the split's name.
+      shards: shard files of each split, in stored order.
 
     Returns:
       64 hexadecimal digits.

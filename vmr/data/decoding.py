@@ -65,7 +65,7 @@ class View:
 
 
 def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
-    """Fields of a batch as they are stored: (B,) serialised examples to (B,) values.
+    """Stored fields of a batch: (B,) serialised examples -> (B,) values.
 
     `video`, `music` and embedded `text` stay raw bytes, ids and text are bytes, `track` and `group`
     int64.
@@ -83,7 +83,7 @@ def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
 
 
 def is_one_clip(serialized: tf.Tensor, schema: Schema, source: str) -> tf.Tensor:
-    """Whether a serialised example has a single frame of the modality `source`: () bool."""
+    """True if a serialised example has a single frame of the modality `source`: () bool."""
     spec = {source: tf.io.FixedLenFeature([], tf.string)}
     stored = tf.io.parse_single_example(serialized, spec)[source]
     return tf.equal(tf.strings.length(stored), schema.modalities[source].row_bytes)
@@ -97,15 +97,15 @@ def parse_batch(
     seed: int | None = None,
     segments: int = 1,
 ) -> Fields:
-    """A batch as a view shows it: see `vmr.data.pipeline.train_batches`.
+    """Batch of (B,) serialised examples, with the fields of `vmr.data.pipeline.train_batches`.
 
     Args:
       serialized: (B,) examples.
-      first: () int64, the number of the first one in the stream, which decides its clips.
-      schema: of the examples.
-      view: what to show.
-      seed: of the clips that are drawn; None takes those for evaluation.
-      segments: S; where it is not 1, clips are (B, S, N, D), N from each of S parts of a sequence.
+      first: () int64, number of the first example in the stream, which decides its clips.
+      schema: fields of the examples.
+      view: content of the batch.
+      seed: seed of the clips that are drawn; None takes the fixed ones, for evaluation.
+      segments: S; if not 1, clips are (B, S, N, D), N from each of S parts of a sequence.
     """
     fields = parse_stored(serialized, schema)
     batch = {name: fields[name] for name in ("video_id", "music_id", "track")}
@@ -115,7 +115,8 @@ def parse_batch(
         classify = partial(classes, common=view.label_counts)
         labels = [stored_labels(serialized), fields["track"]]
         batch["label"] = tf.numpy_function(classify, labels, tf.int32, stateful=False)
-    if view.pairing == "video":  # each video by itself, also those that share a track
+    if view.pairing == "video":
+        # Each video is an item of its own, also those that share a track.
         batch["music_id"] = fields["video_id"]
         batch["track"] = tf.strings.to_hash_bucket_fast(fields["video_id"], 2**31 - 1)
     batch |= _modalities(fields, first, schema, view, seed, segments)
@@ -146,7 +147,7 @@ def _modalities(
         elif view.sampling == "mean" and segments == 1:
             arrays[name] = _pooled(stored, modality)
         else:
-            # Drawn once: the modalities of a pair share their offsets, so they show the same time.
+            # Drawn once: both modalities of a pair show clips at the same relative times.
             if offsets is None:
                 offsets = _offsets(first, tf.size(fields["track"]), view, seed)
             of_sample = offsets[number % view.samples]
@@ -203,20 +204,21 @@ def _text(stored: tf.Tensor, schema: Schema, view: View) -> tuple[tf.Tensor, tf.
 
 
 def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Words of each text, hashed: (B,) strings -> (B, L) int32 in [0, vocabulary), (B, L) bool.
+    """Hashed words of each text: (B,) strings -> ids (B, L) int32 in [0, vocabulary), mask (B, L).
 
     The hash (FarmHash fingerprint) is the same on every machine, so no vocabulary has to be kept;
     words of one bucket are one word to the model. Neither case counts nor the spelling of accented
     letters in Unicode; of a longer text the first L words are kept.
 
     Args:
-      texts: UTF-8; an empty one has a mask of zeros.
+      texts: UTF-8; an empty text has a mask of zeros.
       tokens: L.
-      vocabulary: buckets.
+      vocabulary: number of buckets.
     """
     characters = tf.strings.length(texts, unit="UTF8_CHAR")
     spelt_alike = tf.cond(
-        tf.reduce_all(tf.strings.length(texts) == characters),  # ASCII, whose spelling is one
+        # As many bytes as characters: ASCII, which has one spelling, so Python is not called.
+        tf.reduce_all(tf.strings.length(texts) == characters),
         lambda: texts,
         lambda: tf.ensure_shape(tf.numpy_function(_composed, [texts], tf.string), texts.shape),
     )
@@ -228,7 +230,7 @@ def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Ten
 
 
 def _composed(texts: np.ndarray) -> np.ndarray:
-    """(B,) UTF-8 -> (B,) in composed form."""
+    """Composed form (NFC) of each text: (B,) UTF-8 -> (B,) UTF-8."""
     kept = "surrogateescape"  # bytes that are no UTF-8
     each = [
         unicodedata.normalize("NFC", text.decode(errors=kept)).encode(errors=kept)
@@ -238,10 +240,10 @@ def _composed(texts: np.ndarray) -> np.ndarray:
 
 
 def embedded_tokens(stored: np.ndarray, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stored embeddings of each text: (B,) bytes -> (B, L, E) float32, (B, L) bool.
+    """Stored embeddings of each text: (B,) bytes -> (B, L, E) float32, mask (B, L).
 
     Args:
-      stored: of (T, E) float32 arrays; an empty one has a mask of zeros.
+      stored: bytes of (T, E) float32 arrays; an empty one has a mask of zeros.
       tokens: L; of a longer sequence the first L are kept.
       width: E.
     """

@@ -32,7 +32,7 @@ _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
 _PARSERS = 2
 _READ_AHEAD = 4
-# 345 kB each: few enough to stay in the processor's cache until they are pooled or sampled.
+# A sequence has up to 345 kB: few enough stay in the cache until they are pooled or sampled.
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
 
@@ -49,11 +49,11 @@ def train_batches(
 
     Args:
       dataset: see `open_dataset`.
-      split: e.g. "train".
+      split: name of the split, e.g. "train".
       batch_size: B, items in every batch.
       seed: decides the order of every epoch, and the clips that are drawn.
       start_step: batches that an earlier run has seen; the first batch is the one that follows.
-      view: what to show of each pair; one vector a modality by default.
+      view: content of the batch; one vector a modality by default.
 
     Yields:
       `video` (B, Dv) and `music` (B, Dm) float32; where the view samples clips of a sequence,
@@ -98,10 +98,10 @@ def eval_batches(
 
     Args:
       dataset: see `open_dataset`.
-      split: e.g. "validation".
+      split: name of the split, e.g. "validation".
       batch_size: B, items in every batch but the last.
-      view: what to show of each pair; one vector a modality by default. Clips are those of fixed
-        places, nothing is drawn.
+      view: content of the batch; one vector a modality by default. Clips lie at fixed offsets,
+        nothing is drawn.
       segments: S; if not 1, clips are those of S equal parts of each sequence, (B, S, N, D) with
         masks (B, S, N), whatever the view's sampling; a sequence of fewer clips has fewer parts.
 
@@ -123,7 +123,7 @@ def eval_batches(
 
 
 def require_shown(dataset: Dataset, view: View) -> None:
-    """Raises UserError where the view asks for a modality, or two samples, that there are not."""
+    """Raises UserError where the view asks for a modality, or two samples, that are not stored."""
     there = dataset.schema.modalities
     for name in sorted(set(view.sides.values()) - there.keys()):
         raise UserError(
@@ -186,12 +186,12 @@ def _numpy_batches(
 def _at_least_one(
     batches: Iterator[Batch], dataset: Dataset, split: str, view: View
 ) -> Iterator[Batch]:
-    """The batches of items with themselves; raises UserError where there is none."""
-    found = False
+    """Batches of items compared with themselves; raises UserError where there are none."""
+    any_left = False
     for batch in batches:
-        found = True
+        any_left = True
         yield batch
-    if not found:
+    if not any_left:
         raise UserError(
             f"{dataset.data_dir}: {split}: every {view.pairing} sequence has a single clip, "
             f"expected some of two clips, of which config.pairing={view.pairing} compares one with "

@@ -1,4 +1,8 @@
-"""TFRecord shards: read one by one, and the place of the first record that is not whole."""
+"""TFRecord shards: written in the same bytes each time, read in order, faults traced to a record.
+
+Reading in bulk says that a record is broken, not which one. So the pipeline reads fast, and only
+after a failure `report_first_fault` reads the shards once more, record by record.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +18,10 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from vmr.data.schema import Modality, Schema
 from vmr.errors import UserError
 
-# Around each record: its length, two checksums.
+# Bytes around each record: its length (8) with a checksum (4), and a checksum (4) of the content.
 _HEAD, _FRAME = 12, 16
 
-# How files begin that are no TFRecords, and what they are.
+# First bytes of files that are no TFRecords, and advice.
 _OTHER_KINDS = (
     (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
     (b"BZh", "is compressed with bzip2: unpack it first"),
@@ -43,9 +47,9 @@ class Shard:
     """A TFRecord file, or the first examples of it.
 
     Attributes:
-      path: of the file.
-      examples: that are read.
-      stored: that the dataset says the file holds.
+      path: path of the file.
+      examples: number of examples to read.
+      stored: number of examples that the file holds according to dataset_info.json.
     """
 
     path: Path
@@ -53,30 +57,30 @@ class Shard:
     stored: int
 
     def first(self, examples: int) -> "Shard":
-        """The first so many examples alone."""
+        """Shard that reads its first `examples` alone."""
         return replace(self, examples=examples)
 
 
 def records_in_order(shards: Sequence[Shard]) -> tf.data.Dataset:
-    """The records of shards as they lie on disk, serialised; see `counted`."""
+    """Serialised records of shards in stored order; see `counted`."""
     files = tf.data.Dataset.from_tensor_slices(stored_files(shards))
     return counted(files.flat_map(first_records), shards)
 
 
 def stored_files(shards: Sequence[Shard]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Paths, and how many records to read of each: -1 reads a file to its end."""
+    """Paths of shards, and how many records to read of each: -1 reads a file to its end."""
     counts = [shard.examples if shard.examples < shard.stored else -1 for shard in shards]
     paths = [str(shard.path) for shard in shards]
     return tf.constant(paths), tf.constant(counts, tf.int64)
 
 
 def first_records(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    """The records of one file of `stored_files`."""
+    """Records of one file of `stored_files`."""
     return tf.data.TFRecordDataset(path).take(count)
 
 
 def counted(records: tf.data.Dataset, shards: Sequence[Shard]) -> tf.data.Dataset:
-    """The records, and an error at their end if they are not as many as the shards should hold.
+    """Records, with an error at their end if they are not as many as the shards should hold.
 
     A shard cut exactly between two records reads without an error; the count gives it away.
     """
@@ -85,7 +89,7 @@ def counted(records: tf.data.Dataset, shards: Sequence[Shard]) -> tf.data.Datase
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The records of one file, numbered from 0, their checksums tested.
+    """Records of one file, numbered from 0, their checksums verified.
 
     Raises:
       UserError: the file cannot be read, holds no record, or something that is no TFRecord, or a
@@ -115,7 +119,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _broken(path: Path, number: int, reason: str) -> UserError:
-    """Names the record, or the kind of file where the first one is none."""
+    """Error that names the broken record, or the kind of file where the first one is none."""
     with path.open("rb") as file:
         start = file.read(64)
     # The length of a record that is damaged may spell "<", but ends in zeros where text has none.
@@ -196,7 +200,7 @@ def _fault(record: bytes, schema: Schema) -> str | None:
 
 
 def size_fault(stored: int, modality: Modality) -> str | None:
-    """What is wrong with a stored value of so many bytes, or None."""
+    """Fault of a stored value of this many bytes, in words; None if its size is right."""
     if modality.sequence and stored % modality.row_bytes:
         return f"has {stored} bytes, expected a multiple of {modality.row_bytes}"
     if not modality.sequence and stored != modality.row_bytes:
@@ -207,7 +211,7 @@ def size_fault(stored: int, modality: Modality) -> str | None:
 
 @contextmanager
 def fields_in_order() -> Iterator[None]:
-    """Lets TFDS write the fields of every record in the order of their names.
+    """Makes TFDS write the fields of every record in the order of their names.
 
     Protocol buffers write a map in an order that each process draws anew, so a rebuild of the same
     content would have other bytes and another fingerprint. TFDS takes no serialiser of ours, so its

@@ -22,13 +22,13 @@ _OPTIONS = {
 
 
 def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()) -> Source:
-    """The source called `name`, opened with the options that belong to it.
+    """Opens the source called `name` with the options that belong to it.
 
     Args:
       name: "planted", "youtube8m", "audioset" or "feature_files".
-      options: those of `planted`; or globs `train`, `validation`, `test`, and `labels`, `held_out`,
-        `vocabulary`; or `input` and `held_out`.
-      given: the options that the user set; the others have their defaults.
+      options: arguments of `planted`; or globs `train`, `validation`, `test`, and `labels`,
+        `held_out`, `vocabulary`; or `input` and `held_out`.
+      given: names of the options that the user set; the others have their defaults.
 
     Raises:
       UserError: an option is missing, names something unusable or belongs to another source.

@@ -1,4 +1,4 @@
-"""The dataset card: what a reader of the folder has to know, in one page."""
+"""Dataset card: the README.md of a dataset folder, one page of Markdown."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,16 +14,13 @@ def dataset_card(
     command: str,
     content_fingerprint: str,
 ) -> str:
-    """The card of a dataset as Markdown.
+    """Text of README.md for a dataset.
 
     Args:
-      source: what was written.
-      videos_per_track: of each split, how many videos each track index has.
-      command: the line that built the dataset.
-      content_fingerprint: see `vmr.data.dataset`.
-
-    Returns:
-      the text of README.md.
+      source: source that was written.
+      videos_per_track: number of videos of each track index, by split.
+      command: command line that built the dataset.
+      content_fingerprint: see `vmr.data.dataset.fingerprint`.
     """
     rows = [_row(split, list(counts.values())) for split, counts in videos_per_track.items()]
     schema = source.schema

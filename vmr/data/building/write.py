@@ -1,4 +1,8 @@
-"""Any source, written as a TFDS folder with its fingerprint and its card."""
+"""Writer of TFDS folders: shards, fingerprint and card of any source, whole or not at all.
+
+A dataset is built in a scratch folder beside its output and put in place by a rename, so a reader
+meets a whole dataset or none, whatever happens to the writer.
+"""
 
 import contextlib
 import errno
@@ -93,11 +97,11 @@ def write_dataset(
     """Writes `source` to the folder `output`, whole or not at all.
 
     Args:
-      source: the pairs and where they come from.
-      output: the folder to make.
-      command: the line that asked for it, for the card.
-      overwrite: an earlier dataset at `output` is replaced, once the new one is whole.
-      accept: looks at the whole new folder before it takes its place; raises to keep what is there.
+      source: pairs and their origin.
+      output: folder to make.
+      command: command line that asked for it, for the card.
+      overwrite: replaces an earlier dataset at `output`, once the new one is whole.
+      accept: checks the finished folder before it takes its place; raises to keep what is there.
 
     Raises:
       UserError: the output exists, the disk is full, or the source holds something wrong.
@@ -138,11 +142,11 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
 
 @contextmanager
 def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder on the disk of `output`, gone afterwards whatever happens.
+    """Temporary folder on the disk of `output`, removed afterwards whatever happens.
 
     Args:
-      output: where the result will lie.
-      overwrite: an earlier dataset may be replaced.
+      output: path of the result.
+      overwrite: permits an earlier dataset to be replaced.
 
     Yields:
       the empty temporary folder.
@@ -180,8 +184,8 @@ def put_in_place(finished: Path, output: Path) -> None:
     """Renames `finished` to `output`; an earlier `output` steps aside first.
 
     Args:
-      finished: the whole result, on the same disk.
-      output: its place. What lay there moves beside `finished`, into the scratch folder.
+      finished: the whole result, on the disk of `output`.
+      output: path to rename it to; what lay there moves into the scratch folder.
     """
     replaced = finished.with_name("replaced")
     if output.exists():

@@ -1,7 +1,8 @@
 """Feature files: `{video,music}/<id>.npy` and `{train,validation,test}.csv` that pair them.
 
 Each array is one vector (D,) or a sequence (T, D), the same for all files of a modality. Several
-videos may go with one track. Text may come with the videos, see `vmr.data.sources.feature_files`.
+videos may go with one track. Text may come with the videos, not necessarily with all: `text.csv`
+holds strings, or `text/<video_id>.npy` embeddings, one vector (E,) or a sequence (L, E) a video.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,26 +19,26 @@ from vmr.errors import UserError
 
 PAIR_COLUMNS = ("video_id", "music_id")
 TEXT_COLUMNS = ("video_id", "text")
-_NAMED = 3  # ids that are absent and named in a message, beside the first
+_NAMED = 3  # absent ids that a message names, beside the first
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a CSV, and its place: which video goes with which track."""
+    """Pair of ids in a CSV, and the file and line it stands on."""
 
-    place: str
+    line: str
     video_id: str
     music_id: str
 
 
 @dataclass(frozen=True)
 class FeatureText:
-    """The text of a folder of feature files.
+    """Text of a folder of feature files.
 
     Attributes:
-      schema: how it is stored; None where there is none.
-      of: the text of the video with an id, as `Pair` holds it; empty where the video has none.
-      unused: lines of the table whose video is in no split.
+      schema: type of the stored text; None where the folder has none.
+      of: text of the video with an id, as `Pair` holds it; empty where the video has none.
+      unused: number of lines of text.csv whose video is in no split.
     """
 
     schema: Text | None
@@ -55,8 +56,8 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
 
     Raises:
       UserError: a CSV is missing, empty, unusable, repeats a video or names an id that is absent or
-        outside its folder, the share held out is impossible, the first array is unusable, or text
-        is not as `vmr.data.sources.feature_files` says.
+        outside its folder, the share held out is impossible, the first array is unusable, or
+        text is, see `feature_text`.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
@@ -87,30 +88,30 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
 
 def _read_rows(root: Path, file: Path) -> list[_Row]:
     rows: list[_Row] = []
-    places: dict[str, str] = {}
-    for place, entry in read_table(file, PAIR_COLUMNS):
-        row = _row(root, place, entry)
-        if row.video_id in places:
+    lines: dict[str, str] = {}
+    for line, entry in read_table(file, PAIR_COLUMNS):
+        row = _row(root, line, entry)
+        if row.video_id in lines:
             raise UserError(
-                f"{place} repeats video id {row.video_id!r} of "
-                f"{places[row.video_id].removeprefix(f'{file}: ')}, expected each video once"
+                f"{line} repeats video id {row.video_id!r} of "
+                f"{lines[row.video_id].removeprefix(f'{file}: ')}, expected each video once"
             )
-        places[row.video_id] = place
+        lines[row.video_id] = line
         rows.append(row)
     if not rows:
         raise UserError(f"{file}: has no rows, expected at least one pair")
     return rows
 
 
-def _row(root: Path, place: str, entry: Mapping[str, str]) -> _Row:
-    row = _Row(place, entry["video_id"], entry["music_id"])
+def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
+    row = _Row(line, entry["video_id"], entry["music_id"])
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
         if not item:
-            raise UserError(f"{place} has an empty {folder}_id, expected an id")
+            raise UserError(f"{line} has an empty {folder}_id, expected an id")
         # By its name alone: a file inside may be a link to where there is more room.
         if Path(item).is_absolute() or ".." in Path(item).parts:
             raise UserError(
-                f"{place} names {folder} id {item!r}, which leads out of {root / folder}"
+                f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
             )
     return row
 
@@ -121,11 +122,11 @@ def _require_files(root: Path, rows: list[_Row]) -> None:
     for row in rows:
         for folder, item in (("video", row.video_id), ("music", row.music_id)):
             file = root / folder / f"{item}.npy"
-            if file in absent or _is_file(file, row.place):
+            if file in absent or _is_file(file, row.line):
                 continue
             there = other_spelling(file)
             hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
-            absent[file] = f"{row.place} names {folder} id {item!r}, but there is no {file}{hint}"
+            absent[file] = f"{row.line} names {folder} id {item!r}, but there is no {file}{hint}"
     if absent:
         first, *more = absent
         named = ", ".join(str(file.relative_to(root)) for file in more[:_NAMED])
@@ -133,15 +134,15 @@ def _require_files(root: Path, rows: list[_Row]) -> None:
         raise UserError(f"{absent[first]}{rest}{', …' if len(more) > _NAMED else ''}")
 
 
-def _is_file(file: Path, place: str) -> bool:
+def _is_file(file: Path, line: str) -> bool:
     try:
         return file.is_file()
     except OSError as error:  # a name that is too long for the disk
-        raise UserError(f"{place} names {file.name[:40]}…: {error.strerror}") from None
+        raise UserError(f"{line} names {file.name[:40]}…: {error.strerror}") from None
 
 
 def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
-    """The rows of each split, all videos of a track in one."""
+    """Rows of each split; all videos of a track fall into one."""
     tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
     for row in rows:
         tables[split_of(row.music_id, share)].append(row)
@@ -200,11 +201,11 @@ def _load(file: Path, modality: Modality) -> np.ndarray:
 
 
 def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
-    """The text that lies in a folder of feature files.
+    """Text of the videos in a folder of feature files.
 
     Args:
-      root: the folder with `text.csv`, `text/` or neither.
-      video_ids: of the videos in all splits.
+      root: folder with `text.csv`, `text/` or neither.
+      video_ids: ids of the videos in all splits.
 
     Raises:
       UserError: there are both, no video has text, the table is unusable, or an array has no width.
@@ -223,15 +224,15 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts: dict[str, str] = {}
     spelt_alike = {composed(video_id) for video_id in video_ids}
-    for place, entry in read_table(table, TEXT_COLUMNS):
+    for line, entry in read_table(table, TEXT_COLUMNS):
         video_id = entry["video_id"]
         if not video_id:
-            raise UserError(f"{place} has an empty video_id, expected an id")
+            raise UserError(f"{line} has an empty video_id, expected an id")
         if video_id in texts:
-            raise UserError(f"{place} repeats video id {video_id!r}, expected each video once")
+            raise UserError(f"{line} repeats video id {video_id!r}, expected each video once")
         if video_id not in video_ids and composed(video_id) in spelt_alike:
             raise UserError(
-                f"{place} names video id {video_id!r}, which the splits spell in another form of "
+                f"{line} names video id {video_id!r}, which the splits spell in another form of "
                 "Unicode: rename either"
             )
         texts[video_id] = entry["text"]

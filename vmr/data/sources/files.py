@@ -1,4 +1,7 @@
-"""Strict readers of small files."""
+"""Strict readers of CSV and npy files, and names that Unicode spells in two ways.
+
+A mistake in a file is reported with the file and, in a CSV, the line.
+"""
 
 import contextlib
 import csv
@@ -14,14 +17,14 @@ from vmr.npy import read_array
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV that has these columns, and may have others.
+    """Rows of a CSV that has these columns, and perhaps others.
 
     A row is a line: a value in quotes that goes on over the end of its line is refused, since a
     quote that was never closed takes in the rows below just so.
 
     Args:
       file: UTF-8, its first line the names of the columns.
-      columns: those that are wanted.
+      columns: names of the columns to read.
 
     Yields:
       "FILE: line N", and the row's values by column, without space around them.
@@ -36,10 +39,10 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
             rows = _rows(file, opened)
             names = [name.strip() for name in next(rows, ("", []))[1]]
             _require_columns(file, names, columns)
-            for place, row in rows:
-                _require_full(place, row, names)
+            for line, row in rows:
+                _require_full(line, row, names)
                 values = dict(zip(names, row, strict=True))
-                yield place, {name: values[name].strip() for name in columns}
+                yield line, {name: values[name].strip() for name in columns}
     except UnicodeDecodeError:
         raise UserError(f"{file}: line {_line_of_junk(file)} is not UTF-8, expected text") from None
     except OSError as error:
@@ -56,26 +59,26 @@ def _line_of_junk(file: Path) -> int:
 
 
 def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
-    """Rows that are not blank, with their places."""
+    """Rows that are not blank, each with its file and line."""
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     while True:
-        line = reader.line_num + 1
-        place = f"{file}: line {line}"
+        number = reader.line_num + 1
+        line = f"{file}: line {number}"
         unclosed = UserError(
-            f"{place} opens a quote that is not closed on that line, where each value must end"
+            f"{line} opens a quote that is not closed on that line, where each value must end"
         )
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            if reader.line_num > line or "unexpected end" in str(error):
+            if reader.line_num > number or "unexpected end" in str(error):
                 raise unclosed from None
-            raise UserError(f"{place} cannot be read as CSV: {error}") from None
-        if reader.line_num > line:
+            raise UserError(f"{line} cannot be read as CSV: {error}") from None
+        if reader.line_num > number:
             raise unclosed
         if row:
-            yield place, row
+            yield line, row
 
 
 def _require_columns(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
@@ -90,15 +93,15 @@ def _require_columns(file: Path, names: Sequence[str], columns: Sequence[str]) -
             raise UserError(f"{file}: has column {name} twice, expected it once")
 
 
-def _require_full(place: str, row: Sequence[str], names: Sequence[str]) -> None:
+def _require_full(line: str, row: Sequence[str], names: Sequence[str]) -> None:
     if len(row) != len(names):
         values = f"{len(row)} value{'s' if len(row) > 1 else ''}"
         hint = "; a value with a comma needs quotes" if len(row) > len(names) else ""
-        raise UserError(f"{place} has {values}, expected {len(names)} ({','.join(names)}){hint}")
+        raise UserError(f"{line} has {values}, expected {len(names)} ({','.join(names)}){hint}")
 
 
 def read_floats(file: Path) -> np.ndarray:
-    """An array of real numbers, any shape, as float32.
+    """Reads an array of real numbers, of any shape, as float32.
 
     Raises:
       UserError: the file cannot be read, is no npy file, or holds something else.
@@ -118,12 +121,12 @@ def read_floats(file: Path) -> np.ndarray:
 
 
 def composed(text: str) -> str:
-    """The text in composed form, NFC, in which spellings that look alike are equal."""
+    """Composed form (NFC) of a text: é as one code point or as two becomes the same."""
     return unicodedata.normalize("NFC", text)
 
 
 def other_spelling(file: Path) -> str | None:
-    """The form, NFC or NFD, in which a file of this name is there; None where there is none."""
+    """Normal form, NFC or NFD, under which the file exists; None if it exists under neither."""
     name = file.name
     spellings = {
         "NFC": unicodedata.normalize("NFC", name),

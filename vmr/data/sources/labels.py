@@ -8,6 +8,8 @@ from pathlib import Path
 from vmr.data.sources.files import read_table
 from vmr.errors import UserError
 
+COLUMNS = ("Index", "Name")
+
 
 def read_label_filter(file: Path) -> frozenset[int]:
     """Label indices from JSON (an object keyed by index, or a list) or text (one a line).
@@ -38,7 +40,7 @@ def _entries(text: str) -> list:
 
 
 def _label(entry: object) -> int:
-    """An index as a number or in digits; raises ValueError for anything else, 3.7 and true too."""
+    """Label index from a number or digits; raises ValueError for all else, 3.7 and true too."""
     if type(entry) is int and entry >= 0:
         return entry
     if isinstance(entry, str) and entry.isdecimal():
@@ -46,23 +48,20 @@ def _label(entry: object) -> int:
     raise ValueError
 
 
-COLUMNS = ("Index", "Name")
-
-
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of labels.
+    """Names of labels.
 
     Attributes:
-      file: where they stand.
-      names: by label index; some labels of YouTube-8M's own file are listed without a name.
+      file: CSV that lists them, for messages.
+      names: name of each label index, empty for some labels of YouTube-8M's own file.
     """
 
     file: Path
     names: Mapping[int, str]
 
     def text_of(self, labels: Iterable[int]) -> str:
-        """The names of labels, joined by ", "; those listed without a name are left out.
+        """Text of a video: names of its labels, joined by ", ", without those that have no name.
 
         Raises:
           ValueError: a label is not listed.
@@ -82,12 +81,12 @@ def read_vocabulary(file: Path) -> Vocabulary:
         is no number.
     """
     names: dict[int, str] = {}
-    for place, entry in read_table(file, COLUMNS):
+    for line, entry in read_table(file, COLUMNS):
         if not entry["Index"].isdecimal():
-            raise UserError(f"{place} has index {entry['Index']!r}, expected a label index")
+            raise UserError(f"{line} has index {entry['Index']!r}, expected a label index")
         index = int(entry["Index"])
         if index in names:
-            raise UserError(f"{place} repeats index {index}, expected each label once")
+            raise UserError(f"{line} repeats index {index}, expected each label once")
         names[index] = entry["Name"]
     if not names:
         raise UserError(f"{file}: lists no label, expected one a line")

@@ -12,7 +12,14 @@ Items of one group are truly compatible although only some of them are paired, s
 also be scored against the truth.
 
 Three options go beyond that: sequences of clips instead of vectors, text that tells a part of what
-is shared, and groups of a chosen size in the training split.
+is shared, and groups of a chosen size in the training split. Each draws from a generator of its
+own, so that it does not change what the others and the defaults draw: text leaves the features as
+they are, and groups of a chosen size in the training split leave validation and test as they are,
+numbers of groups aside.
+
+Text tells the genre, and four qualities in five, each as one of four levels. Each meaning has two
+or three words that say the same, and words without meaning stand between, all in random order: text
+helps and does not settle the matter.
 """
 
 from collections.abc import Iterator
@@ -47,6 +54,27 @@ MIN_TRACKS = 80
 # Every act has a clip in the shortest sequence, which has half as many clips as are asked for.
 MIN_CLIPS = 2 * QUALITIES
 
+# Quartiles of |N(0, 1)|: each level has as many intensities.
+_LEVELS = (0.3186, 0.6745, 1.1503)
+_TOLD = 0.8
+_MOST_FILLERS = 2
+
+_GENRE_WORDS = (
+    ("rock", "guitars", "band"),
+    ("electronic", "synthesizer", "club"),
+    ("orchestral", "symphonic", "strings"),
+    ("folk", "acoustic", "banjo"),
+)
+# Tempo, energy, tension, brightness, density: two words for each level, ascending.
+_QUALITY_WORDS = (
+    (("glacial", "lingering"), ("slow", "unhurried"), ("fast", "brisk"), ("racing", "frantic")),
+    (("sleepy", "hushed"), ("calm", "gentle"), ("energetic", "lively"), ("vigorous", "explosive")),
+    (("carefree", "serene"), ("relaxed", "easy"), ("tense", "uneasy"), ("ominous", "dreadful")),
+    (("pitch", "black"), ("dark", "dim"), ("bright", "clear"), ("radiant", "dazzling")),
+    (("bare", "empty"), ("sparse", "thin"), ("dense", "busy"), ("crowded", "teeming")),
+)
+_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
+
 
 def planted(
     videos: int = 6000,
@@ -65,8 +93,8 @@ def planted(
       tracks: distinct tracks over all splits, at least 80.
       seed: everything is drawn from it, from 0; the same seed gives the same bytes.
       clips: items are sequences of clips/2 to 2·clips clips, from 10; 0: one vector an item.
-      text: whether words about what the group shares come with the videos.
-      text_absent: share of the videos without text all the same.
+      text: words about what the group shares come with the videos.
+      text_absent: share of the videos that have no text even so.
       group_tracks: tracks of each training group, of which the last may be smaller; 0: one to
         three, as in validation and test always.
 
@@ -143,16 +171,16 @@ def _description(seed: int, clips: int, text_absent: float | None, group_tracks:
 
 @dataclass(frozen=True)
 class PlantedSplit:
-    """One split: N videos, M tracks, G groups.
+    """Arrays of one split: N videos, M tracks, G groups.
 
     Attributes:
       video: (N, 192) float32, or N sequences (T, 192), each of its own length.
       music: (M, 96) float32, or M sequences (T, 96).
-      track: (N,) the row of `music` that is paired with each video.
+      track: (N,) row of `music` that each video is paired with.
       group: (M,) tracks of equal group are compatible with each other's videos.
-      shared: what the tracks of each group share, (G, ...); the first group is `first_group`.
-      first_video, first_track, first_group: what the ids of this split start from.
-      text: that comes with each video, "" where it is absent; empty if no video has any.
+      shared: qualities that the tracks of each group share, (G, ...).
+      first_video, first_track, first_group: numbers that the ids of this split start from.
+      text: (N,) strings, "" where the text is absent; empty if no video has any.
     """
 
     video: np.ndarray | list[np.ndarray]
@@ -166,7 +194,7 @@ class PlantedSplit:
     text: tuple[str, ...] = ()
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs, one a video."""
+        """Pairs of the split, one a video."""
         for row, track in enumerate(self.track):
             yield Pair(
                 video_id=f"video{self.first_video + row:06d}",
@@ -179,12 +207,12 @@ class PlantedSplit:
 
     @property
     def shared_by_tracks(self) -> Shared:
-        """What each track shares with the other items of its group, (M, ...)."""
+        """Qualities that each track shares with the other items of its group, (M, ...)."""
         return self.shared.of(self.group - self.first_group)
 
     @property
     def shared_by_videos(self) -> Shared:
-        """The same of each video, (N, ...)."""
+        """Qualities that each video shares with the other items of its group, (N, ...)."""
         return self.shared_by_tracks.of(self.track)
 
 
@@ -197,10 +225,7 @@ def planted_splits(
     text_absent: float | None = None,
     group_tracks: int = 0,
 ) -> dict[str, PlantedSplit]:
-    """The arrays of each split; see `vmr.data.sources.planted.planted` for the arguments.
-
-    Without a share of absent texts there is no text at all.
-    """
+    """Arrays of each split; the arguments are those of `planted`, where None gives no text."""
     rng = np.random.default_rng(seed)
     held_out = int(tracks * HELD_OUT)
     sizes = dict(zip(SPLITS, (tracks - 2 * held_out, held_out, held_out), strict=True))
@@ -262,30 +287,8 @@ def _draw_split(
     )
 
 
-# The quartiles of |N(0, 1)|: as many intensities are of each level.
-_LEVELS = (0.3186, 0.6745, 1.1503)
-_TOLD = 0.8
-_MOST_FILLERS = 2
-
-_GENRE_WORDS = (
-    ("rock", "guitars", "band"),
-    ("electronic", "synthesizer", "club"),
-    ("orchestral", "symphonic", "strings"),
-    ("folk", "acoustic", "banjo"),
-)
-# Tempo, energy, tension, brightness, density: two words for each level, ascending.
-_QUALITY_WORDS = (
-    (("glacial", "lingering"), ("slow", "unhurried"), ("fast", "brisk"), ("racing", "frantic")),
-    (("sleepy", "hushed"), ("calm", "gentle"), ("energetic", "lively"), ("vigorous", "explosive")),
-    (("carefree", "serene"), ("relaxed", "easy"), ("tense", "uneasy"), ("ominous", "dreadful")),
-    (("pitch", "black"), ("dark", "dim"), ("bright", "clear"), ("radiant", "dazzling")),
-    (("bare", "empty"), ("sparse", "thin"), ("dense", "busy"), ("crowded", "teeming")),
-)
-_FILLERS = ("video", "official", "with", "the", "new", "full", "my", "from", "part", "upload")
-
-
 def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
-    """One text for each of n videos; "" for a share `absent` of them."""
+    """Texts of n videos; a share `absent` of them is ""."""
     items = len(shared.genre)
     genre = shared.genre.argmax(axis=1)
     level = np.digitize(shared.intensity, _LEVELS)
@@ -297,7 +300,7 @@ def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
 
 
 def _text(rng: np.random.Generator, genre: int, level: np.ndarray, told: np.ndarray) -> str:
-    """The text of one video: its genre, the levels (5,) that are told (5,), and fillers."""
+    """Words of one video in random order: genre, those levels (5,) that are told (5,), fillers."""
     meanings: list[tuple[str, ...]] = [_GENRE_WORDS[genre]]
     meanings += [_QUALITY_WORDS[quality][level[quality]] for quality in np.flatnonzero(told)]
     words = [str(rng.choice(synonyms)) for synonyms in meanings]

@@ -1,4 +1,4 @@
-"""How planted items look: from the qualities of an item to its vector or its clips.
+"""Features of planted items: from the qualities of an item to its vector or its clips.
 
 A vector shows all qualities at once. A sequence unfolds them: it has as many equal *acts* as there
 are shared qualities, in an order of the item's own. In its act a quality shows at full strength,
@@ -21,12 +21,12 @@ _HIDDEN = 192
 _CURVATURE = 0.5
 _NOISE = 0.3
 _ELSEWHERE = 0.15
-# Clips that are worked on at a time, which bounds the memory beyond the clips themselves.
+# Clips computed at a time: bounds the memory beyond the clips themselves.
 _BLOCK = 16384
 
 
 class Shared(NamedTuple):
-    """What the items of a group share, for n groups or items.
+    """Qualities that the items of a group share, for n groups or items.
 
     Attributes:
       intensity: (n, 5), not negative.
@@ -37,12 +37,12 @@ class Shared(NamedTuple):
     genre: np.ndarray
 
     def of(self, rows: np.ndarray) -> "Shared":
-        """The shared qualities of `rows`, in their order."""
+        """Shared qualities of `rows`, in their order."""
         return Shared(self.intensity[rows], self.genre[rows])
 
 
 class RandomMap(NamedTuple):
-    """A fixed nonlinear map from 12 qualities to D features: sin(x · into + phase) · out."""
+    """Fixed nonlinear map from 12 qualities to D features: sin(x · into + phase) · out."""
 
     into: np.ndarray
     phase: np.ndarray
@@ -50,7 +50,7 @@ class RandomMap(NamedTuple):
 
 
 def shared_qualities(rng: np.random.Generator, groups: int) -> Shared:
-    """Draws what each group shares."""
+    """Draws the qualities that each group shares."""
     intensity = np.abs(rng.normal(size=(groups, QUALITIES)))
     genre = np.eye(GENRES)[rng.integers(GENRES, size=groups)]
     return Shared(intensity, genre)
@@ -65,39 +65,39 @@ def random_map(rng: np.random.Generator, width: int) -> RandomMap:
 
 
 def vectors(rng: np.random.Generator, mapping: RandomMap, shared: Shared) -> np.ndarray:
-    """How n items look: (n, D) float32."""
-    return _seen(rng, mapping, _item_qualities(rng, shared))
+    """Features of n items: (n, D) float32."""
+    return _features(rng, mapping, _item_qualities(rng, shared))
 
 
 def sequences(
     rng: np.random.Generator, mapping: RandomMap, shared: Shared, clips: int
 ) -> list[np.ndarray]:
-    """How n items look over their length: n arrays (T, D) float32, T from clips/2 to 2·clips."""
+    """Clips of n items: n arrays (T, D) float32, T from clips/2 to 2·clips."""
     items = len(shared.genre)
     qualities = _item_qualities(rng, shared)
     lengths = rng.integers(clips // 2, 2 * clips, size=items, endpoint=True)
     order = rng.permuted(np.tile(np.arange(QUALITIES), (items, 1)), axis=1)
     ends = np.cumsum(lengths)
-    seen = np.empty((ends[-1], mapping.out.shape[1]), np.float32)
-    for start in range(0, len(seen), _BLOCK):
-        clip = np.arange(start, min(start + _BLOCK, len(seen)))
+    features = np.empty((ends[-1], mapping.out.shape[1]), np.float32)
+    for start in range(0, len(features), _BLOCK):
+        clip = np.arange(start, min(start + _BLOCK, len(features)))
         item = np.searchsorted(ends, clip, side="right")
         act = (clip - ends[item] + lengths[item]) * QUALITIES // lengths[item]
         strength = np.ones((len(clip), _INPUTS))
         strength[:, :QUALITIES] = np.where(order[item] == act[:, None], 1.0, _ELSEWHERE)
-        seen[clip] = _seen(rng, mapping, strength * qualities[item])
-    return np.split(seen, ends[:-1])
+        features[clip] = _features(rng, mapping, strength * qualities[item])
+    return np.split(features, ends[:-1])
 
 
 def _item_qualities(rng: np.random.Generator, shared: Shared) -> np.ndarray:
     """(n, 12): shared qualities with a polarity of the item's own, genre, private qualities."""
     polarity = rng.choice((-1.0, 1.0), size=shared.intensity.shape)
     private = rng.normal(size=(len(shared.genre), _PRIVATE))
-    shown = (polarity * shared.intensity, _GENRE_STRENGTH * shared.genre, private)
-    return np.concatenate(shown, axis=1)
+    parts = (polarity * shared.intensity, _GENRE_STRENGTH * shared.genre, private)
+    return np.concatenate(parts, axis=1)
 
 
-def _seen(rng: np.random.Generator, mapping: RandomMap, qualities: np.ndarray) -> np.ndarray:
+def _features(rng: np.random.Generator, mapping: RandomMap, qualities: np.ndarray) -> np.ndarray:
     """(n, 12) -> (n, D) float32, with jitter before the map and noise behind it."""
     qualities = qualities + _JITTER * rng.normal(size=qualities.shape)
     features = np.sin(qualities @ mapping.into + mapping.phase) @ mapping.out

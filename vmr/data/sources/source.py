@@ -1,4 +1,9 @@
-"""What a builder hands over to be written: named splits of pairs, and where they come from."""
+"""Sources: named splits of pairs before they are written, and splits held out by a hash.
+
+The split of a held-out item depends on nothing but its id and the share, so it is the same whatever
+else the files hold, on every machine. Validation and test are taken from opposite ends of the hash:
+of each, a larger share takes the items of a smaller one and more, and none that was in the other.
+"""
 
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,12 +20,12 @@ class Source:
     """A dataset before it is written.
 
     Attributes:
-      name: the dataset's name, in snake case.
-      description: what the pairs are and where they come from.
-      licence: as far as it is known.
-      schema: the fields of every pair.
-      splits: by name, a function that yields the split's pairs from the first to the last.
-      totals: by name, how many pairs to expect, where that is known; for the progress bar only.
+      name: name of the dataset, in snake case.
+      description: sentences about the pairs and their origin, for the card.
+      licence: licence of the pairs, as far as it is known.
+      schema: fields of every pair.
+      splits: functions that yield the pairs of each split, from the first to the last.
+      totals: expected number of pairs in a split, where it is known; for the progress bar only.
     """
 
     name: str
@@ -35,11 +40,11 @@ _HASHES = 2**32
 
 
 def require_share(share: float, others: Collection[str]) -> None:
-    """Returns if `share` can be held out of a source.
+    """Refuses a share that cannot be held out of a source.
 
     Args:
-      share: of validation, and of test again.
-      others: what is given for splits beside train, as the user knows it.
+      share: share of validation, and of test again.
+      others: files or flags given for splits beside train, in the user's words.
 
     Raises:
       UserError: the share is not in [0, 0.5), or splits beside train have files of their own.
@@ -57,8 +62,8 @@ def require_share(share: float, others: Collection[str]) -> None:
 
 
 def split_of(item: str, share: float) -> str:
-    """Validation for the lowest `share` of CRC-32 / 2³², test for the highest, else train."""
-    place = zlib.crc32(item.encode()) / _HASHES
-    if place < share:
+    """Split of an id: validation for the lowest `share` of CRC-32 / 2³², test for the highest."""
+    position = zlib.crc32(item.encode()) / _HASHES
+    if position < share:
         return "validation"
-    return "test" if place >= 1 - share else "train"
+    return "test" if position >= 1 - share else "train"

@@ -167,7 +167,7 @@ def _clip(record: bytes) -> Pair:
 
 
 def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """The files of each split in order, a path that exists or the matches of a glob.
+    """Files of each split in order: a path that exists, or the sorted matches of a glob.
 
     Raises:
       UserError: a glob matches nothing.
@@ -179,14 +179,14 @@ def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
 
 
 def _matches(split: str, pattern: str) -> list[Path]:
-    found = sorted(glob.glob(_with_literal_start(pattern), recursive=True))
-    if not found:
+    paths = sorted(glob.glob(_with_literal_start(pattern), recursive=True))
+    if not paths:
         raise UserError(f"--{split}={pattern}: matches no file, expected TFRecord files")
-    return [Path(path) for path in found]
+    return [Path(path) for path in paths]
 
 
 def _with_literal_start(pattern: str) -> str:
-    """The pattern, of which as much as there is on disk is a path, whatever its characters."""
+    """Glob pattern with the part that exists on disk escaped: a folder may be called `[a]`."""
     path = Path(pattern)
     for start in (path, *path.parents):
         if start.exists():
@@ -201,11 +201,11 @@ def splits_of(
     labels: frozenset[int] | None,
     held_out: float,
 ) -> Splits:
-    """By name, a function that yields the pairs of the split.
+    """Functions that yield the pairs of each split, by its name.
 
     Args:
-      files: of each split.
-      read: a record to its pair; raises ValueError that says what is wrong with the record.
+      files: TFRecord files of each split.
+      read: turns a record into its pair; raises ValueError that says what is wrong with it.
       labels: keep videos with at least one of these labels; None keeps all.
       held_out: share of the videos of `train` that validation takes, and test again; 0: none.
 
@@ -247,7 +247,7 @@ def _pairs(
 
 
 def describe_kept(labels: frozenset[int] | None, held_out: float) -> str:
-    """Which videos of the files a dataset holds, in words."""
+    """Phrase for the card: the videos of the files that a dataset keeps."""
     kept = "all videos" if labels is None else f"videos with at least one of {len(labels)} labels"
     if not held_out:
         return kept
@@ -256,7 +256,7 @@ def describe_kept(labels: frozenset[int] | None, held_out: float) -> str:
 
 
 def parse(record: bytes) -> tf.train.SequenceExample:
-    """A record of either kind; raises ValueError if it is neither."""
+    """Example or SequenceExample of a record; raises ValueError if it is neither."""
     # Context and features share field number 1, so this message reads both.
     try:
         return tf.train.SequenceExample.FromString(record)
@@ -265,7 +265,7 @@ def parse(record: bytes) -> tf.train.SequenceExample:
 
 
 def video_id_of(context: Mapping[str, Any]) -> str:
-    """The id, under either of its names; raises ValueError where there is none."""
+    """Id of the video, under either of its keys; raises ValueError where there is none."""
     for key in _ID_KEYS:
         if key in context:
             ids = values_of(context, key, "bytes_list")
@@ -276,17 +276,17 @@ def video_id_of(context: Mapping[str, Any]) -> str:
 
 
 def labels_of(context: Mapping[str, Any]) -> tuple[int, ...]:
-    """The label indices, as many as there are; raises ValueError where they are no integers."""
+    """Label indices, perhaps none; raises ValueError where they are no integers."""
     return tuple(values_of(context, "labels", "int64_list")) if "labels" in context else ()
 
 
 def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
-    """The values of a feature, which may be none.
+    """Values of a feature, perhaps none.
 
     Args:
-      context: of the record, in which the feature is.
-      key: the feature's name.
-      kind: `bytes_list`, `float_list` or `int64_list`.
+      context: features of the record.
+      key: name of the feature.
+      kind: expected type, `bytes_list`, `float_list` or `int64_list`.
 
     Raises:
       ValueError: they are stored as another kind; protobuf would give no value at all.
@@ -298,7 +298,7 @@ def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
 
 
 def frames_of(lists: Mapping[str, Any], key: str, width: int) -> np.ndarray:
-    """Frames, one bytes value each: (T, `width`) uint8; raises ValueError if they are not so."""
+    """Frames stored as one bytes value each: (T, width) uint8; raises ValueError if malformed."""
     if key not in lists:
         raise ValueError(f"has no {key}, expected frames of {width} bytes (a frame-level record)")
     content = [b"".join(values_of({key: frame}, key, "bytes_list")) for frame in lists[key].feature]

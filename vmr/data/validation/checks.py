@@ -1,4 +1,8 @@
-"""What validation looks for, gathered batch by batch: one class, one kind of finding."""
+"""Checks of one split: its pairs, features and text, fed item by item as they are stored.
+
+Every class of findings has `errors`, which make results wrong, and `warnings`, which are for
+somebody to look at.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ from vmr.data.validation.leakage import Contents, Occurrences, SplitItems
 
 
 def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
-    """Shortest, median and longest of the lengths that were counted; None if there are none."""
+    """Shortest, median and longest of the counted lengths; None if there are none."""
     if not lengths:
         return None
     ordered = sorted(lengths.elements())
@@ -23,7 +27,7 @@ def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
 
 
 class FeatureFindings:
-    """What is found in one modality's features in one split."""
+    """Findings in the features of one modality."""
 
     def __init__(self, modality: Modality, max_frames: int | None):
         self.modality = modality
@@ -39,7 +43,7 @@ class FeatureFindings:
         self._content_of_owner: dict[str, int] = {}
 
     def add(self, item: str, stored: bytes) -> None:
-        """Looks at the stored bytes of the item with this id."""
+        """Checks the stored bytes of the item with this id."""
         if size_fault(len(stored), self.modality):
             self.wrong_size.add(item)
             return
@@ -72,30 +76,30 @@ class FeatureFindings:
             self.duplicates.add(f"{item} = {owner}")
 
     def constant_dimensions(self) -> list[int]:
-        """Dimensions with one value throughout the split; none if it has but one item."""
+        """Dimensions with one value throughout the split; none if the split has one item only."""
         if len(self._content_of_owner) < 2:
             return []
         return [int(dimension) for dimension in np.flatnonzero(self._low == self._high)]
 
     def errors(self, name: str) -> Iterator[str]:
-        """What makes the features unfit for training; `name` is the modality's."""
+        """Faults that make the features unfit for training; `name` is that of the modality."""
         expected = f"{self.modality.width} numbers a {'frame' if self.modality.sequence else 'row'}"
-        found = (
+        findings = (
             (self.wrong_size, f"{name} features have a wrong size, expected {expected}"),
             (self.empty, f"{name} sequences are empty, expected at least one frame"),
             (self.too_long, f"{name} sequences are longer than {self.max_frames} frames"),
             (self.not_finite, f"{name} features hold NaN or infinity"),
         )
-        return (f"{where} {what}" for where, what in found if where.count)
+        return (f"{where} {what}" for where, what in findings if where.count)
 
     def warnings(self, name: str) -> Iterator[str]:
-        """What looks odd but can be trained on."""
-        found = (
+        """Oddities that can be trained on."""
+        findings = (
             (self.constant, f"{name} features are one constant value"),
             (self.duplicates, f"{name} features are duplicates of another item's"),
             (self.contradictions, f"{name} ids have different features in different pairs"),
         )
-        yield from (f"{where} {what}" for where, what in found if where.count)
+        yield from (f"{where} {what}" for where, what in findings if where.count)
         constant = self.constant_dimensions()
         if constant:
             few = ", ".join(map(str, constant[:3])) + (", …" if len(constant) > 3 else "")
@@ -107,7 +111,7 @@ class FeatureFindings:
 
 
 class TextFindings:
-    """What is found in the text of one split's videos."""
+    """Findings in the text of the videos."""
 
     def __init__(self, text: Text):
         self.text = text
@@ -116,7 +120,7 @@ class TextFindings:
         self.wrong_size, self.not_finite = Occurrences(), Occurrences()
 
     def add(self, item: str, stored: bytes) -> None:
-        """Looks at the stored text of the video with this id; empty is absent."""
+        """Checks the stored text of the video with this id; an empty text is absent."""
         if not stored:
             return
         if self.text.embedded:
@@ -130,21 +134,21 @@ class TextFindings:
         self.present += 1
 
     def errors(self) -> Iterator[str]:
-        """What makes the text unfit for training."""
+        """Faults that make the text unfit for training."""
         expected = f"expected {self.text.width} numbers a token"
-        found = (
+        findings = (
             (self.wrong_size, f"text embeddings have a wrong size, {expected}"),
             (self.not_finite, "text embeddings hold NaN or infinity"),
         )
-        return (f"{where} {what}" for where, what in found if where.count)
+        return (f"{where} {what}" for where, what in findings if where.count)
 
     def warnings(self) -> Iterator[str]:
-        """What looks odd but can be trained on."""
+        """Oddities that can be trained on."""
         if not self.present:
             yield "no video has text"
 
     def facts(self) -> dict[str, Any]:
-        """Videos that have text, width of its embeddings (0: strings), tokens of those."""
+        """Number of videos with text, width of embeddings (0: strings), and their lengths."""
         return {
             "present": self.present,
             "width": self.text.width,
@@ -153,7 +157,7 @@ class TextFindings:
 
 
 class PairFindings:
-    """What is found in the pairs of one split."""
+    """Findings in the ids of the pairs."""
 
     def __init__(self) -> None:
         self.videos: set[str] = set()
@@ -166,9 +170,9 @@ class PairFindings:
     def add(
         self, number: int, video_id: str, music_id: str, track: int, content: int | None
     ) -> None:
-        """Looks at the pair with this number in the split.
+        """Checks the pair with this number in the split.
 
-        `content` hashes both its features; None where there is but one, which is no whole pair.
+        `content` hashes both features; None if the dataset has one modality, thus no whole pairs.
         """
         if not video_id or not music_id:
             self.nameless.add(f"example {number}")
@@ -183,21 +187,21 @@ class PairFindings:
             self.inconsistent.add(music_id)
 
     def errors(self) -> Iterator[str]:
-        """What makes the pairs unfit for training or evaluation."""
-        found = (
+        """Faults that make the pairs unfit for training or evaluation."""
+        findings = (
             (self.nameless, "pairs lack a video id or a music id"),
             (self.repeated, "video ids come more than once"),
             (self.inconsistent, "music ids have more than one music_index"),
         )
-        return (f"{where} {what}" for where, what in found if where.count)
+        return (f"{where} {what}" for where, what in findings if where.count)
 
     def multiplicity(self) -> dict[str, int]:
-        """How many tracks have one video, two videos, and so on."""
+        """Number of tracks with one video, with two videos, and so on."""
         return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
 
 
 class SplitFindings:
-    """What is found in one split of a dataset."""
+    """Findings in one split of a dataset."""
 
     def __init__(self, dataset: Dataset):
         schema, max_frames = dataset.schema, MAX_FRAMES.get(dataset.name)
@@ -209,7 +213,7 @@ class SplitFindings:
         self.text = TextFindings(schema.text) if schema.text else None
 
     def add(self, number: int, batch: Batch, row: int) -> None:
-        """Looks at one row of a batch as it is stored, the pair with this number in the split."""
+        """Checks one row of a stored batch, the pair with this number in the split."""
         ids = {name: batch[f"{name}_id"][row].decode() for name in ("video", "music")}
         stored = {name: batch[name][row] for name in self.features}
         content = hash(tuple(stored.values())) if len(stored) > 1 else None
@@ -220,7 +224,7 @@ class SplitFindings:
             self.text.add(ids["video"], batch["text"][row])
 
     def errors(self) -> Iterator[str]:
-        """What makes the split unfit for training or evaluation."""
+        """Faults that make the split unfit for training or evaluation."""
         yield from self.pairs.errors()
         for name, findings in self.features.items():
             yield from findings.errors(name)
@@ -228,14 +232,14 @@ class SplitFindings:
             yield from self.text.errors()
 
     def warnings(self) -> Iterator[str]:
-        """What looks odd but can be trained on."""
+        """Oddities that can be trained on."""
         for name, findings in self.features.items():
             yield from findings.warnings(name)
         if self.text:
             yield from self.text.warnings()
 
     def facts(self) -> dict[str, Any]:
-        """Examples, tracks, multiplicity, chance levels, and of each field width and lengths."""
+        """Examples, tracks, multiplicity, chance levels; width and lengths of each field."""
         multiplicities = list(self.pairs.tracks.values())
         facts: dict[str, Any] = {
             "examples": len(self.pairs.videos),
@@ -251,7 +255,7 @@ class SplitFindings:
         return facts
 
     def items(self) -> SplitItems:
-        """What the split holds, to be compared with the other splits."""
+        """Content of the split, to be compared with the other splits."""
         contents = {name: findings.contents for name, findings in self.features.items()}
         return SplitItems(
             self.pairs.videos, self.pairs.tracks.keys(), self.pairs.contents, contents

@@ -1,4 +1,4 @@
-"""What two splits have in common, by id or by content: whoever trains on one has seen the other."""
+"""Leakage between splits: ids or contents that two of them share, so that one reveals the other."""
 
 from array import array
 from collections.abc import Iterator, Mapping, Set
@@ -9,14 +9,14 @@ import numpy as np
 
 
 class Occurrences:
-    """How often something was found, and the ids it was found at first."""
+    """Count of a finding, and the first three ids it was made at."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: list[str] = []
 
     def add(self, item: str) -> None:
-        """Notes one more, keeping the first three by name."""
+        """Counts one more; keeps the id if it is among the first three."""
         self.count += 1
         if len(self.first) < 3:
             self.first.append(item)
@@ -26,7 +26,7 @@ class Occurrences:
 
 
 class Contents:
-    """What the items of a split hold, as 64-bit hashes of 8 bytes each, beside their ids.
+    """Hashes of the items of a split, 64 bits each, beside their ids.
 
     A million items collide once in 40 million runs. Python hashes text differently in each
     process, so hashes are compared within one validation only.
@@ -37,19 +37,19 @@ class Contents:
         self.hashes = array("q")
 
     def add(self, item: str, content: int) -> None:
-        """Notes the hash of what the item with this id holds."""
+        """Stores the hash of the content of the item with this id."""
         self.ids.append(item)
         self.hashes.append(content)
 
 
 @dataclass(frozen=True)
 class SplitItems:
-    """What one split holds.
+    """Ids and contents of one split.
 
     Attributes:
-      videos, tracks: the ids.
-      pairs: the content of both features together, by video id.
-      features: the content of each feature, by "video" and "music".
+      videos, tracks: ids of the videos and of the tracks.
+      pairs: hash of both features together, by video id.
+      features: hashes of each modality, "video" and "music".
     """
 
     videos: Set[str]
@@ -59,19 +59,19 @@ class SplitItems:
 
 
 def leaked(splits: Mapping[str, SplitItems]) -> Iterator[str]:
-    """A line for every two splits that share ids, or whole pairs under other ids."""
+    """Errors: a line for every two splits that share ids, or whole pairs under other ids."""
     for one, other in combinations(splits, 2):
         between, first, second = f"{one} and {other} share", splits[one], splits[other]
-        found = (
+        findings = (
             (shared_ids(first.videos, second.videos), "videos: {} are in both"),
             (shared_ids(first.tracks, second.tracks), "tracks: {} are in both"),
             (shared_contents(first.pairs, second.pairs), "whole pairs under other ids: {}"),
         )
-        yield from (f"{between} {what.format(where)}" for where, what in found if where.count)
+        yield from (f"{between} {what.format(where)}" for where, what in findings if where.count)
 
 
 def suspected(splits: Mapping[str, SplitItems]) -> Iterator[str]:
-    """A line for every two splits that share features of one modality under other ids.
+    """Warnings: a line for every two splits that share features of a modality under other ids.
 
     Real data have such duplicates (silence, a song used twice), so they are no proof of leakage.
     """
@@ -83,23 +83,23 @@ def suspected(splits: Mapping[str, SplitItems]) -> Iterator[str]:
 
 
 def shared_ids(one: Set[str], other: Set[str]) -> Occurrences:
-    """The ids that two splits have in common, in alphabetical order."""
-    found = Occurrences()
+    """Ids that two splits have in common, in alphabetical order."""
+    shared = Occurrences()
     for item in sorted(one & other):
-        found.add(item)
-    return found
+        shared.add(item)
+    return shared
 
 
 def shared_contents(one: Contents, other: Contents) -> Occurrences:
-    """The items of `other` that `one` holds under another id, as "id in one = id in other"."""
-    found = Occurrences()
+    """Items of `other` that `one` holds under another id, as "id in one = id in other"."""
+    shared = Occurrences()
     if not one.ids:
-        return found
+        return shared
     hashes, sought = (np.asarray(contents.hashes, np.int64) for contents in (one, other))
     order = np.argsort(hashes, kind="stable")
     owners = order[np.searchsorted(hashes, sought, sorter=order).clip(max=len(order) - 1)]
     for row in np.flatnonzero(hashes[owners] == sought):
         owner, item = one.ids[owners[row]], other.ids[row]
         if owner != item:
-            found.add(f"{owner} = {item}")
-    return found
+            shared.add(f"{owner} = {item}")
+    return shared

@@ -1,4 +1,4 @@
-"""Is a dataset fit to train on and to be evaluated with? A report, kept beside it.
+"""Validation report of a dataset: written beside it, trusted until its files change, shown as text.
 
 Errors make results wrong: corrupt records, wrong sizes, NaN, a video, a track or a copy of a pair
 in two splits. Warnings are for somebody to look at: duplicate or constant features.
@@ -27,13 +27,13 @@ _BATCH = 64
 
 @dataclass
 class Report:
-    """What validation found.
+    """Findings of a validation.
 
     Attributes:
-      fingerprint: of the content that was looked at.
+      fingerprint: fingerprint of the validated content.
       errors, warnings: one line each.
       splits: facts about each split: examples, tracks, multiplicity, lengths, chance levels.
-      files: by name, bytes and time of change (ns) of every file that enters the fingerprint.
+      files: size in bytes and time of change (ns) of every file that enters the fingerprint.
     """
 
     fingerprint: str
@@ -44,25 +44,25 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No errors; warnings are allowed."""
+        """True if there are no errors; warnings are allowed."""
         return not self.errors
 
     @property
     def first_errors(self) -> str:
-        """Two errors in one line, and how many more there are."""
+        """First two errors in one line, and the number of further ones."""
         more = f" (and {len(self.errors) - 2} more)" if len(self.errors) > 2 else ""
         return "; ".join(self.errors[:2]) + more
 
 
 def validate(data_dir: str | Path) -> Report:
-    """Reads the whole dataset, writes validation.json into its folder, returns the report.
+    """Validates the whole dataset, writes validation.json into its folder, returns the report.
 
     Raises:
       UserError: the folder is no dataset or lacks a shard. What is wrong inside it stands in the
         report.
     """
     dataset = open_dataset(data_dir)
-    # Looked at before the content is: whatever changes meanwhile is validated again.
+    # Before the content is read: whatever changes meanwhile will be validated again.
     files = _files(dataset)
     report = Report(fingerprint=_content(dataset), files=files)
     if report.fingerprint != dataset.fingerprint:
@@ -81,7 +81,7 @@ def validate(data_dir: str | Path) -> Report:
 
 
 def require_valid(data_dir: str | Path) -> None:
-    """Returns if the dataset is valid, by `report_of`.
+    """Refuses a dataset that is not valid, by `report_of`.
 
     Raises:
       UserError: validation found errors; the first ones are named.
@@ -95,9 +95,9 @@ def require_valid(data_dir: str | Path) -> None:
 
 
 def report_of(data_dir: str | Path) -> Report:
-    """The report that lies beside the dataset, or that of validating it now.
+    """Report that lies beside the dataset or, if there is none, of a validation now.
 
-    The former is trusted as long as the files have the sizes and times that it was written for.
+    The former is trusted as long as the files have the sizes and times that it lists.
 
     Raises:
       UserError: as `validate`.
@@ -170,7 +170,7 @@ def _read(file: Path) -> Report | None:
 
 
 def format_report(report: Report) -> str:
-    """The report for a terminal: a block a split, then warnings, then errors, then the verdict."""
+    """Report for a terminal: a block a split, then warnings, then errors, then the verdict."""
     lines = [f"fingerprint {report.fingerprint}"]
     for split, facts in report.splits.items():
         lines += _split_lines(split, facts)
