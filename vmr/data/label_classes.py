@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.tfrecords import naming_faults, records_in_order
+from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.errors import UserError
 
 _COMMON = 0.01  # share of the training items that must carry a label
@@ -53,6 +53,7 @@ def label_counts(dataset: Dataset) -> CommonLabels:
     return CommonLabels(labels, totals)
 
 
+@as_graph
 def stored_labels(serialized: tf.Tensor) -> tf.Tensor:
     """Labels of serialised examples: (B,) -> (B, K) int64, padded with -1."""
     spec = {"labels": tf.io.RaggedFeature(tf.int64)}

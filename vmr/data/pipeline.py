@@ -14,6 +14,7 @@ import tensorflow as tf
 from vmr.data.dataset import Dataset
 from vmr.data.decoding import View, is_one_clip, parse_batch
 from vmr.data.tfrecords import (
+    as_graph,
     counted,
     first_records,
     naming_faults,
@@ -78,6 +79,7 @@ def train_batches(
     steps = examples // batch_size
     first_epoch, skipped = divmod(start_step, steps)
 
+    @as_graph
     def records_of(epoch: tf.Tensor) -> tf.data.Dataset:
         records = _shuffled_records(dataset, split, seed, epoch).take(steps * batch_size)
         seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
@@ -117,7 +119,9 @@ def eval_batches(
     records = records_in_order(dataset.shards[split])
     if view.samples == 1:
         return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
-    records = records.filter(lambda record: not is_one_clip(record, dataset.schema, view.pairing))
+    records = records.filter(
+        as_graph(lambda record: ~is_one_clip(record, dataset.schema, view.pairing))
+    )
     batches = _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
     return _at_least_one(batches, dataset, split, view)
 
@@ -163,17 +167,14 @@ def _numpy_batches(
     segments: int = 1,
 ) -> Iterator[Batch]:
     at_once = min(batch_size, _SEQUENCES_AT_ONCE) if dataset.has_sequences else batch_size
-    batches = (
-        records.batch(at_once)
-        .enumerate()
-        .map(
-            lambda number, serialized: parse_batch(
-                serialized, first + number * at_once, dataset.schema, view, seed, segments
-            ),
-            num_parallel_calls=_PARSERS,
-            deterministic=True,
-        )
-    )
+
+    @as_graph
+    def parse(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        start = first + number * at_once
+        return parse_batch(serialized, start, dataset.schema, view, seed, segments)
+
+    numbered = records.batch(at_once).enumerate()
+    batches = numbered.map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     if at_once != batch_size:
         batches = batches.rebatch(batch_size)
     arrays = naming_faults(batches.prefetch(_READ_AHEAD), dataset.shards[split], dataset.schema)

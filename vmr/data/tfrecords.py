@@ -41,6 +41,10 @@ _RECORD_FAULTS = (
     tf.errors.PermissionDeniedError,
 )
 
+# For functions that tf.data maps over records. They hold no Python control flow over tensors, and
+# translating them would cost more than reading a small split.
+as_graph = tf.autograph.experimental.do_not_convert
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -74,6 +78,7 @@ def stored_files(shards: Sequence[Shard]) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(paths), tf.constant(counts, tf.int64)
 
 
+@as_graph
 def first_records(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
     """Records of one file of `stored_files`."""
     return tf.data.TFRecordDataset(path).take(count)

@@ -15,7 +15,7 @@ from typing import Any
 from vmr.data.dataset import Dataset, fingerprint, open_dataset
 from vmr.data.decoding import parse_stored
 from vmr.data.pipeline import Batch
-from vmr.data.tfrecords import naming_faults, records_in_order
+from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.data.validation.checks import SplitFindings
 from vmr.data.validation.leakage import SplitItems, leaked, suspected
 from vmr.errors import UserError
@@ -130,7 +130,7 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
 
 def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
     batches = records_in_order(dataset.shards[split]).batch(_BATCH)
-    parsed = batches.map(lambda batch: parse_stored(batch, dataset.schema))
+    parsed = batches.map(as_graph(lambda batch: parse_stored(batch, dataset.schema)))
     return naming_faults(parsed.prefetch(1), dataset.shards[split], dataset.schema)
 
 
