@@ -61,6 +61,7 @@ class Dataset:
         self.examples(split)  # raises if there is no such split
         shards = tuple(shard.first(math.ceil(share * shard.stored)) for shard in self.shards[split])
         count = sum(shard.examples for shard in shards)
+        # An estimate: the pipeline sizes its shuffle buffer by it.
         size = self.bytes[split] * count // self.splits[split]
         return replace(
             self,

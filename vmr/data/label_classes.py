@@ -70,6 +70,7 @@ def classes(labels: np.ndarray, tracks: np.ndarray, common: CommonLabels) -> np.
       common: see `label_counts`.
     """
     none = len(common.labels)  # index of labels that are not common
+    # Labels that are not common count as most frequent, so that `argmin` takes any other first.
     frequency = np.append(common.counts, np.iinfo(np.int64).max)
     index = np.searchsorted(common.labels, labels)
     index = np.where(np.append(common.labels, -1)[index] == labels, index, none)

@@ -77,6 +77,7 @@ def train_batches(
             f"in {dataset.data_dir}"
         )
     steps = examples // batch_size
+    # The order of an epoch depends on its seed and number alone, so a run can resume inside it.
     first_epoch, skipped = divmod(start_step, steps)
 
     @as_graph
@@ -149,6 +150,7 @@ def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor)
     paths, counts = stored_files(shards)
     files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(counts, order)))
     records = files.interleave(first_records, cycle_length=_SHARDS_IN_TURN, block_length=16)
+    # Memory is bounded in bytes: records of a million short items shuffle whole, of long ones not.
     mean_bytes = max(1, dataset.bytes[split] // dataset.splits[split])
     buffer = min(dataset.splits[split], max(_MIN_SHUFFLE_RECORDS, SHUFFLE_BYTES // mean_bytes))
     return counted(records, shards).shuffle(
@@ -173,6 +175,7 @@ def _numpy_batches(
         start = first + number * at_once
         return parse_batch(serialized, start, dataset.schema, view, seed, segments)
 
+    # Numbered by batch: the position of an item in the stream decides its clips.
     numbered = records.batch(at_once).enumerate()
     batches = numbered.map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     if at_once != batch_size:

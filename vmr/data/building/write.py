@@ -65,6 +65,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                     f"{split}: video id {pair.video_id!r} comes twice, expected each video once"
                 )
             seen.add(pair.video_id)
+            # Numbered across splits: equal ids are one track wherever they come.
             track = self.tracks.setdefault(pair.music_id, len(self.tracks))
             counts[track] += 1
             yield pair.video_id, self._example(pair, track)
