@@ -26,11 +26,11 @@ from absl import flags
 
 from tools.generated_frames import WIDTHS, generate_frames
 from vmr.command import run
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import Batch, eval_batches, train_batches
 from vmr.data.schema import Modality, Pair, Schema
-from vmr.data.source import Source
-from vmr.data.writing import write_dataset
+from vmr.data.sources.source import Source
 from vmr.progress_bar import progress_bar
 from vmr.quantization import OFFSET, SCALE
 

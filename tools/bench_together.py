@@ -20,8 +20,8 @@ from absl import flags
 
 from tools import paired
 from vmr.command import run
-from vmr.data.building import build
-from vmr.data.planted import planted
+from vmr.data.building.build import build
+from vmr.data.sources.planted import planted
 from vmr.errors import UserError
 
 _RUNS = flags.DEFINE_integer("runs", 16, "Weightings.", lower_bound=2)

@@ -63,8 +63,8 @@ flags.DEFINE_integer(
 
 def main(argv: list[str]) -> int:
     """Builds, validates, and says what lies where; status 1 if the dataset is not valid."""
-    from vmr.data.building import build, source_of  # seconds of imports, after the flags
-    from vmr.data.report import format_report
+    from vmr.data.building.build import build, source_of  # seconds of imports, after the flags
+    from vmr.data.validation.report import format_report
 
     del argv
     command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.writing import write_dataset
-from vmr.data.youtube8m import youtube8m
+from vmr.data.sources.youtube import youtube8m
 
 FRAMES = 300
 WIDTHS = {"rgb": 1024, "audio": 128}

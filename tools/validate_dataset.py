@@ -14,8 +14,10 @@ _DATA_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Prints the report, which also lies in the dataset's validation.json."""
-    from vmr.data.report import format_report  # seconds of imports, after the flags
-    from vmr.data.validation import validate
+    from vmr.data.validation.report import (
+        format_report,  # seconds of imports, after the flags
+        validate,
+    )
 
     del argv
     report = validate(_DATA_DIR.value)

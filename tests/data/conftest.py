@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import vmr.data  # noqa: F401  (quietens TensorFlow before the tests import it)
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.planted import planted
 from vmr.data.schema import Modality, Pair, Schema
-from vmr.data.source import Source
-from vmr.data.writing import write_dataset
+from vmr.data.sources.planted import planted
+from vmr.data.sources.source import Source
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from made_records import clip, frame_level, shard
 
-from vmr.data.audioset import audioset
-from vmr.data.building import source_of
+from vmr.data.building.build import source_of
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches
-from vmr.data.report import format_report
 from vmr.data.schema import Modality, Schema
-from vmr.data.validation import validate
-from vmr.data.view import View
-from vmr.data.writing import write_dataset
+from vmr.data.sources.youtube import audioset
+from vmr.data.validation.report import format_report, validate
 from vmr.errors import UserError
 
 MUSIC = View(sampling="global_sparse", clips=10, pairing="music")

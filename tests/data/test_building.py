@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from vmr.data.building import build, source_of
+from vmr.data.building.build import build, source_of
 from vmr.data.dataset import open_dataset
-from vmr.data.source import Source
-from vmr.data.validation import validate
+from vmr.data.sources.source import Source
+from vmr.data.validation.report import validate
 from vmr.errors import UserError
 
 OPTIONS = {"videos": 90, "tracks": 80, "seed": 0, "input": None}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from vmr.data.building import source_of
+from vmr.data.building.build import source_of
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.feature_files import feature_files
 from vmr.data.pipeline import eval_batches
-from vmr.data.writing import write_dataset
+from vmr.data.sources.feature_files import feature_files
 from vmr.errors import UserError
 
 TRAIN = "video_id,music_id\nv0,m0\nv1,m0\nv2,m1\n"

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.feature_files import feature_files
-from vmr.data.report import format_report
 from vmr.data.schema import Text
-from vmr.data.validation import validate
-from vmr.data.writing import write_dataset
+from vmr.data.sources.feature_files import feature_files
+from vmr.data.validation.report import format_report, validate
 from vmr.errors import UserError
 
 

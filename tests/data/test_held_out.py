@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from made_records import clip, shard
 
-from vmr.data.audioset import audioset
-from vmr.data.held_out import require_share, split_of
+from vmr.data.sources.source import require_share, split_of
+from vmr.data.sources.youtube import audioset
 from vmr.errors import UserError
 
 IDS = [f"id{number}" for number in range(4000)]

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vmr.data.decoding import View
 from vmr.data.label_classes import CommonLabels, classes, label_counts
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Schema
-from vmr.data.view import View
 from vmr.errors import UserError
 
 COMMON = CommonLabels(np.array([0, 1, 3]), np.array([50, 10, 30]))  # label 2 is not common

@@ -25,6 +25,12 @@ def assert_same(one, other):
             np.testing.assert_array_equal(left[name], right[name])
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(small_planted):
+    """Sixteen batches: three epochs of five, and the first of a fourth."""
+    return list(islice(train_batches(small_planted, "train", BATCH, seed=1), 16))
+
+
 def test_batch_holds_what_was_written(write, vectors, vector_schema):
     pairs = {pair.video_id: pair for pair in vectors(7, videos_per_track=2)}
     dataset = write(vector_schema, train=list(pairs.values()))
@@ -41,12 +47,11 @@ def test_batch_holds_what_was_written(write, vectors, vector_schema):
     assert sorted(ids(batches)) == sorted(pairs)
 
 
-def test_every_epoch_holds_each_example_at_most_once_in_a_new_order(small_planted):
+def test_every_epoch_holds_each_example_at_most_once_in_a_new_order(small_planted, uninterrupted):
     examples = small_planted.splits["train"]
     steps = examples // BATCH
     assert examples % BATCH  # so that something is dropped
-    batches = list(islice(train_batches(small_planted, "train", BATCH, seed=1), 3 * steps))
-    epochs = [ids(batches[epoch * steps : (epoch + 1) * steps]) for epoch in range(3)]
+    epochs = [ids(uninterrupted[epoch * steps : (epoch + 1) * steps]) for epoch in range(3)]
     assert all(len(set(epoch)) == steps * BATCH for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert len({frozenset(epoch) for epoch in epochs}) == 3
@@ -55,20 +60,15 @@ def test_every_epoch_holds_each_example_at_most_once_in_a_new_order(small_plante
     assert moved.mean() > examples / 5  # a whole shuffle moves a record by a third
 
 
-def test_seed_decides_the_order(small_planted):
-    one, same, other = (
-        list(islice(train_batches(small_planted, "train", BATCH, seed=seed), 3))
-        for seed in (1, 1, 2)
-    )
-    assert_same(one, same)
-    assert ids(one) != ids(other)
+def test_another_seed_gives_another_order(small_planted, uninterrupted):
+    other = islice(train_batches(small_planted, "train", BATCH, seed=2), 3)
+    assert ids(uninterrupted[:3]) != ids(other)
 
 
-@pytest.mark.parametrize("start", [0, 1, 4, 5, 6, 13])
-def test_resumed_batches_are_those_of_an_uninterrupted_run(small_planted, start):
-    whole = list(islice(train_batches(small_planted, "train", BATCH, seed=1), 16))
+@pytest.mark.parametrize("start", [0, 4, 5, 13])
+def test_resumed_batches_are_those_of_an_uninterrupted_run(small_planted, uninterrupted, start):
     resumed = train_batches(small_planted, "train", BATCH, seed=1, start_step=start)
-    assert_same(whole[start:], list(islice(resumed, 16 - start)))
+    assert_same(uninterrupted[start:], list(islice(resumed, 16 - start)))
 
 
 def test_sequences_are_pooled_to_the_mean_of_their_frames(write):

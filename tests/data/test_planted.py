@@ -5,13 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from vmr.data import planted_features
-from vmr.data.building import source_of
+from vmr.data.building.build import source_of
 from vmr.data.pipeline import eval_batches
-from vmr.data.planted import planted
-from vmr.data.planted_features import QUALITIES, RandomMap, sequences, shared_qualities
-from vmr.data.planted_splits import planted_splits
 from vmr.data.schema import Modality, Text
+from vmr.data.sources import planted_features
+from vmr.data.sources.planted import planted, planted_splits
+from vmr.data.sources.planted_features import QUALITIES, RandomMap, sequences, shared_qualities
 from vmr.errors import UserError
 
 SLOW, FAST = {"glacial", "lingering", "slow", "unhurried"}, {"fast", "brisk", "racing", "frantic"}

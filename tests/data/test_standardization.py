@@ -3,10 +3,10 @@
 import numpy as np
 
 from vmr import progress_bar
+from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.standardization import statistics
-from vmr.data.view import View
 from vmr.quantization import dequantize
 
 

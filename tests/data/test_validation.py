@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vmr.data import validation
-from vmr.data.chance import chance_levels
-from vmr.data.findings import Contents, TextFindings
-from vmr.data.leakage import shared_contents
-from vmr.data.report import format_report
+from vmr.data.dataset import chance_levels
 from vmr.data.schema import Modality, Pair, Schema, Text
-from vmr.data.validation import require_valid, validate
+from vmr.data.validation import report as validation
+from vmr.data.validation.checks import Contents, TextFindings
+from vmr.data.validation.leakage import shared_contents
+from vmr.data.validation.report import format_report, require_valid, validate
 from vmr.errors import UserError
 
 

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vmr.data import writing
+from vmr.data.building import write as writing
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.planted import planted
-from vmr.data.records import read_records
-from vmr.data.writing import write_dataset
+from vmr.data.sources.planted import planted
+from vmr.data.tfrecords import read_records
 from vmr.errors import UserError
 
 

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 from made_records import frame_level, shard, video_level
 
-from vmr.data.building import source_of
+from vmr.data.building.build import source_of
+from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.labels import read_label_filter
+from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches, train_batches
-from vmr.data.report import format_report
 from vmr.data.schema import Text
-from vmr.data.validation import validate
-from vmr.data.view import View
-from vmr.data.vocabulary import read_vocabulary
-from vmr.data.writing import write_dataset
-from vmr.data.youtube8m import youtube8m
+from vmr.data.sources.labels import read_label_filter, read_vocabulary
+from vmr.data.sources.youtube import youtube8m
+from vmr.data.validation.report import format_report, validate
 from vmr.errors import UserError
 from vmr.quantization import dequantize
 

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 from made_sweeps import base_config
 
-from vmr.data.building import build
-from vmr.data.planted import planted
+from vmr.data.building.build import build
+from vmr.data.sources.planted import planted
 from vmr.sweeps.jobs import Job, has_ended
 from vmr.sweeps.worker import train_job
 from vmr.training.grid import Run

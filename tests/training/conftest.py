@@ -11,8 +11,8 @@ from made_datasets import RICH
 from runs import Trained, config_of, trained
 
 from configs import vmnet
-from vmr.data.building import build
-from vmr.data.planted import planted
+from vmr.data.building.build import build
+from vmr.data.sources.planted import planted
 
 
 @pytest.fixture(scope="session")

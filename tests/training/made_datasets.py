@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from vmr.data.planted import planted
+from vmr.data.building.write import write_dataset
 from vmr.data.schema import Modality, Pair, Schema, Text
-from vmr.data.source import Source
-from vmr.data.writing import write_dataset
+from vmr.data.sources.planted import planted
+from vmr.data.sources.source import Source
 from vmr.quantization import OFFSET, SCALE, dequantize
 
 BYTES = Modality(192, sequence=True, quantized=True), Modality(96, sequence=True, quantized=True)

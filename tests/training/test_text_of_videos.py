@@ -13,12 +13,12 @@ from made_datasets import RICH, VECTORS
 from runs import ONE, Trained, config_of, traced_step
 
 from vmr import embeddings
+from vmr.data.building.write import write_dataset
 from vmr.data.pipeline import eval_batches
-from vmr.data.planted_features import shared_qualities
-from vmr.data.planted_text import texts
 from vmr.data.schema import Modality, Pair, Schema, Text
-from vmr.data.source import Source
-from vmr.data.writing import write_dataset
+from vmr.data.sources.planted import texts
+from vmr.data.sources.planted_features import shared_qualities
+from vmr.data.sources.source import Source
 from vmr.errors import UserError
 from vmr.evaluation import recalls
 from vmr.runs.restore import restore_run

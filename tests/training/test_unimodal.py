@@ -11,8 +11,8 @@ from made_datasets import RICH
 from runs import ONE, Trained, config_of, scalars
 
 from vmr import embeddings
-from vmr.data.planted import planted
 from vmr.data.schema import Schema
+from vmr.data.sources.planted import planted
 from vmr.errors import UserError
 from vmr.evaluation import evaluate as evaluate_embeddings
 from vmr.runs import evaluate

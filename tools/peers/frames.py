@@ -11,8 +11,8 @@ import tensorflow as tf
 from tools.generated_frames import WIDTHS
 from tools.paired import Prepared
 from vmr.data.dataset import open_dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import train_batches
-from vmr.data.view import View
 from vmr.quantization import OFFSET, SCALE
 
 # Batches until a pipeline has its pace: its buffers filled, its threads tuned.

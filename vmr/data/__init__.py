@@ -1,4 +1,8 @@
-"""Datasets: built, validated, read, handed out as numpy batches. The one room with TensorFlow."""
+"""Datasets: built, validated, read, handed out as numpy batches. The one room with TensorFlow.
+
+a source of pairs (sources/) ─ TFDS folder (building/) ─ report (validation/)
+TFDS folder (dataset) ─ records (tfrecords) ─ arrays (decoding, sampling) ─ batches (pipeline)
+"""
 
 import logging
 import os

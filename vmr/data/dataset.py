@@ -1,33 +1,36 @@
-"""A dataset folder, opened: what it holds and where its shards lie."""
+"""A dataset folder: what it holds, where its shards lie, its fingerprint and chance levels."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vmr.data.folder import DATASET_INFO
-from vmr.data.records import Shard
 from vmr.data.schema import Schema
-from vmr.data.writing import DATASET_FILE, FEATURES_FILE
+from vmr.data.tfrecords import Shard
 from vmr.errors import UserError
+
+DATASET_INFO = "dataset_info.json"  # TFDS's
+FEATURES_FILE = "features.json"  # TFDS's
+DATASET_FILE = "dataset.json"  # ours
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a dataset folder says about itself.
+    """Metadata of a dataset folder.
 
     Attributes:
-      name: e.g. "youtube8m".
+      name: name of the source, e.g. "youtube8m".
       data_dir: the folder.
-      splits: videos of each split.
-      schema: the fields of an example.
-      fingerprint: 64 hexadecimal digits, the content as it was built.
-      shards: the files of each split, in stored order.
-      bytes: of each split, the size of its records.
+      splits: number of videos in each split.
+      schema: fields of an example.
+      fingerprint: SHA-256 of the content as it was built, 64 hexadecimal digits.
+      shards: files of each split, in stored order.
+      bytes: size of the records of each split.
     """
 
     name: str
@@ -40,24 +43,25 @@ class Dataset:
 
     @property
     def has_sequences(self) -> bool:
-        """Whether any modality is stored frame by frame."""
+        """True if any modality is stored frame by frame."""
         return any(modality.sequence for modality in self.schema.modalities.values())
 
     def with_share(self, split: str, share: float) -> "Dataset":
-        """The same with the first part of a split alone: so much of every shard, rounded up.
+        """Dataset with the first part of a split alone: this share of every shard, rounded up.
 
         Records lie in the order of a hash of their ids, so this is a sample, and the same one each
         time; a larger share holds the smaller ones.
 
         Args:
-          split: e.g. "train".
-          share: in (0, 1].
+          split: name of the split, e.g. "train".
+          share: share to keep, in (0, 1].
         """
         if share == 1.0:
             return self
-        self.examples(split)
+        self.examples(split)  # raises if there is no such split
         shards = tuple(shard.first(math.ceil(share * shard.stored)) for shard in self.shards[split])
         count = sum(shard.examples for shard in shards)
+        # An estimate: the pipeline sizes its shuffle buffer by it.
         size = self.bytes[split] * count // self.splits[split]
         return replace(
             self,
@@ -68,11 +72,11 @@ class Dataset:
 
     @property
     def features_file(self) -> Path:
-        """TFDS's file with the schema."""
+        """Path of the file in which TFDS stores the schema."""
         return self.data_dir / FEATURES_FILE
 
     def examples(self, split: str) -> int:
-        """Videos in `split`; raises UserError, with the splits there are, if it is missing."""
+        """Number of videos in `split`; raises UserError that lists the splits if it is missing."""
         if split not in self.splits:
             there = ", ".join(f"{name} ({count})" for name, count in self.splits.items())
             raise UserError(f"{self.data_dir}: has no split {split!r}, expected one of: {there}")
@@ -125,3 +129,56 @@ def _read_facts(file: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
         raise UserError(f"{file}: expected JSON with name and fingerprint") from None
+
+
+def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> str:
+    """SHA-256 over the schema and, split by split, the bytes of the shards in their order.
+
+    File names, times and the folder do not enter: a rebuild of the same content has the same
+    fingerprint.
+
+    Args:
+      features_file: TFDS's features.json.
+      shards: shard files of each split, in stored order.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(features_file.read_bytes())
+    for split in sorted(shards):
+        digest.update(f"\n{split}\n".encode())
+        for shard in shards[split]:
+            with shard.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+RECALL_AT = (1, 10)
+
+
+def chance_levels(videos_per_track: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Expected Recall@K of random scores over a whole split, in percent.
+
+    A video has one track among M. A track with r videos among N is found if any of them stands
+    among the first K: 1 − C(N−r, K) / C(N, K).
+
+    Args:
+      videos_per_track: r of each distinct track of the split, M numbers that sum to N.
+
+    Returns:
+      {"v2m": {"R@1": ..., "R@10": ...}, "m2v": {...}}.
+    """
+    tracks, videos = len(videos_per_track), sum(videos_per_track)
+    levels: dict[str, dict[str, float]] = {"v2m": {}, "m2v": {}}
+    for k in RECALL_AT:
+        levels["v2m"][f"R@{k}"] = 100.0 * min(k, tracks) / tracks
+        # Few multiplicities, many tracks: each is worked out once.
+        hit = {r: 1.0 - _all_missed(videos, r, k) for r in set(videos_per_track)}
+        levels["m2v"][f"R@{k}"] = 100.0 * sum(hit[r] for r in videos_per_track) / tracks
+    return levels
+
+
+def _all_missed(videos: int, relevant: int, k: int) -> float:
+    drawn = min(k, videos)
+    return math.comb(videos - relevant, drawn) / math.comb(videos, drawn)

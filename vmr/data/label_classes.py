@@ -13,20 +13,20 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.records import naming_faults, records_in_order
+from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.errors import UserError
 
-_COMMON = 0.01  # share of the training items
+_COMMON = 0.01  # share of the training items that must carry a label
 _BATCH = 1024
 
 
 @dataclass(frozen=True)
 class CommonLabels:
-    """The labels that are common.
+    """Labels common in the training split.
 
     Attributes:
       labels: (C,) int64, ascending.
-      counts: (C,) int64, training items that carry each.
+      counts: (C,) int64, training items that carry each label.
     """
 
     labels: np.ndarray
@@ -34,7 +34,7 @@ class CommonLabels:
 
 
 def label_counts(dataset: Dataset) -> CommonLabels:
-    """The labels that are common in the training split.
+    """Counts labels in the training split and keeps the common ones.
 
     Raises:
       UserError: the dataset has no labels, or a record is corrupt.
@@ -49,30 +49,32 @@ def label_counts(dataset: Dataset) -> CommonLabels:
         counts.update(labels[labels >= 0].tolist())
     least = _COMMON * dataset.examples("train")
     common = sorted((label, count) for label, count in counts.items() if count >= least)
-    labels, found = np.array(common, np.int64).reshape(-1, 2).T
-    return CommonLabels(labels, found)
+    labels, totals = np.array(common, np.int64).reshape(-1, 2).T
+    return CommonLabels(labels, totals)
 
 
+@as_graph
 def stored_labels(serialized: tf.Tensor) -> tf.Tensor:
-    """The labels of serialised examples: (B,) -> (B, K) int64, filled up with -1."""
+    """Labels of serialised examples: (B,) -> (B, K) int64, padded with -1."""
     spec = {"labels": tf.io.RaggedFeature(tf.int64)}
     return tf.io.parse_example(serialized, spec)["labels"].to_tensor(-1)
 
 
 def classes(labels: np.ndarray, tracks: np.ndarray, common: CommonLabels) -> np.ndarray:
-    """The class of each item, a place among the common labels: (B, K), (B,) -> (B,) int32.
+    """Class of each item, an index among the common labels: (B, K), (B,) -> (B,) int32.
 
     Args:
-      labels: of each item, filled up with -1.
-      tracks: index of each item's track, the class of an item without a common label: these
-        classes are negative, so that they meet no label.
+      labels: labels of each item, padded with -1.
+      tracks: track index of each item. An item without a common label has the class
+        -1 - track, which is negative so that it meets no label.
       common: see `label_counts`.
     """
-    none = len(common.labels)  # a place for labels that are not common
+    none = len(common.labels)  # index of labels that are not common
+    # Labels that are not common count as most frequent, so that `argmin` takes any other first.
     frequency = np.append(common.counts, np.iinfo(np.int64).max)
-    places = np.searchsorted(common.labels, labels)
-    places = np.where(np.append(common.labels, -1)[places] == labels, places, none)
+    index = np.searchsorted(common.labels, labels)
+    index = np.where(np.append(common.labels, -1)[index] == labels, index, none)
     # A column more, so that an item without any label has one to look at.
-    places = np.pad(places, [(0, 0), (0, 1)], constant_values=none)
-    rarest = places[np.arange(len(places)), np.argmin(frequency[places], axis=1)]
+    index = np.pad(index, [(0, 0), (0, 1)], constant_values=none)
+    rarest = index[np.arange(len(index)), np.argmin(frequency[index], axis=1)]
     return np.where(rarest < none, rarest, -1 - tracks).astype(np.int32)

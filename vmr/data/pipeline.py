@@ -12,15 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.parsing import is_one_clip, parse_batch
-from vmr.data.records import (
+from vmr.data.decoding import View, is_one_clip, parse_batch
+from vmr.data.tfrecords import (
+    as_graph,
     counted,
     first_records,
     naming_faults,
     records_in_order,
     stored_files,
 )
-from vmr.data.view import View
 from vmr.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -33,7 +33,7 @@ _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
 _PARSERS = 2
 _READ_AHEAD = 4
-# 345 kB each: few enough to stay in the processor's cache until they are pooled or sampled.
+# A sequence has up to 345 kB: few enough stay in the cache until they are pooled or sampled.
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
 
@@ -50,11 +50,11 @@ def train_batches(
 
     Args:
       dataset: see `open_dataset`.
-      split: e.g. "train".
+      split: name of the split, e.g. "train".
       batch_size: B, items in every batch.
       seed: decides the order of every epoch, and the clips that are drawn.
       start_step: batches that an earlier run has seen; the first batch is the one that follows.
-      view: what to show of each pair; one vector a modality by default.
+      view: content of the batch; one vector a modality by default.
 
     Yields:
       `video` (B, Dv) and `music` (B, Dm) float32; where the view samples clips of a sequence,
@@ -77,8 +77,10 @@ def train_batches(
             f"in {dataset.data_dir}"
         )
     steps = examples // batch_size
+    # The order of an epoch depends on its seed and number alone, so a run can resume inside it.
     first_epoch, skipped = divmod(start_step, steps)
 
+    @as_graph
     def records_of(epoch: tf.Tensor) -> tf.data.Dataset:
         records = _shuffled_records(dataset, split, seed, epoch).take(steps * batch_size)
         seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
@@ -99,10 +101,10 @@ def eval_batches(
 
     Args:
       dataset: see `open_dataset`.
-      split: e.g. "validation".
+      split: name of the split, e.g. "validation".
       batch_size: B, items in every batch but the last.
-      view: what to show of each pair; one vector a modality by default. Clips are those of fixed
-        places, nothing is drawn.
+      view: content of the batch; one vector a modality by default. Clips lie at fixed offsets,
+        nothing is drawn.
       segments: S; if not 1, clips are those of S equal parts of each sequence, (B, S, N, D) with
         masks (B, S, N), whatever the view's sampling; a sequence of fewer clips has fewer parts.
 
@@ -118,13 +120,15 @@ def eval_batches(
     records = records_in_order(dataset.shards[split])
     if view.samples == 1:
         return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
-    records = records.filter(lambda record: not is_one_clip(record, dataset.schema, view.pairing))
+    records = records.filter(
+        as_graph(lambda record: ~is_one_clip(record, dataset.schema, view.pairing))
+    )
     batches = _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
     return _at_least_one(batches, dataset, split, view)
 
 
 def require_shown(dataset: Dataset, view: View) -> None:
-    """Raises UserError where the view asks for a modality, or two samples, that there are not."""
+    """Raises UserError where the view asks for a modality, or two samples, that are not stored."""
     there = dataset.schema.modalities
     for name in sorted(set(view.sides.values()) - there.keys()):
         raise UserError(
@@ -146,6 +150,7 @@ def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor)
     paths, counts = stored_files(shards)
     files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(counts, order)))
     records = files.interleave(first_records, cycle_length=_SHARDS_IN_TURN, block_length=16)
+    # Memory is bounded in bytes: records of a million short items shuffle whole, of long ones not.
     mean_bytes = max(1, dataset.bytes[split] // dataset.splits[split])
     buffer = min(dataset.splits[split], max(_MIN_SHUFFLE_RECORDS, SHUFFLE_BYTES // mean_bytes))
     return counted(records, shards).shuffle(
@@ -164,17 +169,15 @@ def _numpy_batches(
     segments: int = 1,
 ) -> Iterator[Batch]:
     at_once = min(batch_size, _SEQUENCES_AT_ONCE) if dataset.has_sequences else batch_size
-    batches = (
-        records.batch(at_once)
-        .enumerate()
-        .map(
-            lambda number, serialized: parse_batch(
-                serialized, first + number * at_once, dataset.schema, view, seed, segments
-            ),
-            num_parallel_calls=_PARSERS,
-            deterministic=True,
-        )
-    )
+
+    @as_graph
+    def parse(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        start = first + number * at_once
+        return parse_batch(serialized, start, dataset.schema, view, seed, segments)
+
+    # Numbered by batch: the position of an item in the stream decides its clips.
+    numbered = records.batch(at_once).enumerate()
+    batches = numbered.map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     if at_once != batch_size:
         batches = batches.rebatch(batch_size)
     arrays = naming_faults(batches.prefetch(_READ_AHEAD), dataset.shards[split], dataset.schema)
@@ -187,12 +190,12 @@ def _numpy_batches(
 def _at_least_one(
     batches: Iterator[Batch], dataset: Dataset, split: str, view: View
 ) -> Iterator[Batch]:
-    """The batches of items with themselves; raises UserError where there is none."""
-    found = False
+    """Batches of items compared with themselves; raises UserError where there are none."""
+    any_left = False
     for batch in batches:
-        found = True
+        any_left = True
         yield batch
-    if not found:
+    if not any_left:
         raise UserError(
             f"{dataset.data_dir}: {split}: every {view.pairing} sequence has a single clip, "
             f"expected some of two clips, of which config.pairing={view.pairing} compares one with "

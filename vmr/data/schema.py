@@ -1,4 +1,4 @@
-"""What an example holds: the pair's ids, its two modalities, and how they lie on disk."""
+"""Schema of an example: the ids of a pair, its two modalities, and their form on disk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,10 @@ from vmr.quantization import OFFSET, SCALE, dequantize
 
 
 class QuantizedFrames(tfds.features.Tensor):
-    """Frames (T, D) that are bytes on disk and float32 to whoever reads them through TFDS."""
+    """Frames (T, D) that are bytes on disk and float32 when read through TFDS.
+
+    Every features.json names this class by its import path, so the path must not change.
+    """
 
     def __init__(self, *, shape: tuple[int | None, ...], **_: Any):
         super().__init__(
@@ -22,23 +25,23 @@ class QuantizedFrames(tfds.features.Tensor):
         )
 
     def decode_example(self, tfexample_data: Any) -> Any:
-        """The frames of one example, dequantised: float32 (T, D)."""
+        """Dequantises the frames of one example: bytes -> float32 (T, D)."""
         frames = tf.reshape(tf.io.decode_raw(tfexample_data, tf.uint8), [-1, self._shape[-1]])
         return tf.cast(frames, tf.float32) * SCALE + OFFSET
 
     def decode_example_np(self, example_data: Any) -> Any:
-        """The same without TensorFlow, for `as_data_source`."""
+        """Dequantises the frames without TensorFlow, for `as_data_source`."""
         return dequantize(np.frombuffer(example_data, np.uint8).reshape(-1, self._shape[-1]))
 
 
 @dataclass(frozen=True)
 class Modality:
-    """How one side of a pair is stored.
+    """Form in which one side of a pair is stored.
 
     Attributes:
       width: D, numbers in a feature vector.
-      sequence: (T, D) with a T of each example's own, else (D,).
-      quantized: the frames are YouTube-8M bytes; implies `sequence`.
+      sequence: True for (T, D), where T differs between examples; False for (D,).
+      quantized: True if frames are bytes as in YouTube-8M; implies `sequence`.
     """
 
     width: int
@@ -47,16 +50,16 @@ class Modality:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of the stored numbers."""
+        """Type of the stored numbers."""
         return np.dtype(np.uint8 if self.quantized else np.float32)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one stored vector or frame."""
+        """Size in bytes of one stored vector or frame."""
         return self.width * self.dtype.itemsize
 
     def feature(self) -> tfds.features.Tensor:
-        """The TFDS feature that stores this modality as raw bytes."""
+        """TFDS feature that stores this modality as raw bytes."""
         shape = (None, self.width) if self.sequence else (self.width,)
         if self.quantized:
             return QuantizedFrames(shape=shape)
@@ -66,7 +69,7 @@ class Modality:
 
     @classmethod
     def of_feature(cls, feature: tfds.features.Tensor) -> "Modality":
-        """Reads back what `feature` wrote into features.json."""
+        """Inverse of `feature`: reads the entry of features.json."""
         return cls(
             width=feature.shape[-1],
             sequence=len(feature.shape) == 2,
@@ -76,43 +79,43 @@ class Modality:
 
 @dataclass(frozen=True)
 class Text:
-    """How the text that comes with a video is stored; an item may have none.
+    """Form in which the text of a video is stored; an item may have none.
 
     Attributes:
-      width: E, numbers of an embedding that somebody computed, a sequence (L, E); 0: a string.
+      width: E, numbers in an embedding of a token, stored as a sequence (L, E); 0: a string.
     """
 
     width: int = 0
 
     @property
     def embedded(self) -> bool:
-        """Whether embeddings are stored rather than the text itself."""
+        """True if embeddings are stored rather than the text itself."""
         return self.width > 0
 
     @property
     def modality(self) -> Modality:
-        """How embeddings are stored: as a sequence, which is empty where the text is absent."""
+        """Form of the embeddings: a sequence, which is empty where the text is absent."""
         return Modality(self.width, sequence=True)
 
     def feature(self) -> tfds.features.FeatureConnector:
-        """The TFDS feature that stores the text."""
+        """TFDS feature that stores the text."""
         return self.modality.feature() if self.embedded else tfds.features.Text()
 
     @classmethod
     def of_feature(cls, feature: tfds.features.FeatureConnector) -> "Text":
-        """Reads back what `feature` wrote into features.json."""
+        """Inverse of `feature`: reads the entry of features.json."""
         return cls() if isinstance(feature, tfds.features.Text) else cls(feature.shape[-1])
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The fields of a dataset's examples.
+    """Fields of the examples of a dataset.
 
     Attributes:
       video, music: the modalities; None for one that a dataset of a single modality lacks.
-      text: that comes with the video, if any does.
-      has_labels: what the source says that the video shows.
-      has_groups: items of equal group are truly compatible.
+      text: text of the video; None if the dataset has none.
+      has_labels: True if examples carry labels of their content.
+      has_groups: True if examples carry a group; items of equal group are truly compatible.
     """
 
     video: Modality | None
@@ -123,12 +126,12 @@ class Schema:
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Those that the dataset has, by name."""
+        """Modalities that the dataset has, by name."""
         named = {"video": self.video, "music": self.music}
         return {name: modality for name, modality in named.items() if modality is not None}
 
     def features(self) -> tfds.features.FeaturesDict:
-        """The schema as TFDS stores it."""
+        """TFDS features that store the schema."""
         fields: dict[str, Any] = {
             "video_id": tfds.features.Text(),
             "music_id": tfds.features.Text(),
@@ -145,7 +148,7 @@ class Schema:
 
     @classmethod
     def of_features(cls, features: tfds.features.FeaturesDict) -> "Schema":
-        """Reads back what `features` wrote; raises KeyError where there is no modality."""
+        """Inverse of `features`; raises KeyError where there is no modality."""
         there = {name: features[name] for name in ("video", "music") if name in features}
         if not there:
             raise KeyError("neither video nor music")
@@ -164,10 +167,11 @@ class Pair:
     """A video and the track that goes with it.
 
     Attributes:
-      video, music: arrays as their `Modality` says; None for one that the dataset lacks.
-      text: a string or embeddings (L, E), as the schema's `Text` says; empty where absent.
-      labels: what the source says the video shows.
-      group: items of equal group are truly compatible; known for planted pairs only.
+      video_id, music_id: ids of the video and of the track.
+      video, music: arrays of the form given by their `Modality`; None for one that is lacking.
+      text: string or embeddings (L, E), see `Text`; empty where the text is absent.
+      labels: indices of the labels that the source gives the video.
+      group: group of compatible items; known for planted pairs only.
     """
 
     video_id: str

@@ -3,8 +3,8 @@
 import numpy as np
 
 from vmr.data.dataset import Dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import Batch, eval_batches
-from vmr.data.view import View
 from vmr.progress_bar import progress_bar
 from vmr.quantization import dequantize
 
@@ -45,14 +45,14 @@ class _Moments:
 def statistics(dataset: Dataset, split: str = "train", view: View | None = None) -> Statistics:
     """Per-dimension statistics of a split, in one pass: standardised = (x − mean) · scale.
 
-    They are those of what a view shows: of each item's vector or, where it samples, of its clips.
-    Every pair counts once, so a track with several videos weighs as often.
+    They are taken over the vectors of a view or, where it samples, over its clips. Every pair
+    counts once, so a track with several videos counts several times.
 
     Args:
       dataset: see `open_dataset`.
-      split: the split to measure; always the training split, except in tests.
-      view: of the batches that will be standardised; by default one vector an item, the mean of a
-        sequence.
+      split: split to measure; always the training split, except in tests.
+      view: content of the batches that will be standardised; by default one vector an item, the
+        mean of a sequence.
 
     Returns:
       {"video": {"mean": (Dv,), "scale": (Dv,)}, "music": {...}}, float32. `scale` is 1/std, and 1
@@ -66,13 +66,13 @@ def statistics(dataset: Dataset, split: str = "train", view: View | None = None)
     with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
         for batch in eval_batches(dataset, split, _BATCH, view):
             for name, moment in moments.items():
-                moment.add(_shown(batch, name))
+                moment.add(_rows(batch, name))
             bar.update(len(batch["track"]))
     return {name: moment.statistics() for name, moment in moments.items()}
 
 
-def _shown(batch: Batch, name: str) -> np.ndarray:
-    """The vectors or the clips of a batch, one below the other: (rows, D)."""
+def _rows(batch: Batch, name: str) -> np.ndarray:
+    """Vectors or unmasked clips of a batch, stacked: (rows, D) float32."""
     rows = batch[name]
     if f"{name}_mask" in batch:
         rows = rows[batch[f"{name}_mask"]]

@@ -11,8 +11,8 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches
-from vmr.data.view import View
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate_segments, results, table

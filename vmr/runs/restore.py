@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from vmr.data.dataset import Dataset
-from vmr.data.view import View
+from vmr.data.decoding import View
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices

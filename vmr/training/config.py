@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from vmr.data.decoding import PAIRINGS
 from vmr.data.sampling import METHODS
-from vmr.data.view import PAIRINGS
 from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.positions import POSITIONS

@@ -13,8 +13,8 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset
+from vmr.data.decoding import View
 from vmr.data.pipeline import train_batches
-from vmr.data.view import View
 from vmr.errors import UserError
 from vmr.training import build, profiling
 from vmr.training import devices as on_devices

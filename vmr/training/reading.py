@@ -8,11 +8,11 @@ import ml_collections
 import numpy as np
 
 from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.decoding import View
 from vmr.data.label_classes import label_counts
 from vmr.data.pipeline import eval_batches, require_shown
 from vmr.data.standardization import statistics
-from vmr.data.validation import require_valid
-from vmr.data.view import View
+from vmr.data.validation.report import require_valid
 from vmr.errors import UserError
 from vmr.training.inputs import FIELDS
 

@@ -1,0 +1,95 @@
+"""From the options of `tools.build_dataset` to a dataset that has been validated."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from vmr.data.building.write import write_dataset
+from vmr.data.sources.feature_files import feature_files
+from vmr.data.sources.labels import read_label_filter, read_vocabulary
+from vmr.data.sources.planted import planted
+from vmr.data.sources.source import SPLITS, Source
+from vmr.data.sources.youtube import audioset, youtube8m
+from vmr.data.validation.report import Report, report_of
+from vmr.errors import UserError
+
+_OPTIONS = {
+    "planted": ("videos", "tracks", "seed", "clips", "text", "text_absent", "group_tracks"),
+    "youtube8m": (*SPLITS, "labels", "held_out", "vocabulary"),
+    "audioset": (*SPLITS, "labels", "held_out"),
+    "feature_files": ("input", "held_out"),
+}
+
+
+def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()) -> Source:
+    """Opens the source called `name` with the options that belong to it.
+
+    Args:
+      name: "planted", "youtube8m", "audioset" or "feature_files".
+      options: arguments of `planted`; or globs `train`, `validation`, `test`, and `labels`,
+        `held_out`, `vocabulary`; or `input` and `held_out`.
+      given: names of the options that the user set; the others have their defaults.
+
+    Raises:
+      UserError: an option is missing, names something unusable or belongs to another source.
+    """
+    _refuse_foreign(name, given)
+    if name == "planted":
+        if "text_absent" in given and not options["text"]:
+            raise UserError("--text_absent: expected with --text only")
+        return planted(**{key: options[key] for key in _OPTIONS["planted"] if key in options})
+    if name == "feature_files":
+        if not options["input"]:
+            raise UserError("--input: missing, expected the folder with train.csv")
+        return feature_files(Path(options["input"]), options.get("held_out", 0.0))
+    return _of_records(name, options)
+
+
+def _of_records(name: str, options: Mapping[str, Any]) -> Source:
+    if not options["train"]:
+        raise UserError(f"--train: missing, expected a glob of TFRecord files of {name}")
+    patterns = {split: options[split] for split in SPLITS if options[split]}
+    labels = read_label_filter(Path(options["labels"])) if options["labels"] else None
+    held_out = options.get("held_out", 0.0)
+    if name == "audioset":
+        return audioset(patterns, labels, held_out)
+    file = options.get("vocabulary")
+    vocabulary = read_vocabulary(Path(file)) if file else None
+    return youtube8m(patterns, labels, vocabulary, held_out)
+
+
+def _refuse_foreign(name: str, given: Collection[str]) -> None:
+    for option in given:
+        owners = [source for source, options in _OPTIONS.items() if option in options]
+        if owners and name not in owners:
+            belongs = " and ".join(f"--source={owner}" for owner in owners)
+            raise UserError(f"--{option}: belongs to {belongs}, not to --source={name}")
+
+
+def build(source: Source, output: Path, command: str, overwrite: bool = False) -> Report:
+    """Writes `source` to `output` and validates what was written; see `write_dataset`.
+
+    Raises:
+      UserError: as `write_dataset`, or the new dataset is not valid where it would replace one that
+        is.
+    """
+
+    def accept(finished: Path) -> None:
+        if not _is_valid(output):
+            return
+        report = report_of(finished)
+        if not report.ok:
+            raise UserError(
+                f"{output}: stays as it was, a valid dataset; the new one is not valid and was "
+                f"deleted: {report.first_errors}"
+            )
+
+    write_dataset(source, output, command, overwrite, accept)
+    return report_of(output)
+
+
+def _is_valid(folder: Path) -> bool:
+    try:
+        return report_of(folder).ok
+    except UserError:  # nothing is there, or no dataset that can be read
+        return False

@@ -1,0 +1,209 @@
+"""Writer of TFDS folders: shards, fingerprint and card of any source, whole or not at all.
+
+A dataset is built in a scratch folder beside its output and put in place by a rename, so a reader
+meets a whole dataset or none, whatever happens to the writer.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from vmr.data.building.card import dataset_card
+from vmr.data.dataset import DATASET_FILE, DATASET_INFO, FEATURES_FILE, fingerprint
+from vmr.data.schema import Pair
+from vmr.data.sources.source import Source
+from vmr.data.tfrecords import fields_in_order
+from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
+
+
+class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Writes the pairs of a source as TFRecord shards, ordered by the hash of the video id."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    # TFDS would look for download checksums beside this module; there is nothing to download.
+    code_path = None
+
+    def __init__(self, *, source: Source, **options: Any):
+        self.name = source.name
+        self.source = source
+        self.tracks: dict[str, int] = {}
+        self.videos_per_track: dict[str, Counter[int]] = {}
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.source.description,
+            features=self.source.schema.features(),
+            license=self.source.licence,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict]]]:
+        del dl_manager
+        return {split: self._generate_examples(split) for split in self.source.splits}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        seen: set[str] = set()
+        counts = self.videos_per_track.setdefault(split, Counter())
+        pairs = self.source.splits[split]()
+        total = self.source.totals.get(split)
+        for pair in progress_bar(pairs, desc=f"{self.name} {split}", total=total, unit=" pairs"):
+            if pair.video_id in seen:
+                raise UserError(
+                    f"{split}: video id {pair.video_id!r} comes twice, expected each video once"
+                )
+            seen.add(pair.video_id)
+            # Numbered across splits: equal ids are one track wherever they come.
+            track = self.tracks.setdefault(pair.music_id, len(self.tracks))
+            counts[track] += 1
+            yield pair.video_id, self._example(pair, track)
+        if not seen:
+            raise UserError(f"{split}: holds no pair, expected at least one")
+
+    def _example(self, pair: Pair, track: int) -> dict[str, Any]:
+        example = {
+            "video_id": pair.video_id,
+            "music_id": pair.music_id,
+            "music_index": track,
+            **{name: getattr(pair, name) for name in self.source.schema.modalities},
+        }
+        if self.source.schema.text:
+            example["text"] = pair.text
+        if self.source.schema.has_labels:
+            example["labels"] = list(pair.labels)
+        if self.source.schema.has_groups:
+            example["group"] = pair.group
+        return example
+
+
+def write_dataset(
+    source: Source,
+    output: Path,
+    command: str,
+    overwrite: bool = False,
+    accept: Callable[[Path], None] | None = None,
+) -> None:
+    """Writes `source` to the folder `output`, whole or not at all.
+
+    Args:
+      source: pairs and their origin.
+      output: folder to make.
+      command: command line that asked for it, for the card.
+      overwrite: replaces an earlier dataset at `output`, once the new one is whole.
+      accept: checks the finished folder before it takes its place; raises to keep what is there.
+
+    Raises:
+      UserError: the output exists, the disk is full, or the source holds something wrong.
+    """
+    with scratch_beside(output, overwrite) as scratch:
+        builder = PairBuilder(source=source, data_dir=scratch / "tfds", file_format="tfrecord")
+        # TFDS announces downloads on the standard output; there are none.
+        with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
+            builder.download_and_prepare()
+        finished = scratch / "finished"
+        shutil.move(builder.data_dir, finished)
+        _describe(source, builder, finished, command)
+        if accept:
+            accept(finished)
+        put_in_place(finished, output)
+
+
+def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) -> None:
+    shards = {
+        split: [folder / Path(file).name for file in info.filepaths]
+        for split, info in builder.info.splits.items()
+    }
+    content = fingerprint(folder / FEATURES_FILE, shards)
+    facts: Mapping[str, Any] = {
+        "schema_version": 1,
+        "name": source.name,
+        "fingerprint": content,
+        "command": command,
+        "splits": {
+            split: {"examples": counts.total(), "tracks": len(counts)}
+            for split, counts in builder.videos_per_track.items()
+        },
+    }
+    (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    card = dataset_card(source, builder.videos_per_track, command, content)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Temporary folder on the disk of `output`, removed afterwards whatever happens.
+
+    Args:
+      output: path of the result.
+      overwrite: permits an earlier dataset to be replaced.
+
+    Yields:
+      the empty temporary folder.
+
+    Raises:
+      UserError: the output exists and must stay, or the disk is full or not writable.
+    """
+    _refuse_existing(output, overwrite)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+            yield Path(scratch)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = _disk_trouble(error)
+        if reason is None:
+            raise
+        raise UserError(f"{output}: {reason}; nothing was written") from None
+
+
+def _disk_trouble(error: BaseException | None) -> str | None:
+    # TFDS wraps what TensorFlow raises, so the reason may stand further down the chain.
+    while error is not None:
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return "the disk is full"
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return "the disk is full" if full else error.strerror or str(error)
+        error = error.__cause__
+    return None
+
+
+def put_in_place(finished: Path, output: Path) -> None:
+    """Renames `finished` to `output`; an earlier `output` steps aside first.
+
+    Args:
+      finished: the whole result, on the disk of `output`.
+      output: path to rename it to; what lay there moves into the scratch folder.
+    """
+    replaced = finished.with_name("replaced")
+    if output.exists():
+        output.rename(replaced)
+    try:
+        finished.rename(output)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(output)
+        raise
+
+
+def _refuse_existing(output: Path, overwrite: bool) -> None:
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    if output.exists() and not overwrite:
+        raise UserError(f"--output={output}: exists already; pass --overwrite to replace it")
+    # A mistyped path must not cost anybody a folder that is no dataset.
+    if output.exists() and not (output / DATASET_INFO).is_file():
+        raise UserError(f"--output={output}: is no dataset, so --overwrite does not replace it")

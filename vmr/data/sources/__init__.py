@@ -1,0 +1,1 @@
+"""Sources: what pairs come from, opened to be written as a dataset."""

@@ -1,0 +1,277 @@
+"""Feature files: `{video,music}/<id>.npy` and `{train,validation,test}.csv` that pair them.
+
+Each array is one vector (D,) or a sequence (T, D), the same for all files of a modality. Several
+videos may go with one track. Text may come with the videos, not necessarily with all: `text.csv`
+holds strings, or `text/<video_id>.npy` embeddings, one vector (E,) or a sequence (L, E) a video.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.sources.files import composed, other_spelling, read_floats, read_table
+from vmr.data.sources.source import SPLITS, Source, require_share, split_of
+from vmr.errors import UserError
+
+PAIR_COLUMNS = ("video_id", "music_id")
+TEXT_COLUMNS = ("video_id", "text")
+_NAMED = 3  # absent ids that a message names, beside the first
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Pair of ids in a CSV, and the file and line it stands on."""
+
+    line: str
+    video_id: str
+    music_id: str
+
+
+@dataclass(frozen=True)
+class FeatureText:
+    """Text of a folder of feature files.
+
+    Attributes:
+      schema: type of the stored text; None where the folder has none.
+      of: text of the video with an id, as `Pair` holds it; empty where the video has none.
+      unused: number of lines of text.csv whose video is in no split.
+    """
+
+    schema: Text | None
+    of: Callable[[str], str | np.ndarray]
+    unused: int = 0
+
+
+def feature_files(root: Path, held_out: float = 0.0) -> Source:
+    """A folder of feature files as a source; the splits are those whose CSV exists.
+
+    Args:
+      root: the folder with `video/`, `music/` and `train.csv`.
+      held_out: share of the tracks of `train.csv`, with all their videos, that validation takes,
+        and test again, by a hash of their ids; 0: none.
+
+    Raises:
+      UserError: a CSV is missing, empty, unusable, repeats a video or names an id that is absent or
+        outside its folder, the share held out is impossible, the first array is unusable, or
+        text is, see `feature_text`.
+    """
+    if not (root / "train.csv").is_file():
+        raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
+    tables = {
+        split: _read_rows(root, root / f"{split}.csv")
+        for split in SPLITS
+        if (root / f"{split}.csv").is_file()
+    }
+    _require_files(root, [row for rows in tables.values() for row in rows])
+    if held_out:
+        require_share(held_out, [f"{split}.csv" for split in tables if split != "train"])
+        tables = _by_track(tables["train"], held_out)
+    first = tables["train"][0]
+    video = _modality(root / "video" / f"{first.video_id}.npy")
+    music = _modality(root / "music" / f"{first.music_id}.npy")
+    text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
+    return Source(
+        name="feature_files",
+        description=_description(root, held_out, text.unused),
+        licence="that of the feature files, which is not known here",
+        schema=Schema(video, music, text=text.schema),
+        splits={
+            split: partial(_pairs, root, rows, video, music, text) for split, rows in tables.items()
+        },
+        totals={split: len(rows) for split, rows in tables.items()},
+    )
+
+
+def _read_rows(root: Path, file: Path) -> list[_Row]:
+    rows: list[_Row] = []
+    lines: dict[str, str] = {}
+    for line, entry in read_table(file, PAIR_COLUMNS):
+        row = _row(root, line, entry)
+        if row.video_id in lines:
+            raise UserError(
+                f"{line} repeats video id {row.video_id!r} of "
+                f"{lines[row.video_id].removeprefix(f'{file}: ')}, expected each video once"
+            )
+        lines[row.video_id] = line
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{file}: has no rows, expected at least one pair")
+    return rows
+
+
+def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
+    row = _Row(line, entry["video_id"], entry["music_id"])
+    for folder, item in (("video", row.video_id), ("music", row.music_id)):
+        if not item:
+            raise UserError(f"{line} has an empty {folder}_id, expected an id")
+        # By its name alone: a file inside may be a link to where there is more room.
+        if Path(item).is_absolute() or ".." in Path(item).parts:
+            raise UserError(
+                f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
+            )
+    return row
+
+
+def _require_files(root: Path, rows: list[_Row]) -> None:
+    """Raises UserError that names the ids whose feature files are not there."""
+    absent: dict[Path, str] = {}
+    for row in rows:
+        for folder, item in (("video", row.video_id), ("music", row.music_id)):
+            file = root / folder / f"{item}.npy"
+            if file in absent or _is_file(file, row.line):
+                continue
+            there = other_spelling(file)
+            hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
+            absent[file] = f"{row.line} names {folder} id {item!r}, but there is no {file}{hint}"
+    if absent:
+        first, *more = absent
+        named = ", ".join(str(file.relative_to(root)) for file in more[:_NAMED])
+        rest = f"; {len(more)} more are absent: {named}" if more else ""
+        raise UserError(f"{absent[first]}{rest}{', …' if len(more) > _NAMED else ''}")
+
+
+def _is_file(file: Path, line: str) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # a name that is too long for the disk
+        raise UserError(f"{line} names {file.name[:40]}…: {error.strerror}") from None
+
+
+def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
+    """Rows of each split; all videos of a track fall into one."""
+    tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    for row in rows:
+        tables[split_of(row.music_id, share)].append(row)
+    for split, of_split in tables.items():
+        if not of_split:
+            tracks = len({row.music_id for row in rows})
+            raise UserError(
+                f"--held_out={share}: of {tracks} tracks none falls to {split}; expected another "
+                "share, or more tracks"
+            )
+    return tables
+
+
+def _description(root: Path, held_out: float, unused_texts: int) -> str:
+    text = f"Feature files of the folder `{root.resolve().name}`, paired by its CSV."
+    if held_out:
+        text += (
+            f" Validation and test each hold a share of {held_out:.3g} of the tracks of train.csv, "
+            "by a hash of the id."
+        )
+    if unused_texts:
+        text += f" {unused_texts:,} lines of text.csv are of videos in no split, and left out."
+    return text
+
+
+def _pairs(
+    root: Path, rows: list[_Row], video: Modality, music: Modality, text: FeatureText
+) -> Iterator[Pair]:
+    for row in rows:
+        yield Pair(
+            video_id=row.video_id,
+            music_id=row.music_id,
+            video=_load(root / "video" / f"{row.video_id}.npy", video),
+            music=_load(root / "music" / f"{row.music_id}.npy", music),
+            text=text.of(row.video_id),
+        )
+
+
+def _modality(file: Path) -> Modality:
+    array = read_floats(file)
+    if array.ndim not in (1, 2) or not array.shape[-1]:
+        raise UserError(f"{file}: has shape {array.shape}, expected (D,) or (T, D)")
+    return Modality(width=array.shape[-1], sequence=array.ndim == 2)
+
+
+def _load(file: Path, modality: Modality) -> np.ndarray:
+    array = read_floats(file)
+    expected = f"(T, {modality.width})" if modality.sequence else f"({modality.width},)"
+    if array.ndim != 1 + modality.sequence or array.shape[-1] != modality.width:
+        raise UserError(
+            f"{file}: has shape {array.shape}, expected {expected} like the first file of its kind"
+        )
+    if not len(array):
+        raise UserError(f"{file}: has length 0, expected at least one clip")
+    return array
+
+
+def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
+    """Text of the videos in a folder of feature files.
+
+    Args:
+      root: folder with `text.csv`, `text/` or neither.
+      video_ids: ids of the videos in all splits.
+
+    Raises:
+      UserError: there are both, no video has text, the table is unusable, or an array has no width.
+        `of` raises it for an array that is unusable or of another width than the first.
+    """
+    table, folder = root / "text.csv", root / "text"
+    if table.exists() and folder.exists():
+        raise UserError(f"{root}: has both text.csv and text/, expected one of them")
+    if table.exists():
+        return _strings(table, set(video_ids))
+    if folder.exists():
+        return _embeddings(folder, video_ids)
+    return FeatureText(None, lambda video_id: "")
+
+
+def _strings(table: Path, video_ids: set[str]) -> FeatureText:
+    texts: dict[str, str] = {}
+    spelt_alike = {composed(video_id) for video_id in video_ids}
+    for line, entry in read_table(table, TEXT_COLUMNS):
+        video_id = entry["video_id"]
+        if not video_id:
+            raise UserError(f"{line} has an empty video_id, expected an id")
+        if video_id in texts:
+            raise UserError(f"{line} repeats video id {video_id!r}, expected each video once")
+        if video_id not in video_ids and composed(video_id) in spelt_alike:
+            raise UserError(
+                f"{line} names video id {video_id!r}, which the splits spell in another form of "
+                "Unicode: rename either"
+            )
+        texts[video_id] = entry["text"]
+    if not any(texts.get(video_id) for video_id in video_ids):
+        raise UserError(f"{table}: has no text for any video of the splits, expected some")
+    unused = len(texts.keys() - video_ids)
+    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
+
+
+def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:
+    files = (folder / f"{video_id}.npy" for video_id in video_ids)
+    first = next((file for file in files if file.is_file()), None)
+    if first is None:
+        raise UserError(f"{folder}: has no file <video_id>.npy for any video of the splits")
+    width = _sequence(first).shape[1]
+    return FeatureText(Text(width), partial(_embedding, folder, width, first))
+
+
+def _embedding(folder: Path, width: int, first: Path, video_id: str) -> np.ndarray:
+    file = folder / f"{video_id}.npy"
+    if not file.is_file():
+        form = other_spelling(file)
+        if form:
+            raise UserError(f"{file}: one spelt in Unicode's form {form} is there: rename either")
+        return np.zeros((0, width), np.float32)
+    sequence = _sequence(file)
+    if sequence.shape[1] != width:
+        raise UserError(
+            f"{file}: has embeddings of width {sequence.shape[1]}, expected {width} like {first}"
+        )
+    return sequence
+
+
+def _sequence(file: Path) -> np.ndarray:
+    array = read_floats(file)
+    if array.ndim not in (1, 2) or not array.shape[-1]:
+        raise UserError(f"{file}: has shape {array.shape}, expected (E,) or (L, E)")
+    if not len(array):
+        raise UserError(
+            f"{file}: has length 0, expected at least one embedding, or no file for absent text"
+        )
+    return array.reshape(-1, array.shape[-1])

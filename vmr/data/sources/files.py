@@ -1,0 +1,139 @@
+"""Strict readers of CSV and npy files, and names that Unicode spells in two ways.
+
+A mistake in a file is reported with the file and, in a CSV, the line.
+"""
+
+import contextlib
+import csv
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.npy import read_array
+
+
+def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a CSV that has these columns, and perhaps others.
+
+    A row is a line: a value in quotes that goes on over the end of its line is refused, since a
+    quote that was never closed takes in the rows below just so.
+
+    Args:
+      file: UTF-8, its first line the names of the columns.
+      columns: names of the columns to read.
+
+    Yields:
+      "FILE: line N", and the row's values by column, without space around them.
+
+    Raises:
+      UserError: the file cannot be read as CSV, lacks a column or has it twice, a quote is not
+        closed on its line, or a row has fewer or more values than there are columns.
+    """
+    try:
+        # A CSV saved by a spreadsheet may begin with a byte order mark.
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = _rows(file, opened)
+            names = [name.strip() for name in next(rows, ("", []))[1]]
+            _require_columns(file, names, columns)
+            for line, row in rows:
+                _require_full(line, row, names)
+                values = dict(zip(names, row, strict=True))
+                yield line, {name: values[name].strip() for name in columns}
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: line {_line_of_junk(file)} is not UTF-8, expected text") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read as CSV: {error}") from None
+
+
+def _line_of_junk(file: Path) -> int:
+    content = file.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 1
+
+
+def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
+    """Rows that are not blank, each with its file and line."""
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    while True:
+        number = reader.line_num + 1
+        line = f"{file}: line {number}"
+        unclosed = UserError(
+            f"{line} opens a quote that is not closed on that line, where each value must end"
+        )
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if reader.line_num > number or "unexpected end" in str(error):
+                raise unclosed from None
+            raise UserError(f"{line} cannot be read as CSV: {error}") from None
+        if reader.line_num > number:
+            raise unclosed
+        if row:
+            yield line, row
+
+
+def _require_columns(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise UserError(
+            f"{file}: lacks column {', '.join(missing)}; its first line is "
+            f"{','.join(names)!r}, expected {','.join(columns)}"
+        )
+    for name in columns:
+        if names.count(name) > 1:
+            raise UserError(f"{file}: has column {name} twice, expected it once")
+
+
+def _require_full(line: str, row: Sequence[str], names: Sequence[str]) -> None:
+    if len(row) != len(names):
+        values = f"{len(row)} value{'s' if len(row) > 1 else ''}"
+        hint = "; a value with a comma needs quotes" if len(row) > len(names) else ""
+        raise UserError(f"{line} has {values}, expected {len(names)} ({','.join(names)}){hint}")
+
+
+def read_floats(file: Path) -> np.ndarray:
+    """Reads an array of real numbers, of any shape, as float32.
+
+    Raises:
+      UserError: the file cannot be read, is no npy file, or holds something else.
+    """
+    try:
+        with file.open("rb") as opened:
+            array = read_array(opened, os.fstat(opened.fileno()).st_size)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{file}: holds {array.dtype}, expected an array of real numbers")
+    # A number beyond float32 becomes inf, which validation reports with its id.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def composed(text: str) -> str:
+    """Composed form (NFC) of a text: é as one code point or as two becomes the same."""
+    return unicodedata.normalize("NFC", text)
+
+
+def other_spelling(file: Path) -> str | None:
+    """Normal form, NFC or NFD, under which the file exists; None if it exists under neither."""
+    name = file.name
+    spellings = {
+        "NFC": unicodedata.normalize("NFC", name),
+        "NFD": unicodedata.normalize("NFD", name),
+    }
+    for form, spelt in spellings.items():
+        with contextlib.suppress(OSError):  # a spelling may be too long for the disk
+            if spelt != name and file.with_name(spelt).is_file():
+                return form
+    return None

@@ -1,0 +1,211 @@
+"""Validation report of a dataset: written beside it, trusted until its files change, shown as text.
+
+Errors make results wrong: corrupt records, wrong sizes, NaN, a video, a track or a copy of a pair
+in two splits. Warnings are for somebody to look at: duplicate or constant features.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vmr.data.dataset import Dataset, fingerprint, open_dataset
+from vmr.data.decoding import parse_stored
+from vmr.data.pipeline import Batch
+from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
+from vmr.data.validation.checks import SplitFindings
+from vmr.data.validation.leakage import SplitItems, leaked, suspected
+from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
+
+REPORT_FILE = "validation.json"
+_BATCH = 64
+
+
+@dataclass
+class Report:
+    """Findings of a validation.
+
+    Attributes:
+      fingerprint: fingerprint of the validated content.
+      errors, warnings: one line each.
+      splits: facts about each split: examples, tracks, multiplicity, lengths, chance levels.
+      files: size in bytes and time of change (ns) of every file that enters the fingerprint.
+    """
+
+    fingerprint: str
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True if there are no errors; warnings are allowed."""
+        return not self.errors
+
+    @property
+    def first_errors(self) -> str:
+        """First two errors in one line, and the number of further ones."""
+        more = f" (and {len(self.errors) - 2} more)" if len(self.errors) > 2 else ""
+        return "; ".join(self.errors[:2]) + more
+
+
+def validate(data_dir: str | Path) -> Report:
+    """Validates the whole dataset, writes validation.json into its folder, returns the report.
+
+    Raises:
+      UserError: the folder is no dataset or lacks a shard. What is wrong inside it stands in the
+        report.
+    """
+    dataset = open_dataset(data_dir)
+    # Before the content is read: whatever changes meanwhile will be validated again.
+    files = _files(dataset)
+    report = Report(fingerprint=_content(dataset), files=files)
+    if report.fingerprint != dataset.fingerprint:
+        report.errors.append("the shards are not those that were built: their fingerprint differs")
+    items = {split: _validate_split(dataset, split, report) for split in dataset.splits}
+    report.errors += leaked(items)
+    report.warnings += suspected(items)
+    if "train" not in dataset.splits:
+        report.errors.append("there is no train split")
+    if "validation" not in dataset.splits:
+        report.warnings.append("there is no validation split, which training needs")
+    # Somebody else's folder may be read-only, a disk full; the report is still worth having.
+    with contextlib.suppress(OSError):
+        _write(report, dataset.data_dir / REPORT_FILE)
+    return report
+
+
+def require_valid(data_dir: str | Path) -> None:
+    """Refuses a dataset that is not valid, by `report_of`.
+
+    Raises:
+      UserError: validation found errors; the first ones are named.
+    """
+    report = report_of(data_dir)
+    if not report.ok:
+        raise UserError(
+            f"{data_dir}: validation failed: {report.first_errors}; "
+            "--config.dataset.allow_invalid=true overrides"
+        )
+
+
+def report_of(data_dir: str | Path) -> Report:
+    """Report that lies beside the dataset or, if there is none, of a validation now.
+
+    The former is trusted as long as the files have the sizes and times that it lists.
+
+    Raises:
+      UserError: as `validate`.
+    """
+    dataset = open_dataset(data_dir)
+    report = _read(dataset.data_dir / REPORT_FILE)
+    known = report and (report.fingerprint, report.files)
+    if report is None or known != (dataset.fingerprint, _files(dataset)):
+        report = validate(data_dir)
+    return report
+
+
+def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
+    findings = SplitFindings(dataset)
+    bar = progress_bar(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
+    try:
+        for batch in _stored_batches(dataset, split):
+            for row in range(len(batch["track"])):
+                findings.add(bar.n, batch, row)
+                bar.update()
+    except UserError as fault:
+        report.errors.append(f"{split}: {fault}")
+    finally:
+        bar.close()
+    report.errors += [f"{split}: {line}" for line in findings.errors()]
+    report.warnings += [f"{split}: {line}" for line in findings.warnings()]
+    report.splits[split] = findings.facts()
+    return findings.items()
+
+
+def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
+    batches = records_in_order(dataset.shards[split]).batch(_BATCH)
+    parsed = batches.map(as_graph(lambda batch: parse_stored(batch, dataset.schema)))
+    return naming_faults(parsed.prefetch(1), dataset.shards[split], dataset.schema)
+
+
+def _files(dataset: Dataset) -> dict[str, list[int]]:
+    shards = [shard.path for shards in dataset.shards.values() for shard in shards]
+    try:
+        facts = {path.name: path.stat() for path in (dataset.features_file, *shards)}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename}: missing, expected a shard of {dataset.data_dir}"
+        ) from None
+    return {name: [fact.st_size, fact.st_mtime_ns] for name, fact in facts.items()}
+
+
+def _content(dataset: Dataset) -> str:
+    paths = {split: [shard.path for shard in shards] for split, shards in dataset.shards.items()}
+    return fingerprint(dataset.features_file, paths)
+
+
+def _write(report: Report, file: Path) -> None:
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    content = {"schema_version": 1, "ok": report.ok, **asdict(report)}
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> Report | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Report(**{part.name: content[part.name] for part in fields(Report)})
+    except (OSError, ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
+        return None
+
+
+def format_report(report: Report) -> str:
+    """Report for a terminal: a block a split, then warnings, then errors, then the verdict."""
+    lines = [f"fingerprint {report.fingerprint}"]
+    for split, facts in report.splits.items():
+        lines += _split_lines(split, facts)
+    lines += [f"warning: {line}" for line in report.warnings]
+    lines += [f"ERROR: {line}" for line in report.errors]
+    lines.append(
+        f"{'valid' if report.ok else 'NOT VALID'}: "
+        f"{len(report.errors)} errors, {len(report.warnings)} warnings"
+    )
+    return "\n".join(lines)
+
+
+def _split_lines(split: str, facts: dict[str, Any]) -> Iterator[str]:
+    yield f"{split}: {facts['examples']} videos, {facts['tracks']} tracks"
+    multiplicity = ", ".join(f"{n} × {r}" for r, n in facts["tracks_by_videos"].items())
+    yield f"  tracks × videos each: {multiplicity}"
+    for name in ("video", "music"):
+        if name not in facts:
+            continue
+        yield f"  {name}: {_shape(facts[name]['width'], facts[name]['frames'], 'frames')}"
+    if "text" in facts:
+        yield f"  text: {_text(facts['text'], facts['examples'])}"
+    for way, levels in facts.get("chance", {}).items():
+        yield f"  chance {way}: " + ", ".join(f"{k} {value:.2f} %" for k, value in levels.items())
+
+
+def _shape(width: int, lengths: dict[str, int] | None, of_what: str) -> str:
+    if not lengths:
+        return f"{width} numbers"
+    span = f"{lengths['min']}–{lengths['max']} {of_what} (median {lengths['median']})"
+    return f"{width} numbers × {span}"
+
+
+def _text(facts: dict[str, Any], videos: int) -> str:
+    held = f"{facts['present']} of {videos} videos have it"
+    if not facts["width"]:
+        return f"strings; {held}"
+    return f"{_shape(facts['width'], facts['tokens'], 'tokens')}; {held}"
