@@ -54,7 +54,7 @@ def test_a_file_holds_each_track_once_and_loads_without_pickle(tmp_path: pathlib
 
 
 def test_the_form_of_a_file_is_pinned(tmp_path: pathlib.Path) -> None:
-    """Names, order, types and headers: files of earlier versions and of others must stay readable."""
+    """Names, order, types and headers, as files of earlier versions have them."""
     meta = {"config": {"seed": 1}, "step": 7, "dataset_fingerprint": "ab", "created": "2024-01-01"}
     groups = [batch | {"group": np.arange(len(batch["music_id"]))} for batch in batches()]
     embeddings.write(tmp_path / "written.npz", groups, "test", meta)

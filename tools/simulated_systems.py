@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from vmr.errors import UserError
-from vmr.evaluation import comparison
+from vmr.evaluation import significance
 from vmr.progress_bar import progress_bar
 
 _PLACE, _SCALE = -2.13, 0.75
@@ -142,10 +142,10 @@ def check(
 
 def _comparisons(
     design: Design, repeats: int, samples: int
-) -> Iterator[dict[str, comparison.Difference]]:
+) -> Iterator[dict[str, significance.Difference]]:
     for repeat in range(repeats):
         systems, track = draw(design, np.random.default_rng([repeat, *design.seeds]))
-        found = comparison.compare(systems, track, [("A", "B")], samples=samples, seed=repeat)
+        found = significance.differences(systems, track, [("A", "B")], samples=samples, seed=repeat)
         yield found.differences[0]
 
 

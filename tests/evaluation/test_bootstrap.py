@@ -4,14 +4,6 @@ import pytest
 from vmr.evaluation import bootstrap
 
 
-def test_weighted_median_is_the_median_of_the_values_written_out():
-    generator = np.random.default_rng(0)
-    values = np.sort(generator.integers(0, 20, size=15)).astype(float)
-    weights = generator.integers(0, 4, size=(50, 15))
-    expected = [np.median(np.repeat(values, row)) for row in weights]
-    np.testing.assert_array_equal(bootstrap.weighted_median(values, weights), expected)
-
-
 def test_intervals_match_resampling_written_out():
     generator = np.random.default_rng(1)
     cluster = generator.integers(30, size=100)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vmr.errors import UserError
-from vmr.evaluation import geometry, row_scores
-from vmr.evaluation.geometry import (
+from vmr.evaluation.diagnosis import geometry, similarity
+from vmr.evaluation.diagnosis.geometry import (
     alignment,
     collapse,
     effective_rank,
@@ -50,7 +50,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     video, music = unit(generator, 37, 5), unit(generator, 23, 5)
     index = generator.integers(23, size=37)
     whole = geometry.geometry(video, music, index)
-    monkeypatch.setattr(row_scores, "_SCORES", 200)
+    monkeypatch.setattr(similarity, "_SCORES", 200)
     found = geometry.geometry(video, music, index)
     for name in ("alignment", "modality_gap"):
         assert found[name] == pytest.approx(whole[name])

@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 
 from vmr.errors import UserError
-from vmr.evaluation import alike, row_scores
-from vmr.evaluation.alike import Rule, Usual, measured_rule
-from vmr.evaluation.batch_negatives import batch_negatives
-from vmr.evaluation.compatible_share import compatible_share
-from vmr.evaluation.false_negatives import Items, false_negatives
+from vmr.evaluation.diagnosis import similarity
+from vmr.evaluation.diagnosis.false_negatives import (
+    Items,
+    batch_negatives,
+    compatible_share,
+    false_negatives,
+)
+from vmr.evaluation.diagnosis.similarity import NullDistribution, Rule, measured_rule
 
 # Alike from a cosine of 0.9 on, in both modalities.
-HAND_RULE = Rule(video=Usual(0.0, 0.3), music=Usual(0.0, 0.45), deviations=2.0)
+HAND_RULE = Rule(
+    video=NullDistribution(0.0, 0.3), music=NullDistribution(0.0, 0.45), deviations=2.0
+)
 
 
 def unit(generator, rows, width):
@@ -140,7 +145,7 @@ def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
     rule = measured_rule(items.video_inputs, items.music_inputs[index], index, deviations=1.2)
     expected = naive(items, rule)
     whole = false_negatives(items, rule)
-    monkeypatch.setattr(row_scores, "_SCORES", 60 * 7)
+    monkeypatch.setattr(similarity, "_SCORES", 60 * 7)
     found = false_negatives(items, rule)
     assert found == whole
     for way in ("v2m", "m2v"):
@@ -188,7 +193,7 @@ def test_bad_input_is_refused_in_one_line(change, message):
 
 def test_the_rule_measures_what_is_usual(monkeypatch):
     """Cosines of random rows are near normal, of standard deviation 1/√width."""
-    monkeypatch.setattr(alike, "_HELD", 1000)
+    monkeypatch.setattr(similarity, "_HELD", 1000)
     generator = np.random.default_rng(2)
     rows = unit(generator, 3000, 400), unit(generator, 3000, 200)
     rule = measured_rule(*rows, np.arange(3000))

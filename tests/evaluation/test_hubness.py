@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from vmr.errors import UserError
-from vmr.evaluation import row_scores
-from vmr.evaluation.hubness import hubness, occurrences, summary
+from vmr.evaluation.diagnosis import similarity
+from vmr.evaluation.diagnosis.hubness import hubness, occurrences, summary
 
 
 def unit(generator, rows, width):
@@ -38,7 +38,7 @@ def test_hand_checked_summary():
 def test_occurrences_are_those_of_sorted_lists_in_blocks_of_any_size(monkeypatch):
     generator = np.random.default_rng(0)
     queries, gallery = unit(generator, 40, 6), unit(generator, 31, 6)
-    monkeypatch.setattr(row_scores, "_SCORES", 31 * 7)
+    monkeypatch.setattr(similarity, "_SCORES", 31 * 7)
     nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
     expected = np.bincount(nearest.ravel(), minlength=31)
     np.testing.assert_allclose(occurrences(queries, gallery, 5), expected, atol=1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vmr.evaluation import bootstrap, medians
+from vmr.evaluation import bootstrap
 
 
 def drawn(queries: int, clusters: int, top: int) -> tuple[np.random.Generator, np.ndarray, int]:
@@ -24,7 +24,7 @@ def test_copied_and_exchanged_values_have_their_own_medians(
     values = generator.integers(2, top, size=queries) / 2
     counts = bootstrap.draw(generator, 40, clusters)
     written_out = [np.median(np.repeat(values, row[cluster].astype(int))) for row in counts]
-    found = medians.copied(values, cluster, clusters).medians(np.ascontiguousarray(counts.T))
+    found = bootstrap.copied(values, cluster, clusters).medians(np.ascontiguousarray(counts.T))
     np.testing.assert_array_equal(found, written_out)
 
     first = generator.integers(2, top, size=(3, queries)) / 2
@@ -33,7 +33,7 @@ def test_copied_and_exchanged_values_have_their_own_medians(
     # Two seeds weigh as much as three: each copied up to six rows.
     as_six = np.repeat(first, 2, axis=0), np.repeat(second, 3, axis=0)
     written_out = [np.median(np.where(coin[cluster] > 0, *as_six)) for coin in coins]
-    both = medians.exchanged(first, second, cluster, clusters)
+    both = bootstrap.exchanged(first, second, cluster, clusters)
     np.testing.assert_array_equal(both.medians(np.ascontiguousarray(coins.T)), written_out)
 
 
@@ -42,5 +42,5 @@ def test_a_median_far_from_the_usual_is_found() -> None:
     values = np.array([1.0] * 10 + [100.0] * 11)
     cluster = (values > 1).astype(int)
     counts = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    found = medians.copied(values, cluster, 2).medians(np.ascontiguousarray(counts.T))
+    found = bootstrap.copied(values, cluster, 2).medians(np.ascontiguousarray(counts.T))
     assert found.tolist() == [1.0, 100.0, 100.0]

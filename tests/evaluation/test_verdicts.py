@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from vmr.evaluation import verdicts
+from vmr.evaluation import render_comparison, significance
+from vmr.evaluation.table import in_words
 
 
 def one(difference: float, ci95: list[float], p: float, verdict: str) -> dict[str, Any]:
@@ -63,29 +64,29 @@ def found() -> dict[str, Any]:
 def test_verdict_is_of_the_first_and_knows_what_is_good(
     metric: str, difference: float, p: float, expected: str
 ) -> None:
-    assert verdicts.verdict(metric, difference, p) == expected
+    assert significance.verdict(metric, difference, p) == expected
 
 
 def test_scope_says_what_one_seed_cannot() -> None:
-    assert verdicts.scope("A", "B", [3, 2]) == ""
-    assert "not of the methods" in verdicts.scope("A", "B", [1, 1])
-    assert verdicts.scope("A", "B", [1, 3]).startswith("one seed of A")
-    assert verdicts.scope("A", "B", [3, 1]).startswith("one seed of B")
+    assert significance.scope("A", "B", [3, 2]) == ""
+    assert "not of the methods" in significance.scope("A", "B", [1, 1])
+    assert significance.scope("A", "B", [1, 3]).startswith("one seed of A")
+    assert significance.scope("A", "B", [3, 1]).startswith("one seed of B")
 
 
 def test_in_words(found: dict[str, Any]) -> None:
     metrics = found["v2m"]["pairs"][0]["metrics"]
-    told = [verdicts.in_words(metric, one) for metric, one in metrics.items()]
+    told = [in_words(metric, one) for metric, one in metrics.items()]
     assert told == [
         "R@10 +2.1 [0.8, 3.4], p = 0.002: better",
         "MedR 0.0 [-1.3, 1.3], p = 0.61: not distinguishable",
     ]
     tiny = one(0.0123, [0.0101, 0.0149], 0.0001, "better")
-    assert verdicts.in_words("MRR", tiny) == "MRR +0.012 [0.010, 0.015], p < 0.001: better"
+    assert in_words("MRR", tiny) == "MRR +0.012 [0.010, 0.015], p < 0.001: better"
 
 
 def test_text_has_both_directions_and_lines_up(found: dict[str, Any]) -> None:
-    text = verdicts.render_text(found)
+    text = render_comparison(found)
     assert "video → music (v2m), test: 1,500 videos against 1,441 unique tracks" in text
     assert "music → video (m2v), test: 1,500 tracks against 1,441 videos" in text
     assert text.count("R@10 +2.1 [0.8, 3.4], p = 0.002: better") == 2
@@ -97,7 +98,7 @@ def test_text_has_both_directions_and_lines_up(found: dict[str, Any]) -> None:
 
 
 def test_markdown_has_whole_rows(found: dict[str, Any]) -> None:
-    markdown = verdicts.render_markdown(found)
+    markdown = render_comparison(found, "markdown")
     assert r"a\|b_1" in markdown
     assert "**+2.1 [0.8, 3.4], p = 0.002**" in markdown
     assert "**0.0" not in markdown
@@ -109,7 +110,7 @@ def test_markdown_has_whole_rows(found: dict[str, Any]) -> None:
 
 
 def test_latex_escapes_what_is_typed(found: dict[str, Any]) -> None:
-    latex = verdicts.render_latex(found)
+    latex = render_comparison(found, "latex")
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 4
     assert r"CCA \& 5\% $-$ a|b\_1*" in latex
     assert r"\textbf{+2.1 [0.8, 3.4], p = 0.002}" in latex

@@ -9,7 +9,7 @@ import ml_collections
 
 from vmr import embeddings
 from vmr.errors import UserError
-from vmr.evaluation import verdicts
+from vmr.evaluation import table
 from vmr.sweeps import folder
 from vmr.sweeps.cohorts import cohorts
 from vmr.sweeps.outcomes import Setting, chosen, outcome_of, reference, settings_of, value_of
@@ -179,7 +179,7 @@ def report_of(
         per=choose_per,
         test={setting.name: test[setting.name] for setting in best},
         comparison=found,
-        verdicts=verdicts.render_markdown(found) if found else no_verdict,
+        verdicts=table.render_comparison(found, "markdown") if found else no_verdict,
     )
 
 
@@ -209,7 +209,7 @@ def _require_swept(fields: set[str], per: str | None) -> None:
 
 def _told(report: SweepReport) -> list[str]:
     """The verdicts on test, and what failed."""
-    told = [verdicts.render_text(report.comparison)] if report.comparison else [report.verdicts]
+    told = [table.render_comparison(report.comparison)] if report.comparison else [report.verdicts]
     outcomes = [outcome for setting in report.settings for outcome in setting.outcomes]
     failed = [one for one in outcomes if one.status == "failed"]
     told += [f"failed: {one.point.name}: {one.failure}" for one in failed]

@@ -13,11 +13,10 @@ from vmr.data.pipeline import train_batches
 from vmr.embeddings import Embeddings
 from vmr.encoders.clips import masked_mean
 from vmr.errors import UserError
-from vmr.evaluation.alike import DEVIATIONS, Rule, measured_rule
-from vmr.evaluation.batch_negatives import batch_negatives
-from vmr.evaluation.false_negatives import Items, false_negatives
-from vmr.evaluation.geometry import geometry
-from vmr.evaluation.hubness import hubness
+from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
+from vmr.evaluation.diagnosis.geometry import geometry
+from vmr.evaluation.diagnosis.hubness import hubness
+from vmr.evaluation.diagnosis.similarity import DEVIATIONS, Rule, measured_rule
 from vmr.training.inference import TrainedRun, restore_run
 from vmr.training.inputs import FIELDS, Standardization, model_inputs
 from vmr.training.reading import evaluation_batches, on_device
@@ -42,8 +41,9 @@ def diagnose_run(
     """The diagnosis of a run's best checkpoint on a split, as `results/diagnosis_{split}.json`.
 
     Keys: `split`, `step`, `videos`, `tracks`, `seed`, `geometry`, `hubness`, `false_negatives`,
-    `batch`, see the functions of these names in `vmr.evaluation`, and `rule`: `deviations`, and of
-    `video` and `music` the `median`, the `deviation` and the `threshold`, all cosines of inputs.
+    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`, and `rule`:
+    `deviations`, and of `video` and `music` the `median`, the `deviation` and the `threshold`, all
+    cosines of inputs.
     Inputs are what the intra-modal losses compare: each item's standardised features, the mean over
     its clips, without text. The rule is measured on training pairs, whatever the split.
 

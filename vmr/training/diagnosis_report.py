@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vmr.evaluation.geometry import CROWDED, FEW_DIRECTIONS
+from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS
 
 _WAYS = ("v2m", "m2v")
 _HEADINGS = ("video → music", "music → video")

@@ -9,8 +9,8 @@ from vmr import embeddings
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import pair_ranks
+from vmr.evaluation.comparison import chance
 from vmr.evaluation.metrics import table_values
-from vmr.evaluation.side_by_side import chance
 from vmr.training.inference import restore_run
 
 

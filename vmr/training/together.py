@@ -15,7 +15,7 @@ from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
 from vmr.data.view import View
 from vmr.errors import UserError
-from vmr.evaluation.results import recalls
+from vmr.evaluation import recalls
 from vmr.training import build
 from vmr.training import devices as on_devices
 from vmr.training import workdir as run_folder
