@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from vmr import tables
 from vmr.errors import UserError
 from vmr.evaluation import significance
 from vmr.progress_bar import progress_bar
@@ -126,8 +127,7 @@ def check(
     heads = [f"{name} {what}" for what in ("covered", "false alarms") for name in names]
     yield f"{repeats:,} simulations a number; percent, Monte Carlo error ± {error:.1f} at 95 and 5"
     yield ""
-    yield "| " + " | ".join(["seeds", "scatter", *heads]) + " |"
-    yield "|---|" + "---:|" * (1 + len(heads))
+    yield from tables.markdown_head(["seeds", "scatter", *heads]).splitlines()
     bar = progress_bar(plans, unit="design")
     for plan in bar:
         with_gain = dataclasses.replace(plan, gain=gain)
@@ -137,7 +137,7 @@ def check(
         ]
         cells = ["{}x{}".format(*plan.seeds), f"{plan.scatter:g}"]
         bar.clear()  # a line of the table comes
-        yield "| " + " | ".join([*cells, *(f"{100 * share:.1f}" for share in found)]) + " |"
+        yield tables.markdown_row([*cells, *(f"{100 * share:.1f}" for share in found)])
 
 
 def _comparisons(

@@ -152,7 +152,7 @@ def test_scatter_of_seeds_widens_the_interval_and_raises_p() -> None:
 
 def test_p_and_interval_agree() -> None:
     agree = []
-    for repeat in range(60):
+    for repeat in range(30):
         generator = np.random.default_rng([5, repeat])
         values = [of_ranks(ranks(generator, 3, 150, better)) for better in (0.12, 0.0)]
         for found in difference(*values, np.arange(150), samples=1000).values():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vmr import tables
 from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS
 
 _WAYS = ("v2m", "m2v")
@@ -129,11 +130,7 @@ def _examples(found: Sequence[dict]) -> list[str]:
         known = {True: "truly compatible", False: "not compatible", None: ""}[one["compatible"]]
         alike = ("–" if by_video is None else f"{by_video:+.1f}", f"{by_music:+.1f}")
         lines.append([f"  {one['video']}", one["partner"], one["track"], *alike, known])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    return tables.text(lines, "l").splitlines()
 
 
 def _each(parts: Sequence[dict], key: str, form: str) -> list[str]:
