@@ -254,3 +254,28 @@ def test_other_metrics_and_a_single_track_are_refused() -> None:
 def test_defaults_give_p_room_for_many_pairs() -> None:
     smallest = 1 / (1 + significance.SAMPLES)
     assert max(holm([smallest] * 28)) < 0.005  # all pairs of eight systems
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "p", "expected"),
+    [
+        ("R@10", 2.0, 0.049, "better"),
+        ("R@10", -2.0, 0.049, "worse"),
+        ("MRR", 0.1, 0.01, "better"),
+        ("MedR", -3.0, 0.01, "better"),
+        ("MeanR", 3.0, 0.01, "worse"),
+        ("R@10", 2.0, 0.05, "not distinguishable"),
+        ("MedR", 0.0, 0.001, "not distinguishable"),
+    ],
+)
+def test_verdict_is_of_the_first_and_knows_what_is_good(
+    metric: str, difference: float, p: float, expected: str
+) -> None:
+    assert significance.verdict(metric, difference, p) == expected
+
+
+def test_scope_says_what_one_seed_cannot() -> None:
+    assert significance.scope("A", "B", [3, 2]) == ""
+    assert "not of the methods" in significance.scope("A", "B", [1, 1])
+    assert significance.scope("A", "B", [1, 3]).startswith("one seed of A")
+    assert significance.scope("A", "B", [3, 1]).startswith("one seed of B")
