@@ -27,7 +27,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 @dataclass(frozen=True)
 class Design:
-    """What is simulated.
+    """Design of a simulation.
 
     Attributes:
         seeds: of each of the two systems.

@@ -191,7 +191,7 @@ def select(
     components: Sequence[int] = COMPONENTS,
     powers: Sequence[float] = POWERS,
 ) -> CCA:
-    """As `fit`, with the settings of highest validation R@10, mean of both directions.
+    """Fits as `fit` does, with the settings of highest validation R@10, mean of both directions.
 
     Args:
         batches: training pairs, video (b,P) and music (b,Q); one pass serves all settings.

@@ -1,4 +1,4 @@
-"""What may be evaluated: rows, items cut into segments, pairs and labels, checked in one place."""
+"""Checks of whatever is evaluated: rows, items cut into segments, pairs and labels."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,8 +8,8 @@ import numpy as np
 from vmr.arrays import lengths_and_faults, unit_rows
 from vmr.errors import UserError
 
-# What is done about rows that are not of unit length: they are refused, divided by their length,
-# or kept, where inner products are meant.
+# Rows that are not of unit length are refused, divided by their length, or kept, where inner
+# products are meant.
 NotUnit = Literal["refuse", "normalize", "keep"]
 
 # Beyond it an inner product of two rows may be infinite in float32.

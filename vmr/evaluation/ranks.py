@@ -217,6 +217,7 @@ def _both_directions(
         classes=classes,
         padding=tiles.MUSIC_PADDING,
     )
+    # Two passes: what counts as above an item is known only when its best partner's score is.
     _find_relevant(videos, tracks)
     _count_rivals(videos, tracks, progress)
     return _ranks(videos, tracks), _ranks(tracks, videos)

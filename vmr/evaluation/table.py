@@ -29,7 +29,7 @@ _SCORES = {
 }
 
 Rows = Sequence[tuple[str, dict]]
-Found = dict[str, Any]
+Comparison = dict[str, Any]
 
 
 def render(rows: Rows) -> str:
@@ -43,7 +43,7 @@ def render(rows: Rows) -> str:
     """
     blocks = []
     for title, lines in _results(rows):
-        split = 1 + len(RECALLS)
+        split = 1 + len(RECALLS)  # the bar stands between recalls and ranks
         barred = [[*line[:split], "|", *line[split:]] for line in lines]
         blocks.append(f"{title}\n{tables.text(barred)}")
     return "\n\n".join(blocks)
@@ -111,70 +111,72 @@ def in_words(metric: str, one: dict[str, Any]) -> str:
     return f"{metric} {_difference(metric, one)}: {one['verdict']}"
 
 
-def render_comparison(found: Found, form: str = "text") -> str:
+def render_comparison(comparison: Comparison, form: str = "text") -> str:
     """Renders a comparison: a table of systems, then their differences, for both directions.
 
     Args:
-      found: a comparison.
+      comparison: see `vmr.evaluation.comparison`.
       form: `text` for a terminal, a line a difference; or tables of differences, in which what is
         distinguishably better is bold: `markdown`, or `latex` for a paper that loads `booktabs`.
     """
     if form == "text":
-        return _comparison_text(found)
+        return _comparison_text(comparison)
     heading = {"markdown": "**{}**", "latex": r"\paragraph{{{}}}"}[form]
     blocks = []
     for direction in DIRECTIONS:
-        title = tables.spell(_comparison_title(found, direction), form)
-        systems, differences = _systems(found, direction), _differences(found, direction)
+        title = tables.spell(_comparison_title(comparison, direction), form)
+        systems, differences = _systems(comparison, direction), _differences(comparison, direction)
         blocks += [heading.format(title), *map(tables.FORMS[form], (systems, differences))]
-    notes = _notes(found, "Bold: distinguishably better. ")
+    notes = _notes(comparison, "Bold: distinguishably better. ")
     return "\n\n".join([*blocks, tables.spell(notes, form)])
 
 
-def _comparison_text(found: Found) -> str:
+def _comparison_text(comparison: Comparison) -> str:
     blocks = []
     for direction in DIRECTIONS:
-        title = _comparison_title(found, direction)
-        blocks.append(f"{title}\n{tables.text(_systems(found, direction))}")
-        for pair in found[direction]["pairs"]:
+        title = _comparison_title(comparison, direction)
+        blocks.append(f"{title}\n{tables.text(_systems(comparison, direction))}")
+        for pair in comparison[direction]["pairs"]:
             lines = [in_words(metric, one) for metric, one in pair["metrics"].items()]
             heading = f"{pair['system']} against {pair['baseline']}"
             heading += f" ({pair['scope']})" if pair["scope"] else ""
             blocks.append("\n".join([heading, *(f"  {line}" for line in lines)]))
-    return "\n\n".join([*blocks, _notes(found, "")])
+    return "\n\n".join([*blocks, _notes(comparison, "")])
 
 
-def render_narrow(found: Found, form: str) -> str:
+def render_narrow(comparison: Comparison, form: str) -> str:
     """Renders a row a system, both directions side by side; the best mean of a column is bold.
 
     Below the systems stand the baseline if there is one, and chance.
 
     Args:
-      found: a comparison.
+      comparison: see `vmr.evaluation.comparison`.
       form: `text`, `markdown`, or `latex` for a paper that loads `booktabs`.
     """
-    columns = [(way, metric) for way in DIRECTIONS for metric in found["metrics"]]
-    best = {column: _best(found, *column) for column in columns}
+    columns = [(way, metric) for way in DIRECTIONS for metric in comparison["metrics"]]
+    best = {column: _best(comparison, *column) for column in columns}
     lines = [["", *(f"{way} {metric}" for way, metric in columns)]]
-    for name in found["systems"]:
+    for name in comparison["systems"]:
         cells = []
         for way, metric in columns:
-            reached = found[way]["systems"][name][metric]
+            reached = comparison[way]["systems"][name][metric]
             cells.append(_marked(_reached(metric, reached), reached["mean"] == best[way, metric]))
         lines.append([name, *cells])
-    if "baseline" in found:
+    if "baseline" in comparison:
         cells = []
         for way, metric in columns:
-            value = found["baseline"][way][metric]
+            value = comparison["baseline"][way][metric]
             cells.append(_marked(_number(metric, value), value == best[way, metric]))
-        lines.append([found["baseline"]["name"], *cells])
-    by_chance = [_number(metric, found[way]["chance"][metric]) for way, metric in columns]
+        lines.append([comparison["baseline"]["name"], *cells])
+    by_chance = [_number(metric, comparison[way]["chance"][metric]) for way, metric in columns]
     lines.append(["chance", *by_chance])
-    seeds = ", ".join(f"{name} {system['seeds']}" for name, system in found["systems"].items())
+    systems = comparison["systems"]
+    seeds = ", ".join(f"{name} {system['seeds']}" for name, system in systems.items())
+    part = comparison["v2m"]
     notes = (
-        f"{found['split']}: {found['v2m']['queries']:,} videos, {found['v2m']['gallery']:,} "
-        f"tracks. Means ± standard deviation over seeds ({seeds}). Bold: the best mean, whether or "
-        "not its difference can be told from nothing."
+        f"{comparison['split']}: {part['queries']:,} videos, {part['gallery']:,} tracks. Means ± "
+        f"standard deviation over seeds ({seeds}). Bold: the best mean, whether or not its difference "
+        "can be told from nothing."
     )
     return f"{tables.FORMS[form](lines)}\n\n{tables.spell(notes, form)}"
 
@@ -183,28 +185,28 @@ def _marked(cell: str, bold: bool) -> str:
     return Bold(cell) if bold else cell
 
 
-def _best(found: Found, way: str, metric: str) -> float:
-    means = [metrics[metric]["mean"] for metrics in found[way]["systems"].values()]
-    if "baseline" in found:
-        means.append(found["baseline"][way][metric])
+def _best(comparison: Comparison, way: str, metric: str) -> float:
+    means = [metrics[metric]["mean"] for metrics in comparison[way]["systems"].values()]
+    if "baseline" in comparison:
+        means.append(comparison["baseline"][way][metric])
     return min(means) if metric in LOWER_IS_BETTER else max(means)
 
 
-def _systems(found: Found, direction: str) -> list[list[str]]:
+def _systems(comparison: Comparison, direction: str) -> list[list[str]]:
     """A row a system: the mean over its seeds, ± their standard deviation."""
-    lines = [["", "seeds", *found["metrics"]]]
-    for name, metrics in found[direction]["systems"].items():
+    lines = [["", "seeds", *comparison["metrics"]]]
+    for name, metrics in comparison[direction]["systems"].items():
         cells = []
         for metric, summary in metrics.items():
             cells.append(_reached(metric, summary))
-        lines.append([name, str(found["systems"][name]["seeds"]), *cells])
+        lines.append([name, str(comparison["systems"][name]["seeds"]), *cells])
     return lines
 
 
-def _differences(found: Found, direction: str) -> list[list[str]]:
+def _differences(comparison: Comparison, direction: str) -> list[list[str]]:
     """A row a pair of systems; a star where its intervals speak of single runs."""
-    lines = [["", *found["metrics"]]]
-    for pair in found[direction]["pairs"]:
+    lines = [["", *comparison["metrics"]]]
+    for pair in comparison[direction]["pairs"]:
         row = [f"{pair['system']} − {pair['baseline']}{'*' if pair['scope'] else ''}"]
         for metric, one in pair["metrics"].items():
             worse = ": worse" if one["verdict"] == "worse" else ""
@@ -213,9 +215,9 @@ def _differences(found: Found, direction: str) -> list[list[str]]:
     return lines
 
 
-def _comparison_title(found: Found, direction: str) -> str:
-    part = found[direction]
-    return _title(direction, found["split"], part["queries"], part["gallery"])
+def _comparison_title(comparison: Comparison, direction: str) -> str:
+    part = comparison[direction]
+    return _title(direction, comparison["split"], part["queries"], part["gallery"])
 
 
 def _reached(metric: str, summary: dict[str, Any]) -> str:
@@ -245,18 +247,18 @@ def _p(value: float) -> str:
     return f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
 
 
-def _notes(found: Found, marked: str) -> str:
-    pairs = [pair for direction in DIRECTIONS for pair in found[direction]["pairs"]]
+def _notes(comparison: Comparison, marked: str) -> str:
+    pairs = [pair for direction in DIRECTIONS for pair in comparison[direction]["pairs"]]
     scopes = dict.fromkeys(pair["scope"] for pair in pairs if pair["scope"])
     starred = [f"* {each}." for each in scopes] if marked else []
-    ranks = [metric for metric in found["metrics"] if metric in LOWER_IS_BETTER]
+    ranks = [metric for metric in comparison["metrics"] if metric in LOWER_IS_BETTER]
     median = " (MedR of several seeds: bootstrap)" if "MedR" in ranks else ""
     smaller = [f"{' and '.join(ranks)}: smaller is better."] if ranks else []
     return " ".join(
         [
             f"{marked}± standard deviation over seeds. [95 % interval] of the difference: paired",
-            f"bootstrap over queries by track, {found['samples']:,} resamples, with the scatter of",
-            f"seeds. p: randomisation test{median}, {found['correction']}.",
+            f"bootstrap over queries by track, {comparison['samples']:,} resamples, with the",
+            f"scatter of seeds. p: randomisation test{median}, {comparison['correction']}.",
             *smaller,
             *starred,
         ]
