@@ -175,8 +175,8 @@ def render_narrow(comparison: Comparison, form: str) -> str:
     part = comparison["v2m"]
     notes = (
         f"{comparison['split']}: {part['queries']:,} videos, {part['gallery']:,} tracks. Means ± "
-        f"standard deviation over seeds ({seeds}). Bold: the best mean, whether or not its difference "
-        "can be told from nothing."
+        f"standard deviation over seeds ({seeds}). Bold: the best mean, whether or not its "
+        "difference can be told from nothing."
     )
     return f"{tables.FORMS[form](lines)}\n\n{tables.spell(notes, form)}"
 
