@@ -224,17 +224,18 @@ print(json.dumps({{f.name: (f.default, getattr(f.parser, "enum_values", None)) f
 
 
 def test_defaults_and_choices_of_flags_are_those_of_the_library() -> None:
-    from vmr.evaluation import alike, comparison, side_by_side
+    from vmr.evaluation import comparison, significance
+    from vmr.evaluation.diagnosis import similarity
     from vmr.runs.compare import FORMATS, LAYOUTS
     from vmr.runs.evaluate import BASELINES
 
     compare, evaluate = flags_of("experiments.compare"), flags_of("experiments.evaluate")
-    assert compare["metrics"][0] == list(side_by_side.METRICS)
-    assert compare["samples"][0] == comparison.SAMPLES
-    assert flags_of("experiments.diagnose")["deviations"][0] == alike.DEVIATIONS
+    assert compare["metrics"][0] == list(comparison.METRICS)
+    assert compare["samples"][0] == significance.SAMPLES
+    assert flags_of("experiments.diagnose")["deviations"][0] == similarity.DEVIATIONS
     for name, known in (
-        ("against", side_by_side.AGAINST),
-        ("correct_over", side_by_side.CORRECT_OVER),
+        ("against", comparison.AGAINST),
+        ("correct_over", comparison.CORRECT_OVER),
         ("format", FORMATS),
         ("layout", LAYOUTS),
     ):

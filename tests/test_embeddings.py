@@ -53,6 +53,37 @@ def test_a_file_holds_each_track_once_and_loads_without_pickle(tmp_path: pathlib
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_form_of_a_file_is_pinned(tmp_path: pathlib.Path) -> None:
+    """Names, order, types and headers, as files of earlier versions have them."""
+    meta = {"config": {"seed": 1}, "step": 7, "dataset_fingerprint": "ab", "created": "2024-01-01"}
+    groups = [batch | {"group": np.arange(len(batch["music_id"]))} for batch in batches()]
+    embeddings.write(tmp_path / "written.npz", groups, "test", meta)
+    rows = unit(0, 5), unit(1, 3), np.array([0, 1, 1, 2, 1])
+    ids = {"video_ids": [f"v{n}" for n in range(5)], "music_ids": list("abc")}
+    embeddings.save(tmp_path / "saved.npz", *rows, split="test", meta=meta, **ids)
+    expected = {
+        "video_emb": rows[0],
+        "music_emb": rows[1],
+        "video_ids": np.array(ids["video_ids"], "<U2"),
+        "music_ids": np.array(ids["music_ids"], "<U1"),
+        "gt_music_index": rows[2].astype("<i4"),
+        "video_group": np.array([0, 1, 2, 0, 1], "<i4"),
+        "music_group": np.array([0, 1, 0], "<i4"),
+        "split": np.array("test"),
+        "meta": np.array(
+            '{"schema_version": 1, "config": {"seed": 1}, "step": 7, "dataset_fingerprint": "ab", '
+            '"created": "2024-01-01"}'
+        ),
+    }
+    for name, absent in (("written.npz", set()), ("saved.npz", {"video_group", "music_group"})):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        kept = {member: rows for member, rows in expected.items() if member not in absent}
+        assert list(members) == [f"{member}.npy" for member in kept]
+        assert list(members.values()) == [npy(rows) for rows in kept.values()]
+
+
 def test_loading_gives_what_collecting_gave(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "embeddings.npz"
     groups = [batch | {"group": np.arange(len(batch["music_id"]))} for batch in batches()]

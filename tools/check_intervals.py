@@ -1,4 +1,4 @@
-"""How often the intervals of `experiments.compare` hold the truth, and how often it cries wolf.
+"""Coverage of the intervals of `experiments.compare`, and its rate of false alarms.
 
     python -m tools.check_intervals
     python -m tools.check_intervals --designs=3x3 --scatters=0,0.1 --repeats=2000

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from vmr import tables
 from vmr.errors import UserError
-from vmr.evaluation import comparison
+from vmr.evaluation import significance
 from vmr.progress_bar import progress_bar
 
 _PLACE, _SCALE = -2.13, 0.75
@@ -26,7 +27,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 @dataclass(frozen=True)
 class Design:
-    """What is simulated.
+    """Design of a simulation.
 
     Attributes:
         seeds: of each of the two systems.
@@ -126,8 +127,7 @@ def check(
     heads = [f"{name} {what}" for what in ("covered", "false alarms") for name in names]
     yield f"{repeats:,} simulations a number; percent, Monte Carlo error ± {error:.1f} at 95 and 5"
     yield ""
-    yield "| " + " | ".join(["seeds", "scatter", *heads]) + " |"
-    yield "|---|" + "---:|" * (1 + len(heads))
+    yield from tables.markdown_head(["seeds", "scatter", *heads]).splitlines()
     bar = progress_bar(plans, unit="design")
     for plan in bar:
         with_gain = dataclasses.replace(plan, gain=gain)
@@ -137,15 +137,15 @@ def check(
         ]
         cells = ["{}x{}".format(*plan.seeds), f"{plan.scatter:g}"]
         bar.clear()  # a line of the table comes
-        yield "| " + " | ".join([*cells, *(f"{100 * share:.1f}" for share in found)]) + " |"
+        yield tables.markdown_row([*cells, *(f"{100 * share:.1f}" for share in found)])
 
 
 def _comparisons(
     design: Design, repeats: int, samples: int
-) -> Iterator[dict[str, comparison.Difference]]:
+) -> Iterator[dict[str, significance.Difference]]:
     for repeat in range(repeats):
         systems, track = draw(design, np.random.default_rng([repeat, *design.seeds]))
-        found = comparison.compare(systems, track, [("A", "B")], samples=samples, seed=repeat)
+        found = significance.differences(systems, track, [("A", "B")], samples=samples, seed=repeat)
         yield found.differences[0]
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import lzma
 import pathlib
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -19,9 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from vmr.arrays import lengths_and_faults, read_array
 from vmr.errors import UserError
-from vmr.npy import read_array
-from vmr.unit_rows import lengths_and_faults
 
 SCHEMA_VERSION = 1
 _NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}  # of an npz
@@ -69,7 +67,7 @@ class Embeddings:
 
 
 def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
-    """The embeddings of a split in memory, each track once."""
+    """Collects the embeddings of a split in memory, each track once."""
     tracks = _Tracks()
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
@@ -88,13 +86,25 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
     Raises:
       UserError: the file cannot be written (no such folder, no space left).
     """
-    with _appearing_whole(path) as unfinished:
-        _write_npz(unfinished, batches, split, meta)
+    tracks = _Tracks()
+    with _unfinished(path) as npz:
+        flat = {name: npz.with_name(name) for name in ("video_emb", "music_emb")}
+        count, width = dict.fromkeys(flat, 0), 0
+        # Rows go to two flat files as they come, since neither array's length is known before the
+        # end; `savez` then copies them piece by piece, mapped and not read.
+        with flat["video_emb"].open("wb") as video, flat["music_emb"].open("wb") as music:
+            for batch in batches:
+                new = tracks.add(batch)
+                width = batch["video_emb"].shape[1]
+                count["video_emb"] += _append(video, batch["video_emb"])
+                count["music_emb"] += _append(music, batch["music_emb"][new])
+        rows = {name: _mapped(flat[name], count[name], width) for name in flat}
+        np.savez(npz, allow_pickle=False, **rows, **tracks.arrays(), **_described(split, meta))
 
 
 @contextlib.contextmanager
-def _appearing_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives the place of an unfinished file, which replaces `path` at the end."""
+def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Names an unfinished file in a folder of its own, which replaces `path` at the end."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             unfinished = pathlib.Path(folder) / "unfinished.npz"
@@ -104,39 +114,15 @@ def _appearing_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _write_npz(
-    unfinished: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]
-) -> None:
-    """Rows go to two flat files as they come, since a zip member cannot grow beside another."""
-    folder = unfinished.parent
-    tracks = _Tracks()
-    rows = {"video_emb": 0, "music_emb": 0}
-    width = 0
-    with (folder / "video_emb").open("wb") as video, (folder / "music_emb").open("wb") as music:
-        for batch in batches:
-            new = tracks.add(batch)
-            width = batch["video_emb"].shape[1]
-            rows["video_emb"] += _append(video, batch["video_emb"])
-            rows["music_emb"] += _append(music, batch["music_emb"][new])
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, count in rows.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                _copy_as_npy(folder / name, (count, width), member)
-        for name, array in (tracks.arrays() | _described(split, meta)).items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
 def _append(file: IO[bytes], rows: np.ndarray) -> int:
     file.write(np.ascontiguousarray(rows, np.float32).tobytes())
     return len(rows)
 
 
-def _copy_as_npy(source: pathlib.Path, shape: tuple[int, int], member: IO[bytes]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, header)
-    with source.open("rb") as rows:
-        shutil.copyfileobj(rows, member, 1 << 20)
+def _mapped(path: pathlib.Path, count: int, width: int) -> np.ndarray:
+    if not count:  # an empty file cannot be mapped
+        return np.empty((count, width), np.float32)
+    return np.memmap(path, np.float32, "r", shape=(count, width))
 
 
 def _described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -155,7 +141,7 @@ class _Tracks:
         self._music_group: list[int] = []
 
     def add(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Notes a batch of pairs; (b,) bool, true where a track appears for the first time."""
+        """Adds a batch of pairs; (b,) bool, true where a track appears for the first time."""
         new = np.zeros(len(batch["music_id"]), bool)
         for n, track in enumerate(map(str, batch["music_id"])):
             new[n] = track not in self._row
@@ -167,7 +153,7 @@ class _Tracks:
         return new
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What `Embeddings` has beside the embeddings themselves."""
+        """Arrays of `Embeddings` beside the embeddings themselves."""
         arrays = {
             "video_ids": np.array(self._video_ids),
             "music_ids": np.array(list(self._row)),
@@ -180,7 +166,7 @@ class _Tracks:
 
 
 def load(path: pathlib.Path) -> Embeddings:
-    """Reads anybody's npz of this form.
+    """Loads anybody's npz of this form.
 
     Raises:
       UserError: the file is not there, is no npz, is damaged, or an array is missing or of another
@@ -205,7 +191,7 @@ def load(path: pathlib.Path) -> Embeddings:
 def _read_arrays(
     path: pathlib.Path, needed: Collection[str], optional: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names; others that the archive holds are not read."""
+    """Reads the arrays of these names, and no others that the archive holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -312,8 +298,8 @@ def save(
         "gt_music_index": index.astype(np.int32),
         **_described(split, given.meta),
     }
-    with _appearing_whole(path) as unfinished:
-        np.savez(unfinished, allow_pickle=False, **arrays)
+    with _unfinished(path) as npz:
+        np.savez(npz, allow_pickle=False, **arrays)
 
 
 def _ids(given: Sequence[str] | None, count: int) -> np.ndarray:

@@ -2,21 +2,17 @@ import json
 
 import numpy as np
 import pytest
+from naive_ranking import unit_rows
 
 from vmr.errors import UserError
-from vmr.evaluation import geometry, row_scores
-from vmr.evaluation.geometry import (
+from vmr.evaluation.diagnosis import geometry, similarity
+from vmr.evaluation.diagnosis.geometry import (
     alignment,
     collapse,
     effective_rank,
     modality_gap,
     uniformity,
 )
-
-
-def unit(generator, rows, width):
-    values = generator.normal(size=(rows, width)).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def test_hand_checked_pairs():
@@ -47,10 +43,10 @@ def test_hand_checked_effective_rank():
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
     generator = np.random.default_rng(0)
-    video, music = unit(generator, 37, 5), unit(generator, 23, 5)
+    video, music = unit_rows(generator, 37, 5), unit_rows(generator, 23, 5)
     index = generator.integers(23, size=37)
     whole = geometry.geometry(video, music, index)
-    monkeypatch.setattr(row_scores, "_SCORES", 200)
+    monkeypatch.setattr(similarity, "_SCORES", 200)
     found = geometry.geometry(video, music, index)
     for name in ("alignment", "modality_gap"):
         assert found[name] == pytest.approx(whole[name])
@@ -64,7 +60,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
 
 
 def test_many_rows_are_drawn_by_seed(monkeypatch):
-    rows = unit(np.random.default_rng(1), 400, 8)
+    rows = unit_rows(np.random.default_rng(1), 400, 8)
     whole = uniformity(rows)
     monkeypatch.setattr(geometry, "_MOST_ROWS", 200)
     assert uniformity(rows, seed=3) == uniformity(rows, seed=3) != uniformity(rows, seed=4)
@@ -73,7 +69,7 @@ def test_many_rows_are_drawn_by_seed(monkeypatch):
 
 def test_only_the_modality_that_collapsed_is_named():
     generator = np.random.default_rng(2)
-    spread = unit(generator, 100, 40)
+    spread = unit_rows(generator, 100, 40)
     point = np.tile(spread[:1], (100, 1)) + 1e-3 * generator.normal(size=spread.shape)
     point /= np.linalg.norm(point, axis=1, keepdims=True)
     found = geometry.geometry(spread, point, np.arange(100))
@@ -87,7 +83,7 @@ def test_only_the_modality_that_collapsed_is_named():
 def test_few_directions_are_a_collapse_though_rows_lie_far_apart():
     rows = np.zeros((100, 64))
     rows[np.arange(100), np.arange(100) % 2] = np.where(np.arange(100) % 4 < 2, 1.0, -1.0)
-    found = geometry.geometry(rows, unit(np.random.default_rng(3), 100, 64), np.arange(100))
+    found = geometry.geometry(rows, unit_rows(np.random.default_rng(3), 100, 64), np.arange(100))
     assert found["video"]["collapse"] == ["few directions: effective rank 2.0 of at most 64"]
     assert found["music"]["collapse"] == []
 

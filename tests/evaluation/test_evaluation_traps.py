@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from naive_ranking import grid, unit_rows
 
-from vmr.evaluation import bootstrap, evaluate, metrics, pair_ranks, precision, recalls, tiles
+from vmr.evaluation import bootstrap, evaluate, metrics, pair_ranks, recalls, tiles
 from vmr.evaluation.tiles import TILE
 
 # Rows of small integers, whose inner products are exact and tie: not of unit length.
@@ -125,12 +125,12 @@ def test_trap_8_average_precision_is_divided_by_what_can_be_reached():
     video = np.array([[4], [3], [2], [1]], np.float32)
     music = np.array([[1.0], [0.5]], np.float32)
     _, m2v = pair_ranks(video, music, np.array([0, 1, 0, 1]), classes=10)
-    average = precision.average_precision
+    average = metrics.average_precision
     assert average(m2v, 10)[0] == pytest.approx((1 + 2 / 3) / 2)
     assert average(m2v, 1)[0] == pytest.approx(1.0)
     assert average(m2v, 2)[0] == pytest.approx(1 / 2)
     ideal = 1 + 1 / np.log2(3)
-    assert precision.discounted_gain(m2v, 10)[0] == pytest.approx((1 + 1 / np.log2(4)) / ideal)
+    assert metrics.discounted_gain(m2v, 10)[0] == pytest.approx((1 + 1 / np.log2(4)) / ideal)
 
 
 def test_trap_9_no_matrix_of_all_scores():

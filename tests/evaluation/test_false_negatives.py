@@ -2,21 +2,22 @@ import json
 
 import numpy as np
 import pytest
+from naive_ranking import unit_rows
 
 from vmr.errors import UserError
-from vmr.evaluation import alike, row_scores
-from vmr.evaluation.alike import Rule, Usual, measured_rule
-from vmr.evaluation.batch_negatives import batch_negatives
-from vmr.evaluation.compatible_share import compatible_share
-from vmr.evaluation.false_negatives import Items, false_negatives
+from vmr.evaluation.diagnosis import similarity
+from vmr.evaluation.diagnosis.false_negatives import (
+    Items,
+    batch_negatives,
+    compatible_share,
+    false_negatives,
+)
+from vmr.evaluation.diagnosis.similarity import NullDistribution, Rule, measured_rule
 
 # Alike from a cosine of 0.9 on, in both modalities.
-HAND_RULE = Rule(video=Usual(0.0, 0.3), music=Usual(0.0, 0.45), deviations=2.0)
-
-
-def unit(generator, rows, width):
-    values = generator.normal(size=(rows, width)).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+HAND_RULE = Rule(
+    video=NullDistribution(0.0, 0.3), music=NullDistribution(0.0, 0.45), deviations=2.0
+)
 
 
 def directions(degrees):
@@ -129,10 +130,10 @@ def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
     index = generator.integers(17, size=60)  # tracks 17 to 19 have no video
     groups = generator.integers(6, size=20)
     items = Items(
-        video_emb=unit(generator, 60, 4),
-        music_emb=unit(generator, 20, 4),
-        video_inputs=5 * unit(generator, 60, 5),
-        music_inputs=unit(generator, 20, 3),
+        video_emb=unit_rows(generator, 60, 4),
+        music_emb=unit_rows(generator, 20, 4),
+        video_inputs=5 * unit_rows(generator, 60, 5),
+        music_inputs=unit_rows(generator, 20, 3),
         gt_music_index=index,
         video_group=groups[index],
         music_group=groups,
@@ -140,7 +141,7 @@ def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
     rule = measured_rule(items.video_inputs, items.music_inputs[index], index, deviations=1.2)
     expected = naive(items, rule)
     whole = false_negatives(items, rule)
-    monkeypatch.setattr(row_scores, "_SCORES", 60 * 7)
+    monkeypatch.setattr(similarity, "_SCORES", 60 * 7)
     found = false_negatives(items, rule)
     assert found == whole
     for way in ("v2m", "m2v"):
@@ -158,12 +159,12 @@ def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
 
 def test_one_point_for_all_has_nothing_above_the_partner():
     generator = np.random.default_rng(1)
-    row = unit(generator, 1, 64)
+    row = unit_rows(generator, 1, 64)
     items = Items(
         video_emb=np.tile(row, (50, 1)),
         music_emb=np.tile(row, (50, 1)),
-        video_inputs=unit(generator, 50, 5),
-        music_inputs=unit(generator, 50, 5),
+        video_inputs=unit_rows(generator, 50, 5),
+        music_inputs=unit_rows(generator, 50, 5),
         gt_music_index=np.arange(50),
     )
     found = false_negatives(items, HAND_RULE)
@@ -188,9 +189,9 @@ def test_bad_input_is_refused_in_one_line(change, message):
 
 def test_the_rule_measures_what_is_usual(monkeypatch):
     """Cosines of random rows are near normal, of standard deviation 1/√width."""
-    monkeypatch.setattr(alike, "_HELD", 1000)
+    monkeypatch.setattr(similarity, "_HELD", 1000)
     generator = np.random.default_rng(2)
-    rows = unit(generator, 3000, 400), unit(generator, 3000, 200)
+    rows = unit_rows(generator, 3000, 400), unit_rows(generator, 3000, 200)
     rule = measured_rule(*rows, np.arange(3000))
     for usual, width in ((rule.video, 400), (rule.music, 200)):
         assert usual.median == pytest.approx(0, abs=0.003)
@@ -203,9 +204,9 @@ def test_the_rule_measures_what_is_usual(monkeypatch):
 
 def test_equal_inputs_are_not_alike_where_all_are_equal():
     generator = np.random.default_rng(3)
-    rows = np.tile(unit(generator, 1, 50), (40, 1))
-    rule = measured_rule(rows, unit(generator, 40, 50), np.arange(40), deviations=9)
-    found = batch_negatives(rows, unit(generator, 40, 50), np.arange(40), rule, 40)
+    rows = np.tile(unit_rows(generator, 1, 50), (40, 1))
+    rule = measured_rule(rows, unit_rows(generator, 40, 50), np.arange(40), deviations=9)
+    found = batch_negatives(rows, unit_rows(generator, 40, 50), np.arange(40), rule, 40)
     assert found["suspected_share"] == 0
 
 
@@ -225,7 +226,7 @@ def test_pairs_of_one_track_are_no_negatives():
 def test_the_share_of_compatible_pairs_is_estimated_from_those_of_one_track(groups):
     """Videos of a group lie close together; two of them share each track."""
     generator = np.random.default_rng(4)
-    centre = unit(generator, groups, 30)
+    centre = unit_rows(generator, groups, 30)
     group = np.arange(800) % groups
     video = centre[group] + 0.02 * generator.normal(size=(800, 30))
     track = np.arange(800) // groups // 2 * groups + group

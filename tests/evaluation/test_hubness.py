@@ -2,16 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from naive_ranking import unit_rows
 from scipy import stats
 
 from vmr.errors import UserError
-from vmr.evaluation import row_scores
-from vmr.evaluation.hubness import hubness, occurrences, summary
-
-
-def unit(generator, rows, width):
-    values = generator.normal(size=(rows, width)).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+from vmr.evaluation.diagnosis import similarity
+from vmr.evaluation.diagnosis.hubness import hubness, occurrences, summary
 
 
 def test_hand_checked_occurrences():
@@ -37,15 +33,15 @@ def test_hand_checked_summary():
 
 def test_occurrences_are_those_of_sorted_lists_in_blocks_of_any_size(monkeypatch):
     generator = np.random.default_rng(0)
-    queries, gallery = unit(generator, 40, 6), unit(generator, 31, 6)
-    monkeypatch.setattr(row_scores, "_SCORES", 31 * 7)
+    queries, gallery = unit_rows(generator, 40, 6), unit_rows(generator, 31, 6)
+    monkeypatch.setattr(similarity, "_SCORES", 31 * 7)
     nearest = np.argsort(-(queries @ gallery.T), axis=1)[:, :5]
     expected = np.bincount(nearest.ravel(), minlength=31)
     np.testing.assert_allclose(occurrences(queries, gallery, 5), expected, atol=1e-9)
 
 
 def test_one_point_for_all_makes_no_hubs():
-    row = unit(np.random.default_rng(1), 1, 64)
+    row = unit_rows(np.random.default_rng(1), 1, 64)
     found = hubness(np.tile(row, (90, 1)), np.tile(row, (70, 1)))
     for way, queries, items in (("v2m", 90, 70), ("m2v", 70, 90)):
         assert found[way]["skew"] == 0
@@ -56,7 +52,7 @@ def test_one_point_for_all_makes_no_hubs():
 def test_random_lists_are_at_chance():
     """Queries that know nothing of the gallery, whose lists are all alike likely."""
     generator = np.random.default_rng(2)
-    found = hubness(unit(generator, 4000, 400), unit(generator, 300, 400))["v2m"]
+    found = hubness(unit_rows(generator, 4000, 400), unit_rows(generator, 300, 400))["v2m"]
     assert found["skew_by_chance"] == pytest.approx(stats.binom(4000, 1 / 30).stats("s"))
     assert abs(found["skew"] - found["skew_by_chance"]) < 0.4
     assert found["antihubs"] == 0
@@ -64,7 +60,7 @@ def test_random_lists_are_at_chance():
 
 def test_a_planted_hub_is_found_in_its_direction_alone():
     generator = np.random.default_rng(3)
-    video, music = unit(generator, 200, 50), unit(generator, 200, 50)
+    video, music = unit_rows(generator, 200, 50), unit_rows(generator, 200, 50)
     video[:, 0] += 1.0  # all videos lean one way, and one track stands there
     video /= np.linalg.norm(video, axis=1, keepdims=True)
     music[0] = np.eye(50)[0]

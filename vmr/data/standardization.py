@@ -5,41 +5,13 @@ import numpy as np
 from vmr.data.dataset import Dataset
 from vmr.data.decoding import View
 from vmr.data.pipeline import Batch, eval_batches
+from vmr.moments import Moments
 from vmr.progress_bar import progress_bar
 from vmr.quantization import dequantize
 
 Statistics = dict[str, dict[str, np.ndarray]]
 
 _BATCH = 1024
-
-
-class _Moments:
-    """Mean and sum of squared deviations in float64, merged batch by batch (Chan et al. 1979)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        # A scalar until the first rows tell the width.
-        self.mean = np.zeros(())
-        self.squares = np.zeros(())
-
-    def add(self, rows: np.ndarray) -> None:
-        rows = rows.astype(np.float64)
-        count = self.count + len(rows)
-        mean = rows.mean(axis=0)
-        shift = mean - self.mean
-        between = np.square(shift) * (self.count * len(rows) / count)
-        self.squares = self.squares + np.square(rows - mean).sum(axis=0) + between
-        self.mean = self.mean + shift * (len(rows) / count)
-        self.count = count
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        deviation = np.sqrt(self.squares / self.count)
-        single = np.finfo(np.float32)
-        # What float32 cannot tell from its mean is constant: dividing by it would blow up noise.
-        # So is what it cannot divide by: below its least normal number the inverse overflows.
-        constant = deviation <= np.maximum(single.eps * np.abs(self.mean), single.tiny)
-        scale = 1.0 / np.where(constant, 1.0, deviation)
-        return {"mean": self.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
 def statistics(dataset: Dataset, split: str = "train", view: View | None = None) -> Statistics:
@@ -61,14 +33,24 @@ def statistics(dataset: Dataset, split: str = "train", view: View | None = None)
     Raises:
       UserError: the split is missing, or a record is corrupt.
     """
-    moments = {"video": _Moments(), "music": _Moments()}
+    moments = {"video": Moments(), "music": Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
     with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
         for batch in eval_batches(dataset, split, _BATCH, view):
             for name, moment in moments.items():
                 moment.add(_rows(batch, name))
             bar.update(len(batch["track"]))
-    return {name: moment.statistics() for name, moment in moments.items()}
+    return {name: _mean_and_scale(moment) for name, moment in moments.items()}
+
+
+def _mean_and_scale(moments: Moments) -> dict[str, np.ndarray]:
+    deviation = np.sqrt(moments.scatter / moments.count)
+    single = np.finfo(np.float32)
+    # What float32 cannot tell from its mean is constant: dividing by it would blow up noise.
+    # So is what it cannot divide by: below its least normal number the inverse overflows.
+    constant = deviation <= np.maximum(single.eps * np.abs(moments.mean), single.tiny)
+    scale = 1.0 / np.where(constant, 1.0, deviation)
+    return {"mean": moments.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
 def _rows(batch: Batch, name: str) -> np.ndarray:

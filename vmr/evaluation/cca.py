@@ -11,15 +11,20 @@ never held together.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import inputs
-from vmr.evaluation.moments import Batches, Moments
-from vmr.evaluation.results import recalls
+from vmr.evaluation import checks
+from vmr.evaluation.evaluate import recalls
+from vmr.moments import Moments
+
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+# Rows taken to float64 at a time, so that a whole training split may come as one batch.
+_ROWS = 4096
 
 # Tried where validation data are at hand.
 RIDGES = (0.05, 0.2, 1.0)
@@ -27,9 +32,86 @@ COMPONENTS = (64, 256)
 POWERS = (1.0,)
 
 
+class PairedMoments:
+    """Means and covariances of the pairs seen so far: O((P+Q)²) memory however many there are."""
+
+    def __init__(self) -> None:
+        self._widths = (0, 0)
+        # Of video and music side by side.
+        self._joint = Moments(cross=True)
+
+    @classmethod
+    def of(cls, batches: Batches) -> "PairedMoments":
+        """Moments of all batches: iterable of ((b,P),(b,Q)), each looked at once.
+
+        Raises:
+            UserError: as `add`, and where there is no batch.
+        """
+        moments = cls()
+        for video, music in batches:
+            moments.add(video, music)
+        if not moments.count:
+            raise UserError("expected at least one pair of a video and a track; found none")
+        return moments
+
+    @property
+    def count(self) -> int:
+        """Pairs seen."""
+        return self._joint.count
+
+    def add(self, video: np.ndarray, music: np.ndarray) -> None:
+        """Adds paired rows (b,P),(b,Q).
+
+        Raises:
+            UserError: NaN or infinity, not as many tracks as videos, or widths unlike before.
+        """
+        video = checks.check_embeddings("video features", video, first_row=self.count)
+        music = checks.check_embeddings("music features", music, first_row=self.count)
+        if len(video) != len(music):
+            raise UserError(
+                f"expected paired rows; found {len(video)} videos and {len(music)} tracks"
+            )
+        widths = (video.shape[1], music.shape[1])
+        if self.count and widths != self._widths:
+            raise UserError(
+                f"expected video and music features of width {self._widths[0]} and "
+                f"{self._widths[1]}, as in the batches before; found {widths[0]} and {widths[1]}"
+            )
+        self._widths = widths
+        for start in range(0, len(video), _ROWS):
+            block = slice(start, start + _ROWS)
+            sides = [video[block].astype(np.float64), music[block].astype(np.float64)]
+            self._joint.add(np.concatenate(sides, axis=1))
+
+    @property
+    def video_mean(self) -> np.ndarray:
+        """Mean of the videos, (P,)."""
+        return self._joint.mean[: self._widths[0]]
+
+    @property
+    def music_mean(self) -> np.ndarray:
+        """Mean of the music, (Q,)."""
+        return self._joint.mean[self._widths[0] :]
+
+    @property
+    def video_covariance(self) -> np.ndarray:
+        """Covariance of the videos (P,P), divided by the count."""
+        return self._joint.scatter[: self._widths[0], : self._widths[0]] / self.count
+
+    @property
+    def music_covariance(self) -> np.ndarray:
+        """Covariance of the music (Q,Q), divided by the count."""
+        return self._joint.scatter[self._widths[0] :, self._widths[0] :] / self.count
+
+    @property
+    def cross_covariance(self) -> np.ndarray:
+        """Covariance of video by music (P,Q), divided by the count."""
+        return self._joint.scatter[: self._widths[0], self._widths[0] :] / self.count
+
+
 @dataclass(frozen=True)
-class View:
-    """One modality's way into the common space: standardise (P,), then project (P,C)."""
+class Projection:
+    """Map of one modality into the common space: standardise (P,), then project (P,C)."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -41,7 +123,7 @@ class View:
         Raises:
             UserError: another width than in training, NaN or infinity.
         """
-        features = inputs.check_embeddings("features", features)
+        features = checks.check_embeddings("features", features)
         if features.shape[1] != len(self.mean):
             raise UserError(
                 f"CCA was fitted on features of width {len(self.mean)}; found {features.shape[1]}"
@@ -53,19 +135,19 @@ class View:
 
 @dataclass(frozen=True)
 class CCA:
-    """A fitted pair of views, with the settings that made them.
+    """A fitted pair of projections, with the settings that made them.
 
     Attributes:
-        video: the video view.
-        music: the music view.
+        video: maps video features.
+        music: maps music features.
         correlations: (C,) regularised canonical correlations, descending.
         video_ridge: added to the video covariance, as a fraction of its mean eigenvalue.
         music_ridge: likewise for music.
         power: of the correlations, as weights of the components.
     """
 
-    video: View
-    music: View
+    video: Projection
+    music: Projection
     correlations: np.ndarray
     video_ridge: float
     music_ridge: float
@@ -97,7 +179,7 @@ def fit(
     Raises:
         UserError: NaN or infinity, not as many tracks as videos, widths that change, or no batch.
     """
-    moments = Moments.of(batches)
+    moments = PairedMoments.of(batches)
     return next(_candidates(moments, [(video_ridge, music_ridge)], [components], [power]))
 
 
@@ -109,7 +191,7 @@ def select(
     components: Sequence[int] = COMPONENTS,
     powers: Sequence[float] = POWERS,
 ) -> CCA:
-    """As `fit`, with the settings of highest validation R@10, mean of both directions.
+    """Fits as `fit` does, with the settings of highest validation R@10, mean of both directions.
 
     Args:
         batches: training pairs, video (b,P) and music (b,Q); one pass serves all settings.
@@ -128,11 +210,11 @@ def select(
         return found["v2m/R@10"] + found["m2v/R@10"]
 
     pairs = list(itertools.product(ridges, ridges))
-    return max(_candidates(Moments.of(batches), pairs, components, powers), key=score)
+    return max(_candidates(PairedMoments.of(batches), pairs, components, powers), key=score)
 
 
 def _candidates(
-    moments: Moments,
+    moments: PairedMoments,
     ridges: Sequence[tuple[float, float]],
     components: Sequence[int],
     powers: Sequence[float],
@@ -156,8 +238,8 @@ def _candidates(
         for count, power in itertools.product(components, powers):
             weight = correlations[:count] ** power
             yield CCA(
-                View(video_mean, video_scale, video_map[:, :count] * weight),
-                View(music_mean, music_scale, music_map[:, :count] * weight),
+                Projection(video_mean, video_scale, video_map[:, :count] * weight),
+                Projection(music_mean, music_scale, music_map[:, :count] * weight),
                 correlations[:count],
                 video_ridge,
                 music_ridge,
@@ -166,7 +248,7 @@ def _candidates(
 
 
 def _scale(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """What standardisation divides by: (P,),(P,P)->(P,), the deviation or infinity."""
+    """Divisor of standardisation, the deviation or infinity: (P,),(P,P)->(P,)."""
     deviation = np.sqrt(np.diagonal(covariance))
     # Rounding leaves a constant column a deviation near 1e-16 of its size, not zero. An infinite
     # scale makes it weigh nothing, in training and on new items.
@@ -174,7 +256,7 @@ def _scale(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 
 def _eigenvectors(covariance: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of standardised features, (P,P),(P,)->vectors (P,P) in columns, values (P,) ≥ 0."""
+    """Eigendecomposition of standardised features: (P,P),(P,)->columns (P,P), (P,) ≥ 0."""
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     return vectors, np.maximum(values, 0.0)
 

@@ -1,255 +1,243 @@
-"""Whether one system retrieves better than another: difference, 95 % interval, p-value.
+"""Comparison of systems as plain data, from their embeddings or their values per query.
 
-A system is one or more trained runs, its *seeds*, scored on the same queries as all others. Queries
-and seeds are two crossed samples (McCullagh, Bernoulli 6, 2000, and Owen and Eckles, "Bootstrapping
-data arrays of arbitrary order", Annals of Applied Statistics 6, 2012, on why no plain bootstrap
-gets such a variance right), and both are treated as drawn at random: the difference that is asked
-for is between the methods, over queries and seeds like these.
-
-*Queries* are many. They are drawn by a paired bootstrap, clustered by track, with the seeds held
-fixed (`resampling.resampled`). Its variance V_q has in it what a seed happens to do on a query.
-
-*Seeds* are few, and to draw three of them with replacement would be far too narrow. Their scatter
-enters by its variance. The variance s² of the seeds' own summaries estimates σ² + e², where σ² is
-what seeds are worth on all queries, and e² the luck of a seed with these queries, which the
-bootstrap knows (the variance of a seed's distance from its system's mean) and V_q already holds.
-With S seeds a side
-
-    V = V_q + max(0, Σ_sides (s² − e²) / S),    ν = V² / Σ_sides (s²/S)² / (S − 1),
-
-ν by Satterthwaite (Biometrics Bulletin 2, 1946), as in Welch's test, and infinite where the seeds
-scatter no more than the queries explain. To the bootstrap's distances from the difference are added
-normal ones of variance V − V_q, and the percentile interval of the sums is stretched by Student's
-quantile over the normal one: Student's t interval where all is normal, the percentile bootstrap
-where there are no seeds to speak of. V_q is taken times C / (C − 1), and ν counts its C − 1 degrees
-of freedom too, so that few clusters are as uncertain as they are (the expanded percentile interval
-of Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015).
-
-The *p-value* is of the hypothesis that both methods have the same expectation. The bootstrap's
-distances are replaced by those of a randomisation (`resampling.randomised`), to which the seeds add
-the same normal ones, all over √(χ²_ν / ν). With one seed a side it is Fisher's randomisation test
-of the hypothesis that on each track the two trained runs might as well swap their results. `MedR`
-keeps the bootstrap's distances where a side has several seeds: the mean of their medians has no
-value on a query to swap.
-
-A system of one seed brings no scatter: then all this speaks of that one run of it (or of its
-method, where that has no seed, as CCA). `tools/check_intervals.py` measures how often the intervals
-hold the truth.
+The tests of `vmr.evaluation.significance`, corrected and with verdicts, for JSON and for
+`vmr.evaluation.table`, which renders it.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import special
 
 from vmr.errors import UserError
-from vmr.evaluation import resampling
-from vmr.evaluation.resampling import MEDIAN
+from vmr.evaluation import metrics, significance
+from vmr.evaluation.bootstrap import Drawn
+from vmr.evaluation.metrics import DIRECTIONS
+from vmr.evaluation.ranks import Ranks, pair_ranks
 
-SAMPLES = 10_000
-_PERCENT = (2.5, 97.5)
-# Differences that differ by rounding alone are equal.
-_ROUNDING = 1e-9
+METRICS = ("R@1", "R@5", "R@10", "MedR", "MRR")
+KNOWN_METRICS = (*metrics.RECALLS, *metrics.RANKS)
+AGAINST = ("all", "first")
+CORRECT_OVER = ("systems", "all")
 
-Values = Mapping[str, np.ndarray]  # metric -> (S,Q), a system's value in each seed on each query
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of one metric between two systems, the first less the second.
-
-    Attributes:
-        difference: of the means over seeds.
-        low: end of its 95 % interval.
-        high: the other end.
-        p: two-sided, not corrected; never 0.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Several systems on the same queries.
-
-    Attributes:
-        clusters: how many there are.
-        summaries: system -> metric -> (S,), what each of its seeds reaches.
-        differences: a metric -> `Difference` for each pair, in the order that was asked for.
-    """
-
-    clusters: int
-    summaries: dict[str, dict[str, np.ndarray]]
-    differences: list[dict[str, Difference]]
+Rows = tuple[np.ndarray, np.ndarray]  # (N, D) of videos, (M, D) of tracks
 
 
 def compare(
-    systems: Mapping[str, Values],
-    cluster: np.ndarray,
-    pairs: Sequence[tuple[str, str]],
+    systems: Mapping[str, Sequence[Rows]],
+    gt_music_index: np.ndarray,
     *,
-    samples: int = SAMPLES,
+    split: str = "",
+    metric_names: Sequence[str] = METRICS,
+    against: str = "all",
+    correct_over: str = "systems",
+    samples: int = significance.SAMPLES,
     seed: int = 0,
-    progress: resampling.Drawn | None = None,
-) -> Compared:
-    """Differences of pairs of systems from their values per query: see above.
+) -> dict[str, Any]:
+    """Compares embeddings of the same items, both directions; JSON-ready, see `compare_values`.
 
     Args:
-        systems: of at least two, metric -> (S,Q); the same metrics and queries in all.
-        cluster: (Q,) integers or strings, the track of each query.
-        pairs: of names; the first less the second.
-        samples: resamples.
-        seed: of the resamples; the same seed gives the same answer.
-        progress: called with how many draws were added, of 2 · samples in all.
+      systems: by name, a (video_emb (N, D), music_emb (M, D)) of unit rows for each seed.
+      gt_music_index: (N,) the row of music_emb that belongs to each video, the same for all.
+      split: name of the split, for the record.
+      metric_names: columns of the retrieval table.
+      against: `all` pairs, each system against those before it; `first`, all against the first.
+      correct_over: as of `compare_values`.
+      samples: resamples.
+      seed: of the resamples.
 
     Raises:
-        UserError: fewer than two systems, queries or metrics that differ, fewer than two clusters,
-            or too few samples for an interval.
+      UserError: fewer than two systems, one without a seed or over other items, an unknown
+        metric, or rows that `pair_ranks` refuses.
     """
-    _require_comparable(systems, cluster, samples)
-    _, cluster = np.unique(cluster, return_inverse=True)
-    clusters = int(cluster.max()) + 1
-    names = list(systems)
-    metrics = list(systems[names[0]])
-    values = {name: np.concatenate([each[name] for each in systems.values()]) for name in metrics}
-    ends = np.cumsum([len(each[metrics[0]]) for each in systems.values()])
-    runs = [slice(int(start), int(stop)) for start, stop in zip([0, *ends], ends, strict=False)]
-    positions = [(names.index(first), names.index(second)) for first, second in pairs]
-    streams = np.random.SeedSequence(seed).generate_state(3)
-    drawn = resampling.resampled(
-        values, cluster, samples=samples, seed=int(streams[0]), progress=progress
-    )
-    exchanged = resampling.randomised(
-        values, cluster, runs, positions, samples=samples, seed=int(streams[1]), progress=progress
-    )
-    luck = _Luck(samples, int(streams[2]))
-    reached = {
-        name: (np.median if name == MEDIAN else np.mean)(values[name], axis=1) for name in metrics
-    }
-    differences: list[dict[str, Difference]] = [{} for _ in pairs]
-    for name in metrics:
-        sides = [_Side(reached[name][part], drawn[name][:, part], clusters) for part in runs]
-        for number, (first, second) in enumerate(positions):
-            alone = not (sides[first].freedom or sides[second].freedom)
-            by_chance = exchanged[name][:, number] if alone or name != MEDIAN else None
-            differences[number][name] = _difference(
-                sides[first], sides[second], by_chance, clusters, luck
-            )
-    summaries = {
-        system: {name: reached[name][part] for name in metrics}
-        for system, part in zip(names, runs, strict=True)
-    }
-    return Compared(clusters, summaries, differences)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values of a family, corrected so that its chance of any false alarm is kept.
-
-    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-    Statistics 6, 1979.
-    """
-    order = np.argsort(p, kind="stable")
-    times = len(p) - np.arange(len(p))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(times * np.asarray(p)[order]))
-    return [float(value) for value in corrected]
-
-
-class _Side:
-    """One system and metric: what its seeds reach, how resamples scatter, how seeds do."""
-
-    def __init__(self, reached: np.ndarray, drawn: np.ndarray, clusters: int):
-        """Takes what each seed reaches (S,), and in each resample (B,S)."""
-        self.mean = float(reached.mean())
-        self.drawn = drawn.mean(axis=1)
-        self.freedom = len(reached) - 1
-        # Variances of the mean over seeds: as the seeds show it, and as queries explain it.
-        self.between = self.explained = 0.0
-        if self.freedom:
-            apart = drawn - self.drawn[:, None]
-            self.between = float(reached.var(ddof=1)) / len(reached)
-            luck = float(apart.var(axis=0).sum()) / self.freedom * clusters / (clusters - 1)
-            self.explained = luck / len(reached)
-
-
-class _Luck:
-    """Normal and χ² draws, one a resample, the same for all pairs."""
-
-    def __init__(self, samples: int, seed: int):
-        self._samples, self._seed = samples, seed
-        # Evenly spread, so that few resamples suffice.
-        even = (np.arange(samples) + 0.5) / samples
-        self.normal = special.ndtri(np.random.default_rng(seed).permutation(even))
-
-    def scale(self, inverse_freedom: float) -> np.ndarray | float:
-        """√(ν / χ²_ν), what makes Student's t of a normal draw: (B,), or 1 for infinite ν."""
-        if not inverse_freedom:
-            return 1.0
-        generator = np.random.default_rng([self._seed, 1])
-        return np.sqrt(
-            1 / (inverse_freedom * generator.chisquare(1 / inverse_freedom, self._samples))
-        )
-
-
-def _difference(
-    first: _Side, second: _Side, exchanged: np.ndarray | None, clusters: int, luck: _Luck
-) -> Difference:
-    difference = first.mean - second.mean
-    sides = [side for side in (first, second) if side.freedom]
-    extra = max(0.0, sum(side.between - side.explained for side in sides))
-    # Σ (s²/S)² / (S − 1), the squared variance over its degrees of freedom.
-    spread = sum(side.between**2 / side.freedom for side in sides) if extra else 0.0
-    seeds = np.sqrt(extra) * luck.normal if extra else 0.0
-
-    away = (first.drawn - second.drawn - difference) * np.sqrt(clusters / (clusters - 1))
-    queries = float(away.var())
-    least = min([clusters - 1, *(side.freedom for side in sides)])
-    freedom = _inverse_freedom(spread + queries**2 / (clusters - 1), queries + extra, least)
-    low, high = np.percentile(away + seeds, _PERCENT) * _stretch(freedom)
-
-    if exchanged is None:
-        exchanged = away  # a median of several seeds
-    freedom = _inverse_freedom(spread, float(exchanged.var()) + extra, least)
-    by_chance = np.abs(exchanged + seeds) * luck.scale(freedom)
-    as_far = int((by_chance >= abs(difference) * (1 - _ROUNDING) - 1e-12).sum())
-    p = (1 + as_far) / (1 + len(by_chance))
-    return Difference(difference, difference + float(low), difference + float(high), p)
-
-
-def _stretch(inverse_freedom: float) -> float:
-    """Student's 97.5 % quantile over the normal one."""
-    quantile = _PERCENT[1] / 100
-    if not inverse_freedom:
-        return 1.0
-    return float(special.stdtrit(1 / inverse_freedom, quantile) / special.ndtri(quantile))
-
-
-def _inverse_freedom(spread: float, variance: float, least: int) -> float:
-    """1/ν = Σ (part of the variance)² / (its degrees of freedom) / variance².
-
-    By its derivation ν is no less than the least of the parts' own, but estimates may make it so.
-    """
-    return min(spread / variance**2, 1 / least) if spread and variance else 0.0
-
-
-def _require_comparable(systems: Mapping[str, Values], cluster: np.ndarray, samples: int) -> None:
+    require_known(metric_names, against, correct_over)
     if len(systems) < 2:
         raise UserError(f"a comparison needs at least two systems, found {len(systems)}")
-    if samples < 100:
-        raise UserError(f"{samples} resamples, expected at least 100 for a 95 % interval")
-    first = next(iter(systems.values()))
-    for name, values in systems.items():
-        if values.keys() != first.keys():
-            raise UserError(f"{name} has the metrics {', '.join(values)}, not {', '.join(first)}")
-        for value in values.values():
-            if not len(value) or value.shape != (len(next(iter(values.values()))), len(cluster)):
+    _require_one_gallery(systems)
+    ranked = {
+        name: [pair_ranks(video, music, gt_music_index) for video, music in seeds]
+        for name, seeds in systems.items()
+    }
+    v2m, m2v = next(iter(ranked.values()))[0]
+    found = compare_values(
+        {
+            name: [tuple(map(metrics.table_values, both)) for both in seeds]
+            for name, seeds in ranked.items()
+        },
+        {"v2m": np.asarray(gt_music_index)[v2m.query], "m2v": m2v.query},
+        metric_names=metric_names,
+        against=against,
+        correct_over=correct_over,
+        samples=samples,
+        seed=seed,
+    )
+    video, music = next(iter(systems.values()))[0]
+    found["v2m"] |= {"gallery": len(music), "chance": chance(v2m)}
+    found["m2v"] |= {"gallery": len(video), "chance": chance(m2v)}
+    return {"split": split, **found}
+
+
+def _require_one_gallery(systems: Mapping[str, Sequence[Rows]]) -> None:
+    """Raises UserError where a system has no seed, or other items than the first."""
+    sizes = None
+    for name, seeds in systems.items():
+        if not len(seeds):
+            raise UserError(f"{name} has no embeddings, expected those of at least one seed")
+        for video, music in seeds:
+            found = len(video), len(music)
+            sizes = sizes or found
+            if found != sizes:
                 raise UserError(
-                    f"{name}: values of shape {value.shape}, expected (seeds, {len(cluster)}) for "
-                    "every metric"
+                    f"{name} has {found[0]} videos and {found[1]} tracks, expected {sizes[0]} and "
+                    f"{sizes[1]} as the first system has"
                 )
-    if len(np.unique(cluster)) < 2:
-        raise UserError("all queries are of one track: nothing can be said of other tracks")
+
+
+def compare_values(
+    values: Mapping[str, Sequence[tuple[Mapping[str, np.ndarray], ...]]],
+    clusters: Mapping[str, np.ndarray],
+    *,
+    metric_names: Sequence[str] = METRICS,
+    against: str = "all",
+    correct_over: str = "systems",
+    samples: int = significance.SAMPLES,
+    seed: int = 0,
+    progress: Drawn | None = None,
+) -> dict[str, Any]:
+    """Compares systems from their values per query; JSON-ready.
+
+    Keys: `metrics`, `samples`, `seed`, `against`, `correction`, `systems` (by name: `seeds`), and
+    `v2m` and `m2v`, each with `queries`, `clusters`, `systems` (name -> metric -> `mean`,
+    `seed_sd`) and `pairs`: `system`, `baseline`, `scope` (what the pair's intervals speak of, where
+    one seed limits it) and `metrics` (name -> `difference` of system less baseline, `ci95`, `p`,
+    `p_holm`, `verdict`). p_holm is corrected over all pairs, for each metric and direction by
+    itself, or with `correct_over="all"` over metrics and directions too; intervals are not
+    corrected.
+
+    Args:
+      values: by system, for each seed the values of v2m and of m2v: metric -> (Q,).
+      clusters: by direction, (Q,) the track of each query.
+      metric_names: which of the values.
+      against: `all` or `first`.
+      correct_over: `systems` or `all`.
+      samples: resamples.
+      seed: of the resamples.
+      progress: as of `vmr.evaluation.significance.differences`.
+
+    Raises:
+      UserError: as `vmr.evaluation.significance.differences`.
+    """
+    names = list(values)
+    pairs = [(later, earlier) for earlier, later in itertools.combinations(names, 2)]
+    if against == "first":
+        pairs = [pair for pair in pairs if pair[1] == names[0]]
+    found: dict[str, Any] = {
+        "metrics": list(metric_names),
+        "samples": samples,
+        "seed": seed,
+        "against": against,
+        "correction": _correction(len(pairs), len(metric_names), correct_over),
+        "systems": {name: {"seeds": len(seeds)} for name, seeds in values.items()},
+    }
+    for place, direction in enumerate(DIRECTIONS):
+        of_systems = {
+            name: {
+                metric: np.stack([both[place][metric] for both in seeds]) for metric in metric_names
+            }
+            for name, seeds in values.items()
+        }
+        cluster = clusters[direction]
+        compared = significance.differences(
+            of_systems, cluster, pairs, samples=samples, seed=seed, progress=progress
+        )
+        found[direction] = {
+            "queries": len(cluster),
+            "clusters": compared.clusters,
+            "systems": _summaries(compared),
+            "pairs": _pairs(compared, pairs),
+        }
+    _correct(found, correct_over)
+    return found
+
+
+def chance(ranks: Ranks) -> dict[str, float]:
+    """Chance level over these queries: metric -> expectation for a model without knowledge."""
+    return metrics.summarise(metrics.table_values(metrics.at_chance(ranks)))
+
+
+def require_known(metric_names: Sequence[str], against: str, correct_over: str) -> None:
+    """Raises UserError for an unknown metric or choice, or a metric twice or none."""
+    for metric in metric_names:
+        if metric not in KNOWN_METRICS:
+            raise UserError(
+                f"--metrics: unknown {metric!r}; expected some of {', '.join(KNOWN_METRICS)}"
+            )
+    if not metric_names or len(set(metric_names)) < len(metric_names):
+        raise UserError(f"--metrics={','.join(metric_names)}: expected at least one, each once")
+    if against not in AGAINST:
+        raise UserError(f"--against={against}: expected {' or '.join(AGAINST)}")
+    if correct_over not in CORRECT_OVER:
+        raise UserError(f"--correct_over={correct_over}: expected {' or '.join(CORRECT_OVER)}")
+
+
+def _correction(pairs: int, metric_names: int, correct_over: str) -> str:
+    if correct_over == "all":
+        return (
+            f"Holm-corrected over {2 * pairs * metric_names} tests, of all pairs, metrics and "
+            "directions (intervals are not corrected)"
+        )
+    if pairs == 1:
+        return "one pair, not corrected, nor over metrics and directions"
+    return (
+        f"Holm-corrected over {pairs} pairs, for each metric and direction by itself, not over "
+        "metrics (intervals are not corrected)"
+    )
+
+
+def _summaries(compared: significance.Compared) -> dict[str, Any]:
+    return {
+        name: {
+            metric: {
+                "mean": float(reached.mean()),
+                "seed_sd": float(reached.std(ddof=1)) if len(reached) > 1 else None,
+            }
+            for metric, reached in summaries.items()
+        }
+        for name, summaries in compared.summaries.items()
+    }
+
+
+def _pairs(
+    compared: significance.Compared, pairs: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    seeds = {
+        name: len(next(iter(summaries.values()))) for name, summaries in compared.summaries.items()
+    }
+    return [
+        {
+            "system": system,
+            "baseline": baseline,
+            "scope": significance.scope(system, baseline, [seeds[system], seeds[baseline]]),
+            "metrics": {
+                metric: {"difference": one.difference, "ci95": [one.low, one.high], "p": one.p}
+                for metric, one in differences.items()
+            },
+        }
+        for (system, baseline), differences in zip(pairs, compared.differences, strict=True)
+    ]
+
+
+def _correct(found: dict[str, Any], correct_over: str) -> None:
+    """Adds `p_holm` and `verdict` to every difference."""
+    tests: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
+    for direction in DIRECTIONS:
+        for pair in found[direction]["pairs"]:
+            for metric, one in pair["metrics"].items():
+                family = None if correct_over == "all" else (direction, metric)
+                tests.setdefault(family, []).append((metric, one))
+    for together in tests.values():
+        corrected = significance.holm([one["p"] for _, one in together])
+        for (metric, one), p in zip(together, corrected, strict=True):
+            one["p_holm"] = p
+            one["verdict"] = significance.verdict(metric, one["difference"], p)

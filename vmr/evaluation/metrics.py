@@ -1,43 +1,62 @@
 """Metrics of the table, one value per query, and their summary.
 
-Every value is an expectation over random tie-breaking (`vmr.evaluation.ties`), so a model that
-maps everything onto one point scores exactly the chance level.
+Every value is an expectation over random tie-breaking, so a model that maps everything onto one
+point scores exactly the chance level.
+
+The best-ranked relevant item of a query stands below `above` rivals, among `tied` rivals and
+`peers` relevant items of its own score (itself included). A random order of those tied + peers
+items puts i rivals before the first peer with probability
+
+    P(i) = S(i) · peers / (tied + peers − i),   S(i) = ∏_{l<i} (tied − l) / (tied + peers − l),
+
+where S(i) is the probability of at least i. With one peer i is uniform on 0…tied, and the closed
+forms below are those of McSherry and Najork, "Computing information retrieval performance measures
+efficiently in the presence of tied scores", ECIR 2008.
+
+mAP@K and nDCG@K count all relevant items. Within a class of n tied items, r of them relevant, a
+random order makes each position relevant with probability r/n, and, given that, each earlier
+position of the class with (r − 1)/(n − 1) (McSherry and Najork again).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import digamma
 
-from vmr.evaluation import precision, ties
 from vmr.evaluation.ranks import Ranks
 
 CUTOFFS = (1, 5, 10, 25, 50, 100)
+RECALLS = tuple(f"R@{k}" for k in CUTOFFS)
+RANKS = ("MedR", "MeanR", "MRR")
+LOWER_IS_BETTER = ("MedR", "MeanR")
+DIRECTIONS = {"v2m": "video → music", "m2v": "music → video"}
 # Where mAP and nDCG are cut; also the score classes that they need of a query.
 DEPTH = 10
 
 
 def table_values(ranks: Ranks) -> dict[str, np.ndarray]:
-    """Columns of the table for each of Q queries: name -> (Q,).
+    """Computes the columns of the table for each of Q queries: name -> (Q,).
 
     `R@K` in percent; `MedR` and `MeanR` both hold the expected 1-based rank, to be summarised by
     median and mean; `MRR` in [0, 1]. A query counts by its best-ranked relevant item.
     """
     above, tied, peers = ranks.above[:, 0], ranks.tied[:, 0], ranks.peers[:, 0]
-    values = {f"R@{k}": 100.0 * ties.recall(above, tied, peers, k) for k in CUTOFFS}
-    rank = ties.expected_rank(above, tied, peers)
-    return values | {"MedR": rank, "MeanR": rank, "MRR": ties.reciprocal_rank(above, tied, peers)}
+    values = {f"R@{k}": 100.0 * recall(above, tied, peers, k) for k in CUTOFFS}
+    rank = expected_rank(above, tied, peers)
+    return values | {"MedR": rank, "MeanR": rank, "MRR": reciprocal_rank(above, tied, peers)}
 
 
 def all_values(ranks: Ranks) -> dict[str, np.ndarray]:
-    """`table_values`, and mAP@10 and nDCG@10 in [0, 1], which count all relevant items."""
+    """Computes `table_values`, and mAP@10 and nDCG@10 in [0, 1], which count all relevant items."""
     return table_values(ranks) | {
-        f"mAP@{DEPTH}": precision.average_precision(ranks, DEPTH),
-        f"nDCG@{DEPTH}": precision.discounted_gain(ranks, DEPTH),
+        f"mAP@{DEPTH}": average_precision(ranks, DEPTH),
+        f"nDCG@{DEPTH}": discounted_gain(ranks, DEPTH),
     }
 
 
 def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """One number a metric: the median over queries of MedR, the mean of all others."""
+    """Summarises each metric: the median over queries of MedR, the mean of all others."""
     return {
         name: float(np.median(value) if name == "MedR" else np.mean(value))
         for name, value in values.items()
@@ -45,7 +64,7 @@ def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def at_chance(ranks: Ranks) -> Ranks:
-    """The same queries and galleries under a model without knowledge: all items tied, C = 1.
+    """Ranks of the same queries under a model without knowledge: all items tied, C = 1.
 
     Its expectations are the chance levels, for the gallery sizes and multiplicities in play. With
     one relevant item among G: R@K = min(K, G)/G and an expected rank of (G + 1)/2.
@@ -56,3 +75,91 @@ def at_chance(ranks: Ranks) -> Ranks:
         tied=(ranks.gallery - 1)[:, None],
         peers=ranks.relevant[:, None],
     )
+
+
+def expected_rank(above: np.ndarray, tied: np.ndarray, peers: np.ndarray) -> np.ndarray:
+    """Mean 1-based rank (Q,),(Q,),(Q,)->(Q,): with one peer, the mid-rank above + tied/2 + 1."""
+    return above + tied / (peers + 1) + 1
+
+
+def recall(above: np.ndarray, tied: np.ndarray, peers: np.ndarray, k: int) -> np.ndarray:
+    """Probability that a relevant item is among the first k: (Q,),(Q,),(Q,)->(Q,) in [0, 1]."""
+    probability = np.clip((k - above) / (tied + 1), 0.0, 1.0)
+    for rows, ahead in _several_peers(tied, peers):
+        # P(fewer than k − above rivals come first).
+        reached = np.concatenate([[0.0], np.cumsum(ahead)])
+        probability[rows] = reached[np.clip(k - above[rows], 0, len(ahead))]
+    return np.minimum(probability, 1.0)
+
+
+def reciprocal_rank(above: np.ndarray, tied: np.ndarray, peers: np.ndarray) -> np.ndarray:
+    """Mean of 1/rank (Q,),(Q,),(Q,)->(Q,): with one peer, (H(above+tied+1) − H(above)) / (tied+1).
+
+    H(n) is the n-th harmonic number.
+    """
+    harmonic = (digamma(above + tied + 2.0) - digamma(above + 1.0)) / (tied + 1)
+    # The difference of digammas rounds; without a tie the value is known exactly.
+    value = np.where(tied == 0, 1.0 / (above + 1), harmonic)
+    for rows, ahead in _several_peers(tied, peers):
+        # Rows of one shape differ in what stands above them: each distinct number is taken once.
+        firsts, which = np.unique(above[rows], return_inverse=True)
+        value[rows] = np.array([_mean_reciprocal(ahead, first) for first in firsts])[which]
+    return value
+
+
+def _mean_reciprocal(ahead: np.ndarray, first: int) -> float:
+    """Σ_i P(i) / (first + i + 1)."""
+    return float(np.sum(ahead / np.arange(first + 1.0, first + len(ahead) + 1)))
+
+
+def _several_peers(tied: np.ndarray, peers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Groups rows by (tied, peers > 1), each with its P(i) for i = 0…tied."""
+    rows = np.flatnonzero((peers > 1) & (tied > 0))
+    shapes, which = np.unique(np.stack([tied[rows], peers[rows]]), axis=1, return_inverse=True)
+    for shape, (rivals, equals) in enumerate(shapes.T):
+        before = np.arange(rivals)
+        at_least = np.cumprod((rivals - before) / (rivals + equals - before))
+        at_least = np.concatenate([[1.0], at_least])
+        ahead = at_least * equals / (rivals + equals - np.arange(rivals + 1))
+        yield rows[which == shape], ahead
+
+
+def average_precision(ranks: Ranks, k: int) -> np.ndarray:
+    """Expected AP@k of each query, (Q,) in [0, 1].
+
+    AP@k = Σ_{i≤k} relevant(i) · precision(i) / min(k, relevant items), so a perfect ranking
+    scores 1 however many relevant items there are.
+    """
+    start, size, earlier = _classes(ranks, k)
+    peers = ranks.peers
+    share = peers / np.maximum(size, 1)
+    total = np.zeros(len(peers))
+    for position in range(1, k + 1):
+        inside = (start < position) & (position <= start + size)
+        fellows = (position - start - 1) * (peers - 1) / np.maximum(size - 1, 1)
+        total += np.sum(inside * share * (earlier + 1 + fellows), axis=1) / position
+    return total / np.minimum(k, ranks.relevant)
+
+
+def discounted_gain(ranks: Ranks, k: int) -> np.ndarray:
+    """Expected nDCG@k of each query, (Q,) in [0, 1], binary relevance.
+
+    DCG@k = Σ_{i≤k} relevant(i) / log2(i + 1), divided by that of min(k, relevant items) relevant
+    items at the top (Järvelin and Kekäläinen, TOIS 2002).
+    """
+    start, size, _ = _classes(ranks, k)
+    share = ranks.peers / np.maximum(size, 1)
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    total = np.zeros(len(share))
+    for position in range(1, k + 1):
+        inside = (start < position) & (position <= start + size)
+        total += discount[position - 1] * np.sum(inside * share, axis=1)
+    return total / np.cumsum(discount)[np.minimum(k, ranks.relevant) - 1]
+
+
+def _classes(ranks: Ranks, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Items before each class, in it, and relevant ones before it: three (Q,C)."""
+    if np.any(ranks.peers.sum(axis=1) < np.minimum(k, ranks.relevant)):
+        raise ValueError(f"ranks hold too few score classes for k = {k}: rank with classes={k}")
+    earlier = np.cumsum(ranks.peers, axis=1) - ranks.peers
+    return ranks.above + earlier, ranks.tied + ranks.peers, earlier

@@ -19,10 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import inputs, tiles
-from vmr.evaluation.inputs import NotUnit
-from vmr.evaluation.items import Embeddings
-from vmr.evaluation.sides import Side
+from vmr.evaluation import checks, tiles
+from vmr.evaluation.checks import Embedded, NotUnit, SegmentedItems
 
 Progress = Callable[[int, int], None]
 
@@ -32,14 +30,14 @@ _BLOCK = 8
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the relevant items of each of Q queries stand, as C classes of equal score.
+    """Ranks of the relevant items of each of Q queries, as C classes of equal score.
 
     The classes of a query descend by score; those after its last one have no peers. The first
     holds its best-ranked relevant item, and is all that Recall, MedR, MeanR and MRR look at.
 
     Attributes:
-        query: (Q,) the row of each query among the videos (v2m) or the tracks (m2v).
-        relevant: (Q,) how many relevant items the gallery holds; at least 1.
+        query: (Q,) row of each query among the videos (v2m) or the tracks (m2v).
+        relevant: (Q,) number of relevant items in the gallery; at least 1.
         gallery: (Q,) effective gallery size: one relevant item and all that are not relevant.
         above: (Q,C) items, not relevant, that score strictly above the class.
         tied: (Q,C) items, not relevant, at exactly the class's score.
@@ -55,8 +53,8 @@ class Ranks:
 
 
 def pair_ranks(
-    video_emb: Embeddings,
-    music_emb: Embeddings,
+    video_emb: Embedded,
+    music_emb: Embedded,
     gt_music_index: np.ndarray,
     *,
     classes: int = 1,
@@ -82,15 +80,15 @@ def pair_ranks(
         UserError: NaN or infinity, a row that is not of unit length, widths that differ, or an
             index outside the gallery.
     """
-    video_emb, music_emb = inputs.check_space(video_emb, music_emb, not_unit)
-    index = inputs.check_pairs(gt_music_index, len(video_emb), len(music_emb))
+    video_emb, music_emb = checks.check_space(video_emb, music_emb, not_unit)
+    index = checks.check_pairs(gt_music_index, len(video_emb), len(music_emb))
     tracks = np.arange(len(music_emb))
     return _both_directions(video_emb, music_emb, index, tracks, classes, progress)
 
 
 def group_ranks(
-    video_emb: Embeddings,
-    music_emb: Embeddings,
+    video_emb: Embedded,
+    music_emb: Embedded,
     video_group: np.ndarray,
     music_group: np.ndarray,
     *,
@@ -106,17 +104,96 @@ def group_ranks(
     Raises:
         UserError: as `pair_ranks`, and where no video and track share a group.
     """
-    video_emb, music_emb = inputs.check_space(video_emb, music_emb, not_unit)
-    video_group = inputs.check_labels("video_group", video_group, len(video_emb))
-    music_group = inputs.check_labels("music_group", music_group, len(music_emb))
+    video_emb, music_emb = checks.check_space(video_emb, music_emb, not_unit)
+    video_group = checks.check_labels("video_group", video_group, len(video_emb))
+    music_group = checks.check_labels("music_group", music_group, len(music_emb))
     if not np.isin(video_group, music_group).any():
         raise UserError("no video and track share a group; expected at least one pair")
     return _both_directions(video_emb, music_emb, video_group, music_group, classes, progress)
 
 
+class _Side:
+    """Embeddings of one modality, sorted by relevance label and cut into tiles; accumulates counts.
+
+    N items, R relevant score classes each; the lists hold one (T,R) array a tile.
+
+    Args:
+        embeddings: (N,D) or segmented, as the caller gave them; a tile at a time is copied and made
+            float32.
+        label: (N,) int32, from 0.
+        relevant: (N,) how many items of the other side share the label.
+        classes: score classes asked for; R is no larger than the most that an item can have.
+        padding: negative label of the rows that fill up the last tile.
+    """
+
+    def __init__(
+        self,
+        embeddings: Embedded,
+        label: np.ndarray,
+        relevant: np.ndarray,
+        *,
+        classes: int,
+        padding: int,
+    ) -> None:
+        self.embeddings = embeddings
+        self.order = np.argsort(label, kind="stable")
+        self.label = label[self.order]
+        self.relevant = relevant
+        self.padding = padding
+        self.tiles = -(-len(label) // tiles.TILE)
+        shape = (tiles.TILE, max(1, min(classes, int(relevant.max()))))
+        self.best = [jnp.full(shape, -jnp.inf, jnp.float32)] * self.tiles
+        self.peers = [jnp.zeros(shape, jnp.int32)] * self.tiles
+        self.above = [jnp.zeros(shape, jnp.int32)] * self.tiles
+        self.tied = [jnp.zeros(shape, jnp.int32)] * self.tiles
+
+    def load(self, tile: int) -> tuple[jax.Array, jax.Array]:
+        """Loads a tile, padded to full size: embeddings (T,D) or (S,T,D) float32, labels (T,)."""
+        rows = self.order[tile * tiles.TILE : (tile + 1) * tiles.TILE]
+        label = np.full(tiles.TILE, self.padding, np.int32)
+        label[: len(rows)] = self.label[tile * tiles.TILE : (tile + 1) * tiles.TILE]
+        return jnp.asarray(self._values(rows)), jnp.asarray(label)
+
+    def _values(self, rows: np.ndarray) -> np.ndarray:
+        items, width = self.embeddings, self.embeddings.shape[-1]
+        if isinstance(items, SegmentedItems):
+            values = np.zeros((items.longest, tiles.TILE, width), np.float32)
+            for position in range(items.longest):
+                values[position, : len(rows)] = items.segment(rows, position)
+        else:
+            values = np.zeros((tiles.TILE, width), np.float32)
+            values[: len(rows)] = items[rows]
+        return values
+
+    @property
+    def segments(self) -> int:
+        """Rows of embeddings that a tile holds for each of its items."""
+        return self.embeddings.longest if isinstance(self.embeddings, SegmentedItems) else 1
+
+    def full(self, tile: int) -> bool:
+        """True if a tile has no padding."""
+        return (tile + 1) * tiles.TILE <= len(self.label)
+
+    def meets(self, tile: int, other: "_Side", other_tile: int) -> bool:
+        """True if two tiles may share a label: the ranges of their labels overlap."""
+        low, high = self._span(tile)
+        other_low, other_high = other._span(other_tile)
+        return low <= other_high and other_low <= high
+
+    def _span(self, tile: int) -> tuple[int, int]:
+        return int(self.label[tile * tiles.TILE]), int(self.label[: (tile + 1) * tiles.TILE][-1])
+
+    def in_given_order(self, parts: list[jax.Array]) -> np.ndarray:
+        """Undoes the sorting: one (T,R) array a tile -> (N,R) int64, in the order of the caller."""
+        values = np.concatenate([np.asarray(part) for part in parts])[: len(self.order)]
+        given = np.empty(values.shape, np.int64)
+        given[self.order] = values
+        return given
+
+
 def _both_directions(
-    video_emb: Embeddings,
-    music_emb: Embeddings,
+    video_emb: Embedded,
+    music_emb: Embedded,
     video_group: np.ndarray,
     music_group: np.ndarray,
     classes: int,
@@ -126,26 +203,27 @@ def _both_directions(
     video_label, music_label = np.split(label.astype(np.int32), [len(video_emb)])
     videos_of = np.bincount(video_label, minlength=len(groups))
     tracks_of = np.bincount(music_label, minlength=len(groups))
-    videos = Side(
+    videos = _Side(
         video_emb,
         video_label,
         tracks_of[video_label],
         classes=classes,
         padding=tiles.VIDEO_PADDING,
     )
-    tracks = Side(
+    tracks = _Side(
         music_emb,
         music_label,
         videos_of[music_label],
         classes=classes,
         padding=tiles.MUSIC_PADDING,
     )
+    # Two passes: what counts as above an item is known only when its best partner's score is.
     _find_relevant(videos, tracks)
     _count_rivals(videos, tracks, progress)
     return _ranks(videos, tracks), _ranks(tracks, videos)
 
 
-def _ranks(side: Side, other: Side) -> Ranks:
+def _ranks(side: _Side, other: _Side) -> Ranks:
     query = np.flatnonzero(side.relevant > 0)
     relevant = side.relevant[query]
     return Ranks(
@@ -158,11 +236,11 @@ def _ranks(side: Side, other: Side) -> Ranks:
     )
 
 
-def _block(videos: Side) -> int:
+def _block(videos: _Side) -> int:
     return max(1, _BLOCK // videos.segments)
 
 
-def _walk(videos: Side, tracks: Side) -> Iterator[tuple[int, int]]:
+def _walk(videos: _Side, tracks: _Side) -> Iterator[tuple[int, int]]:
     """All tile pairs (i, j), in an order that loads a music tile once for a block of videos."""
     block = _block(videos)
     for start in range(0, videos.tiles, block):
@@ -179,7 +257,7 @@ def _score(video: jax.Array, music: jax.Array) -> jax.Array:
     return scores
 
 
-def _find_relevant(videos: Side, tracks: Side) -> None:
+def _find_relevant(videos: _Side, tracks: _Side) -> None:
     """Fills `best` with the relevant scores of every item, and `peers` with how many have each."""
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
@@ -201,7 +279,7 @@ def _find_relevant(videos: Side, tracks: Side) -> None:
         tracks.peers[j] = tracks.peers[j] + music_peers
 
 
-def _count_rivals(videos: Side, tracks: Side, progress: Progress | None) -> None:
+def _count_rivals(videos: _Side, tracks: _Side, progress: Progress | None) -> None:
     """Fills `above` and `tied` with the items that are not relevant, from one pass over tiles."""
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)

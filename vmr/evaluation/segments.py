@@ -12,11 +12,10 @@ import functools
 
 import numpy as np
 
-from vmr.evaluation import inputs
-from vmr.evaluation.inputs import NotUnit
-from vmr.evaluation.items import SegmentedItems
+from vmr.evaluation import checks
+from vmr.evaluation.checks import NotUnit, SegmentedItems
+from vmr.evaluation.evaluate import evaluate
 from vmr.evaluation.ranks import Progress
-from vmr.evaluation.results import evaluate
 
 
 def evaluate_segments(
@@ -67,10 +66,10 @@ def evaluate_segments(
             that is not of unit length, a count outside 1 to S, widths that differ, and as
             `evaluate`.
     """
-    videos = inputs.check_segments("video", video, video_segments, not_unit=not_unit)
-    tracks = inputs.check_segments("music", music, music_segments, not_unit=not_unit)
-    inputs.check_widths("video", videos, "music", tracks)
-    index = inputs.check_pairs(gt_music_index, len(videos), len(tracks))
+    videos = checks.check_segments("video", video, video_segments, not_unit=not_unit)
+    tracks = checks.check_segments("music", music, music_segments, not_unit=not_unit)
+    checks.check_widths("video", videos, "music", tracks)
+    index = checks.check_pairs(gt_music_index, len(videos), len(tracks))
     score = functools.partial(
         evaluate,
         split=split,
@@ -99,7 +98,7 @@ def evaluate_segments(
 def matching_segments(
     video_segments: np.ndarray, music_segments: np.ndarray, gt_music_index: np.ndarray
 ) -> np.ndarray:
-    """The music segment that each video segment points at: (N,),(M,),(N,)->(sum over videos,).
+    """Pairs each video segment with a music segment: (N,),(M,),(N,)->(sum over videos,).
 
     Segments are numbered through, item by item, on both sides. Segment s of the S of a video
     points at segment floor((s + 1/2) · R / S) of the R of its track: the one that plays when the
@@ -107,14 +106,14 @@ def matching_segments(
     """
     video = np.repeat(np.arange(len(video_segments)), video_segments)
     first = np.cumsum(video_segments) - video_segments
-    place = np.arange(len(video)) - first[video]
+    position = np.arange(len(video)) - first[video]
     track = gt_music_index[video]
-    there = (2 * place + 1) * music_segments[track] // (2 * video_segments[video])
-    return (np.cumsum(music_segments) - music_segments)[track] + there
+    matching = (2 * position + 1) * music_segments[track] // (2 * video_segments[video])
+    return (np.cumsum(music_segments) - music_segments)[track] + matching
 
 
 def _by_segment(name: str, label: np.ndarray | None, items: SegmentedItems) -> np.ndarray | None:
-    """Each item's label once a segment: (N,)->(sum of segments,); None stays None."""
+    """Repeats each item's label once a segment: (N,)->(sum of segments,); None stays None."""
     if label is None:
         return None
-    return np.repeat(inputs.check_labels(name, label, len(items)), items.segments)
+    return np.repeat(checks.check_labels(name, label, len(items)), items.segments)

@@ -1,15 +1,20 @@
-"""Results as a table to read: one block a direction, one row a model, the chance row last."""
+"""Results and comparisons as tables to read, in text, Markdown or LaTeX.
 
-from collections.abc import Callable, Sequence
+A table of results has a block a direction, a row a model, and the chance row last. All functions
+take plain data: results of `vmr.evaluation.evaluate`, comparisons of `vmr.evaluation.comparison`.
+"""
 
+from collections.abc import Sequence
+from typing import Any
+
+from vmr import tables
 from vmr.errors import UserError
-from vmr.evaluation.metrics import CUTOFFS
+from vmr.evaluation.metrics import DIRECTIONS, LOWER_IS_BETTER, RANKS, RECALLS
+from vmr.tables import Bold
 
-RECALLS = tuple(f"R@{k}" for k in CUTOFFS)
-RANKS = ("MedR", "MeanR", "MRR")
 # Shown with its interval; the interval of every other column is in the results file.
 INTERVAL = "R@10"
-_ARROWS = {"v2m": "video → music", "m2v": "music → video"}
+_DECIMALS = {metric: 3 if metric == "MRR" else 1 for metric in (*RECALLS, *RANKS)}
 
 # What asks and what is ranked. A result of `evaluate_segments` says in its key `unit` whether these
 # were segments, or how the segments of a video and a track made one score.
@@ -24,11 +29,11 @@ _SCORES = {
 }
 
 Rows = Sequence[tuple[str, dict]]
-Layout = Callable[[str, list[list[str]]], str]
+Comparison = dict[str, Any]
 
 
 def render(rows: Rows) -> str:
-    """(name, result of `evaluate`) pairs -> aligned text for a terminal.
+    """Renders (name, result of `evaluate`) pairs as aligned text for a terminal.
 
     Of `evaluate_segments`, one of its results a model, the same for all rows.
 
@@ -36,15 +41,22 @@ def render(rows: Rows) -> str:
         UserError: no rows, or results of different queries or galleries side by side, or of
             segments and tracks, or of tracks scored in different ways.
     """
-    return _render(rows, _aligned)
+    blocks = []
+    for title, lines in _results(rows):
+        split = 1 + len(RECALLS)  # the bar stands between recalls and ranks
+        barred = [[*line[:split], "|", *line[split:]] for line in lines]
+        blocks.append(f"{title}\n{tables.text(barred)}")
+    return "\n\n".join(blocks)
 
 
 def render_markdown(rows: Rows) -> str:
-    """As `render`, as Markdown for a README."""
-    return _render(rows, _markdown)
+    """Renders as `render` does, in Markdown for a README."""
+    blocks = [f"**{title}**\n\n{tables.markdown(lines)}" for title, lines in _results(rows)]
+    return "\n\n".join(blocks)
 
 
-def _render(rows: Rows, layout: Layout) -> str:
+def _results(rows: Rows) -> list[tuple[str, list[list[str]]]]:
+    """Title and lines of each direction's block."""
     _check_comparable(rows)
     blocks = []
     for direction, chance in (("v2m", "chance"), ("m2v", "m2v_chance")):
@@ -55,21 +67,24 @@ def _render(rows: Rows, layout: Layout) -> str:
         # A result of another program may hold one direction's chance only.
         if chance in rows[0][1]:
             lines.append(["chance", *_cells(rows[0][1][chance], {})])
-        blocks.append(layout(_title(direction, rows[0][1]), lines))
-    return "\n\n".join(blocks)
+        blocks.append((_result_title(direction, rows[0][1]), lines))
+    return blocks
 
 
-def _title(direction: str, result: dict) -> str:
-    unit = result.get("unit", "")
-    queries, gallery = (_SEGMENTS if unit == "segment" else _WHOLE)[direction]
+def _result_title(direction: str, result: dict) -> str:
     if direction == "v2m":
-        asked, found = result["queries"], result["gallery"]
+        asked, gallery = result["queries"], result["gallery"]
     else:
         asked = result.get("m2v_queries", result["gallery"])
-        found = result.get("m2v_gallery", result["queries"])
+        gallery = result.get("m2v_gallery", result["queries"])
+    return _title(direction, result["split"], asked, gallery, result.get("unit", ""))
+
+
+def _title(direction: str, split: str, asked: int, gallery: int, unit: str = "") -> str:
+    queries, items = (_SEGMENTS if unit == "segment" else _WHOLE)[direction]
     return (
-        f"{_ARROWS[direction]} ({direction}), {result['split']}: {asked:,} {queries} against "
-        f"{found:,} {gallery}{_SCORES.get(unit, '')}"
+        f"{DIRECTIONS[direction]} ({direction}), {split}: {asked:,} {queries} against "
+        f"{gallery:,} {items}{_SCORES.get(unit, '')}"
     )
 
 
@@ -85,23 +100,166 @@ def _cells(values: dict, intervals: dict) -> list[str]:
 def _check_comparable(rows: Rows) -> None:
     if not rows:
         raise UserError("a table needs at least one result; found none")
-    titles = {_title("v2m", result) for _, result in rows}
+    titles = {_result_title("v2m", result) for _, result in rows}
     if len(titles) > 1:
         found = " and ".join(sorted(titles))
         raise UserError(f"results of different galleries cannot share a table; found {found}")
 
 
-def _aligned(title: str, lines: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [title]
-    for name, *cells in lines:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        recalls, ranks = padded[: len(RECALLS)], padded[len(RECALLS) :]
-        text.append("  ".join([name.ljust(widths[0]), *recalls, "|", *ranks]))
-    return "\n".join(text)
+def in_words(metric: str, one: dict[str, Any]) -> str:
+    """Words a difference with its verdict: `R@10 +2.1 [0.8, 3.4], p = 0.002: better`."""
+    return f"{metric} {_difference(metric, one)}: {one['verdict']}"
 
 
-def _markdown(title: str, lines: list[list[str]]) -> str:
-    header, *body = ["| " + " | ".join(cells) + " |" for cells in lines]
-    rule = "|---|" + "---:|" * (len(lines[0]) - 1)
-    return "\n".join([f"**{title}**", "", header, rule, *body])
+def render_comparison(comparison: Comparison, form: str = "text") -> str:
+    """Renders a comparison: a table of systems, then their differences, for both directions.
+
+    Args:
+      comparison: see `vmr.evaluation.comparison`.
+      form: `text` for a terminal, a line a difference; or tables of differences, in which what is
+        distinguishably better is bold: `markdown`, or `latex` for a paper that loads `booktabs`.
+    """
+    if form == "text":
+        return _comparison_text(comparison)
+    heading = {"markdown": "**{}**", "latex": r"\paragraph{{{}}}"}[form]
+    blocks = []
+    for direction in DIRECTIONS:
+        title = tables.spell(_comparison_title(comparison, direction), form)
+        systems, differences = _systems(comparison, direction), _differences(comparison, direction)
+        blocks += [heading.format(title), *map(tables.FORMS[form], (systems, differences))]
+    notes = _notes(comparison, "Bold: distinguishably better. ")
+    return "\n\n".join([*blocks, tables.spell(notes, form)])
+
+
+def _comparison_text(comparison: Comparison) -> str:
+    blocks = []
+    for direction in DIRECTIONS:
+        title = _comparison_title(comparison, direction)
+        blocks.append(f"{title}\n{tables.text(_systems(comparison, direction))}")
+        for pair in comparison[direction]["pairs"]:
+            lines = [in_words(metric, one) for metric, one in pair["metrics"].items()]
+            heading = f"{pair['system']} against {pair['baseline']}"
+            heading += f" ({pair['scope']})" if pair["scope"] else ""
+            blocks.append("\n".join([heading, *(f"  {line}" for line in lines)]))
+    return "\n\n".join([*blocks, _notes(comparison, "")])
+
+
+def render_narrow(comparison: Comparison, form: str) -> str:
+    """Renders a row a system, both directions side by side; the best mean of a column is bold.
+
+    Below the systems stand the baseline if there is one, and chance.
+
+    Args:
+      comparison: see `vmr.evaluation.comparison`.
+      form: `text`, `markdown`, or `latex` for a paper that loads `booktabs`.
+    """
+    columns = [(way, metric) for way in DIRECTIONS for metric in comparison["metrics"]]
+    best = {column: _best(comparison, *column) for column in columns}
+    lines = [["", *(f"{way} {metric}" for way, metric in columns)]]
+    for name in comparison["systems"]:
+        cells = []
+        for way, metric in columns:
+            reached = comparison[way]["systems"][name][metric]
+            cells.append(_marked(_reached(metric, reached), reached["mean"] == best[way, metric]))
+        lines.append([name, *cells])
+    if "baseline" in comparison:
+        cells = []
+        for way, metric in columns:
+            value = comparison["baseline"][way][metric]
+            cells.append(_marked(_number(metric, value), value == best[way, metric]))
+        lines.append([comparison["baseline"]["name"], *cells])
+    by_chance = [_number(metric, comparison[way]["chance"][metric]) for way, metric in columns]
+    lines.append(["chance", *by_chance])
+    systems = comparison["systems"]
+    seeds = ", ".join(f"{name} {system['seeds']}" for name, system in systems.items())
+    part = comparison["v2m"]
+    notes = (
+        f"{comparison['split']}: {part['queries']:,} videos, {part['gallery']:,} tracks. Means ± "
+        f"standard deviation over seeds ({seeds}). Bold: the best mean, whether or not its "
+        "difference can be told from nothing."
+    )
+    return f"{tables.FORMS[form](lines)}\n\n{tables.spell(notes, form)}"
+
+
+def _marked(cell: str, bold: bool) -> str:
+    return Bold(cell) if bold else cell
+
+
+def _best(comparison: Comparison, way: str, metric: str) -> float:
+    means = [metrics[metric]["mean"] for metrics in comparison[way]["systems"].values()]
+    if "baseline" in comparison:
+        means.append(comparison["baseline"][way][metric])
+    return min(means) if metric in LOWER_IS_BETTER else max(means)
+
+
+def _systems(comparison: Comparison, direction: str) -> list[list[str]]:
+    """A row a system: the mean over its seeds, ± their standard deviation."""
+    lines = [["", "seeds", *comparison["metrics"]]]
+    for name, metrics in comparison[direction]["systems"].items():
+        cells = []
+        for metric, summary in metrics.items():
+            cells.append(_reached(metric, summary))
+        lines.append([name, str(comparison["systems"][name]["seeds"]), *cells])
+    return lines
+
+
+def _differences(comparison: Comparison, direction: str) -> list[list[str]]:
+    """A row a pair of systems; a star where its intervals speak of single runs."""
+    lines = [["", *comparison["metrics"]]]
+    for pair in comparison[direction]["pairs"]:
+        row = [f"{pair['system']} − {pair['baseline']}{'*' if pair['scope'] else ''}"]
+        for metric, one in pair["metrics"].items():
+            worse = ": worse" if one["verdict"] == "worse" else ""
+            row.append(_marked(_difference(metric, one) + worse, one["verdict"] == "better"))
+        lines.append(row)
+    return lines
+
+
+def _comparison_title(comparison: Comparison, direction: str) -> str:
+    part = comparison[direction]
+    return _title(direction, comparison["split"], part["queries"], part["gallery"])
+
+
+def _reached(metric: str, summary: dict[str, Any]) -> str:
+    mean = _number(metric, summary["mean"])
+    return mean if summary["seed_sd"] is None else f"{mean} ± {_number(metric, summary['seed_sd'])}"
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.{_DECIMALS[metric]}f}"
+
+
+def _difference(metric: str, one: dict[str, Any]) -> str:
+    digits = _DECIMALS[metric]
+    low, high = (_rounded(bound, digits) for bound in one["ci95"])
+    return f"{_rounded(one['difference'], digits, '+')} [{low}, {high}], p {_p(one['p_holm'])}"
+
+
+def _rounded(value: float, digits: int, sign: str = "") -> str:
+    """Without a sign where nothing is left of the value."""
+    rounded = round(value, digits) + 0.0
+    return f"{rounded:{sign if rounded else ''}.{digits}f}"
+
+
+def _p(value: float) -> str:
+    if value < 0.001:
+        return "< 0.001"
+    return f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
+
+
+def _notes(comparison: Comparison, marked: str) -> str:
+    pairs = [pair for direction in DIRECTIONS for pair in comparison[direction]["pairs"]]
+    scopes = dict.fromkeys(pair["scope"] for pair in pairs if pair["scope"])
+    starred = [f"* {each}." for each in scopes] if marked else []
+    ranks = [metric for metric in comparison["metrics"] if metric in LOWER_IS_BETTER]
+    median = " (MedR of several seeds: bootstrap)" if "MedR" in ranks else ""
+    smaller = [f"{' and '.join(ranks)}: smaller is better."] if ranks else []
+    return " ".join(
+        [
+            f"{marked}± standard deviation over seeds. [95 % interval] of the difference: paired",
+            f"bootstrap over queries by track, {comparison['samples']:,} resamples, with the",
+            f"scatter of seeds. p: randomisation test{median}, {comparison['correction']}.",
+            *smaller,
+            *starred,
+        ]
+    )

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vmr import embeddings
+from vmr import embeddings, tables
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
-from vmr.evaluation import comparison, pair_ranks, side_by_side, verdicts
-from vmr.evaluation.metrics import table_values
-from vmr.evaluation.side_by_side import METRICS, chance
+from vmr.evaluation import comparison, pair_ranks, significance, table
+from vmr.evaluation.comparison import METRICS, chance
+from vmr.evaluation.metrics import DIRECTIONS, table_values
 from vmr.progress_bar import progress_bar
 from vmr.runs.evaluate import score_cca
 from vmr.runs.restore import restore_run
@@ -197,7 +197,7 @@ def _require_same_ids(
     raise UserError(f"{one} and {other} are not over the same queries: {'; '.join(told)}")
 
 
-FORMATS = (*verdicts.RENDERED, "json")
+FORMATS = (*tables.FORMS, "json")
 LAYOUTS = ("full", "narrow")
 _SUFFIXES = {".md": "markdown", ".tex": "latex", ".json": "json"}
 
@@ -210,14 +210,14 @@ def compare_runs(
     against: str = "all",
     correct_over: str = "systems",
     baseline: str = "none",
-    samples: int = comparison.SAMPLES,
+    samples: int = significance.SAMPLES,
     seed: int = 0,
     data_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Differences between systems, both directions, JSON-ready; see `vmr.evaluation.side_by_side`.
+    """Differences between systems, both directions, JSON-ready; see `vmr.evaluation.comparison`.
 
-    Keys: those of `vmr.evaluation.side_by_side.described`, `split`, and of each system `paths` and
-    `steps` too, of each direction `gallery` and `chance`.
+    Keys: those of `vmr.evaluation.comparison.compare_values`, `split`, and of each system `paths`
+    and `steps` too, of each direction `gallery` and `chance`.
 
     Args:
       systems: by name, the folders of runs or npz files that are its seeds.
@@ -260,7 +260,7 @@ def compare_scored(
     metrics: Sequence[str] = METRICS,
     against: str = "all",
     correct_over: str = "systems",
-    samples: int = comparison.SAMPLES,
+    samples: int = significance.SAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """As `compare_runs`, of runs that have been scored; see there.
@@ -271,9 +271,9 @@ def compare_scored(
     first, *others = [run for seeds in scored.values() for run in seeds]
     for run in others:
         require_same_queries(first, run)
-    draws = 2 * samples * len(verdicts.DIRECTIONS)
+    draws = 2 * samples * len(DIRECTIONS)
     with progress_bar(total=draws, desc="resampling") as bar:
-        found = side_by_side.described(
+        found = comparison.compare_values(
             {
                 name: [(run.values["v2m"], run.values["m2v"]) for run in seeds]
                 for name, seeds in scored.items()
@@ -302,8 +302,8 @@ def report(found: dict[str, Any], form: str, layout: str = "full") -> str:
     if form == "json":
         return json.dumps(found, indent=2)
     if layout == "narrow":
-        return verdicts.render_narrow(found, form)
-    return verdicts.RENDERED[form](found)
+        return table.render_narrow(found, form)
+    return table.render_comparison(found, form)
 
 
 def write_report(
@@ -327,7 +327,7 @@ def _require_sound(
             f"--runs: a comparison needs at least two systems, found {len(systems)}; several paths "
             "joined by + or found by one glob are the seeds of one system"
         )
-    side_by_side.require_known(metrics, against, correct_over)
+    comparison.require_known(metrics, against, correct_over)
     seen: dict[pathlib.Path, str] = {}
     for name, paths in systems.items():
         if not paths:

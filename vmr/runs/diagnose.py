@@ -8,16 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from vmr import embeddings
+from vmr import embeddings, tables
 from vmr.data.pipeline import train_batches
 from vmr.embeddings import Embeddings
 from vmr.encoders.clips import masked_mean
 from vmr.errors import UserError
-from vmr.evaluation.alike import DEVIATIONS, Rule, measured_rule
-from vmr.evaluation.batch_negatives import batch_negatives
-from vmr.evaluation.false_negatives import Items, false_negatives
-from vmr.evaluation.geometry import CROWDED, FEW_DIRECTIONS, geometry
-from vmr.evaluation.hubness import hubness
+from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
+from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS, geometry
+from vmr.evaluation.diagnosis.hubness import hubness
+from vmr.evaluation.diagnosis.similarity import DEVIATIONS, Rule, measured_rule
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.inputs import FIELDS, Standardization, model_inputs
 from vmr.training.reading import evaluation_batches, step_inputs
@@ -42,8 +41,9 @@ def diagnose_run(
     """The diagnosis of a run's best checkpoint on a split, as `results/diagnosis_{split}.json`.
 
     Keys: `split`, `step`, `videos`, `tracks`, `seed`, `geometry`, `hubness`, `false_negatives`,
-    `batch`, see the functions of these names in `vmr.evaluation`, and `rule`: `deviations`, and of
-    `video` and `music` the `median`, the `deviation` and the `threshold`, all cosines of inputs.
+    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`, and `rule`:
+    `deviations`, and of `video` and `music` the `median`, the `deviation` and the `threshold`, all
+    cosines of inputs.
     Inputs are what the intra-modal losses compare: each item's standardised features, the mean over
     its clips, without text. The rule is measured on training pairs, whatever the split.
 
@@ -287,11 +287,7 @@ def _examples(found: Sequence[dict]) -> list[str]:
         known = {True: "truly compatible", False: "not compatible", None: ""}[one["compatible"]]
         alike = ("–" if by_video is None else f"{by_video:+.1f}", f"{by_music:+.1f}")
         lines.append([f"  {one['video']}", one["partner"], one["track"], *alike, known])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    return tables.text(lines, "l").splitlines()
 
 
 def _each(parts: Sequence[dict], key: str, form: str) -> list[str]:

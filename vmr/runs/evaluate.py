@@ -15,7 +15,7 @@ from vmr.data.decoding import View
 from vmr.data.pipeline import eval_batches
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
-from vmr.evaluation import cca, evaluate_segments, results, table
+from vmr.evaluation import cca, evaluate, evaluate_segments, table
 from vmr.progress_bar import progress_bar
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
@@ -168,7 +168,7 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
             bar.total = total
             bar.update(done - bar.n)
 
-        return results.evaluate(
+        return evaluate(
             embedded.video_emb,
             embedded.music_emb,
             embedded.gt_music_index,

@@ -9,7 +9,7 @@ import ml_collections
 
 from vmr import embeddings
 from vmr.errors import UserError
-from vmr.evaluation import verdicts
+from vmr.evaluation import table
 from vmr.runs import compare, evaluate
 from vmr.runs.compare import Scored, compare_scored
 from vmr.runs.restore import restore_run
@@ -151,7 +151,7 @@ def _write_report(
     report = report_of(results, config, choose_per, title)
     written = [*write_tables(workdir, report), *save_plots(workdir, results)]
     comparison = report.comparison
-    told = [as_text(report), verdicts.render_text(comparison) if comparison else report.verdicts]
+    told = [as_text(report), table.render_comparison(comparison) if comparison else report.verdicts]
     told += [f"failed: {row.point.name}: {row.failure}" for row in results.failed]
     if not report.chosen:
         told.append("no setting has come to its end with all its seeds: none is chosen")
@@ -190,7 +190,7 @@ def report_of(
         per=choose_per,
         test={setting.name: test[setting.name] for setting in chosen},
         comparison=comparison,
-        verdicts=verdicts.render_markdown(comparison) if comparison else no_verdict,
+        verdicts=table.render_comparison(comparison, "markdown") if comparison else no_verdict,
     )
 
 

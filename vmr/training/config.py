@@ -14,7 +14,7 @@ from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.positions import POSITIONS
 from vmr.errors import UserError
-from vmr.evaluation.table import RECALLS
+from vmr.evaluation.metrics import RECALLS
 from vmr.losses.learnt import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.base_config import base_config

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from vmr.evaluation.geometry import geometry
-from vmr.evaluation.hubness import hubness
-from vmr.evaluation.results import recalls
+from vmr.evaluation import recalls
+from vmr.evaluation.diagnosis.geometry import geometry
+from vmr.evaluation.diagnosis.hubness import hubness
 
 # (N, D) of video, (M, D) of music, (N,) rows of the videos' tracks -> scalars by name.
 Evaluation = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]

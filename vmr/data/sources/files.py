@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vmr.arrays import read_array
 from vmr.errors import UserError
-from vmr.npy import read_array
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:

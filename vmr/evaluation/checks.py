@@ -1,15 +1,15 @@
-"""What may enter the evaluation: checked once, refused in one clear line."""
+"""Checks of whatever is evaluated: rows, items cut into segments, pairs and labels."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
+from vmr.arrays import lengths_and_faults, unit_rows
 from vmr.errors import UserError
-from vmr.evaluation.items import Embeddings, SegmentedItems
-from vmr.unit_rows import lengths_and_faults
 
-# What is done about rows that are not of unit length: they are refused, divided by their length,
-# or kept, where inner products are meant.
+# Rows that are not of unit length are refused, divided by their length, or kept, where inner
+# products are meant.
 NotUnit = Literal["refuse", "normalize", "keep"]
 
 # Beyond it an inner product of two rows may be infinite in float32.
@@ -18,14 +18,82 @@ _LONGEST = 1e19
 # Rows checked at a time, so that the check itself needs next to no memory.
 _ROWS = 4096
 
+# Items averaged at a time, so that their float64 copies need little memory.
+_ITEMS = 1024
+
+
+@dataclass(frozen=True)
+class SegmentedItems:
+    """Items as several rows each, N of up to S segments; two items score by their best pair.
+
+    Behind an item's last segment is padding: never read, whatever it holds.
+
+    Attributes:
+        embeddings: (N,S,D), any float type.
+        segments: (N,) integers, how many of the S segments each item has; at least 1.
+    """
+
+    embeddings: np.ndarray
+    segments: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N,S,D)."""
+        return self.embeddings.shape
+
+    @property
+    def longest(self) -> int:
+        """Segments of the longest item, at most S."""
+        return int(self.segments.max())
+
+    @property
+    def present(self) -> np.ndarray:
+        """Mask of what is no padding: (N,S) bool."""
+        return np.arange(self.embeddings.shape[1]) < np.asarray(self.segments)[:, None]
+
+    def segment(self, items: np.ndarray, position: int) -> np.ndarray:
+        """Segment at one position of each of n items: (n,)->(n,D).
+
+        A shorter item repeats its last segment, which leaves its maximum over segments as it is.
+        """
+        return self.embeddings[items, np.minimum(position, self.segments[items] - 1)]
+
+    def rows(self) -> np.ndarray:
+        """All segments, item by item: (sum of segments, D); a copy only if there is padding."""
+        present = self.present
+        if present.all():
+            return self.embeddings.reshape(-1, self.embeddings.shape[2])
+        return self.embeddings[present]
+
+    def means(self) -> np.ndarray:
+        """Mean of each item's segments, not of unit length: (N,D) float32.
+
+        Summed in float64, where equal segments have a mean equal to each of them to the last bit,
+        however many they are. So items that hold the same vector tie.
+        """
+        present = self.present
+        means = np.empty((len(self), self.embeddings.shape[2]), np.float32)
+        for start in range(0, len(self), _ITEMS):
+            batch = slice(start, start + _ITEMS)
+            values = self.embeddings[batch].astype(np.float64)
+            means[batch] = np.mean(values, axis=1, where=present[batch, :, None])
+        return means
+
+
+# One row an item (N,D), or several segments an item.
+Embedded = np.ndarray | SegmentedItems
+
 
 def check_embeddings(
     name: str, embeddings: np.ndarray, *, first_row: int = 0, not_unit: NotUnit | None = None
 ) -> np.ndarray:
-    """Embeddings (N,D), any float type, as they are; they are copied only to be normalised.
+    """Checks rows (N,D) of any float type and returns them; they are copied only to be normalised.
 
-    Of a batch, `first_row` is where it stands among all rows, so that the complaint names the row.
-    Lengths are not looked at where `not_unit` is None, as for features.
+    The message names the row, counted from `first_row` where these are a batch of many. Lengths are
+    not looked at where `not_unit` is None, as for features.
 
     Raises:
         UserError: not a non-empty matrix of real numbers, a row with NaN or infinity, or one whose
@@ -47,21 +115,11 @@ def check_embeddings(
         fault = not_unit and _wrong_length(rows, not_unit)
         if fault:
             raise UserError(f"{name}: row {first_row + start + fault[0]} {fault[1]}")
-    return normalized(embeddings) if not_unit == "normalize" else embeddings
-
-
-def normalized(rows: np.ndarray) -> np.ndarray:
-    """Each row divided by its length, zero rows as they are: (...,D)->(...,D) float32."""
-    # By the largest number first, so that no square is infinite.
-    values = np.asarray(rows, np.float32)
-    largest = np.abs(values).max(axis=-1, keepdims=True)
-    scaled = values / np.where(largest > 0, largest, 1).astype(np.float32)
-    lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
-    return scaled / np.where(lengths > 0, lengths, 1).astype(np.float32)
+    return unit_rows(embeddings) if not_unit == "normalize" else embeddings
 
 
 def _wrong_length(rows: np.ndarray, not_unit: NotUnit) -> tuple[int, str] | None:
-    """The first row whose length cannot be ranked by, and what is wrong with it."""
+    """Index of the first row whose length cannot be ranked by, and what is wrong with it."""
     if not_unit == "normalize":
         return None
     lengths, faults = lengths_and_faults(
@@ -80,9 +138,9 @@ def _wrong_length(rows: np.ndarray, not_unit: NotUnit) -> tuple[int, str] | None
 def check_segments(
     name: str, embeddings: np.ndarray, segments: np.ndarray, *, not_unit: NotUnit = "refuse"
 ) -> SegmentedItems:
-    """Items (N,S,D), any float type, and how many of the S segments each has (N,), as they are.
+    """Checks items (N,S,D) of any float type, and how many of the S segments each has, (N,).
 
-    The counts are called `{name}_segments`. What stands behind an item's last segment is not read.
+    In messages the counts are called `{name}_segments`. Padding is not read.
 
     Raises:
         UserError: not a non-empty array of real numbers of three dimensions, counts that are not N
@@ -112,7 +170,7 @@ def check_segments(
     if not_unit == "normalize":
         # What is padding is not read, whatever it holds.
         there = np.where(items.present[..., None], embeddings, 0)
-        return SegmentedItems(normalized(there), segments)
+        return SegmentedItems(unit_rows(there), segments)
     return items
 
 
@@ -138,7 +196,7 @@ def _check_kind(name: str, embeddings: np.ndarray) -> None:
 
 
 def _finite(name: str, rows: np.ndarray) -> np.ndarray:
-    """Which rows are free of NaN and infinity: (n,D)->(n,) bool."""
+    """True for rows free of NaN and infinity: (n,D)->(n,) bool."""
     try:
         values = rows.astype(np.float32)
     except (TypeError, ValueError) as error:
@@ -147,9 +205,9 @@ def _finite(name: str, rows: np.ndarray) -> np.ndarray:
 
 
 def check_space(
-    video_emb: Embeddings, music_emb: Embeddings, not_unit: NotUnit = "refuse"
-) -> tuple[Embeddings, Embeddings]:
-    """Embeddings of both modalities in one space: (N,D),(M,D) or both segmented->the same.
+    video_emb: Embedded, music_emb: Embedded, not_unit: NotUnit = "refuse"
+) -> tuple[Embedded, Embedded]:
+    """Checks both modalities of one space: (N,D),(M,D) or both segmented->the same.
 
     Raises:
         UserError: as `check_embeddings` or `check_segments`, if the widths differ, and if one side
@@ -168,8 +226,8 @@ def check_space(
     return video_emb, music_emb
 
 
-def check_widths(name: str, items: Embeddings, other_name: str, other: Embeddings) -> None:
-    """That both sides are of one width, their last dimension.
+def check_widths(name: str, items: Embedded, other_name: str, other: Embedded) -> None:
+    """Refuses two sides whose last dimensions differ.
 
     Raises:
         UserError: the widths differ.
@@ -181,14 +239,14 @@ def check_widths(name: str, items: Embeddings, other_name: str, other: Embedding
         )
 
 
-def _check_items(name: str, items: Embeddings, not_unit: NotUnit) -> Embeddings:
+def _check_items(name: str, items: Embedded, not_unit: NotUnit) -> Embedded:
     if isinstance(items, SegmentedItems):
         return check_segments(name, items.embeddings, items.segments, not_unit=not_unit)
     return check_embeddings(name, items, not_unit=not_unit)
 
 
 def check_pairs(gt_music_index: np.ndarray, videos: int, tracks: int) -> np.ndarray:
-    """The row of music_emb that belongs to each video: (N,) integers in [0, M), as int64.
+    """Checks the row of music_emb of each video: (N,) integers in [0, M) -> int64.
 
     Raises:
         UserError: wrong length, not integers, or an index outside the gallery.
@@ -211,7 +269,7 @@ def check_pairs(gt_music_index: np.ndarray, videos: int, tracks: int) -> np.ndar
 
 
 def check_labels(name: str, label: np.ndarray, items: int) -> np.ndarray:
-    """Relevance labels, one per item: (N,) integers or strings.
+    """Checks relevance labels, one per item: (N,) integers or strings.
 
     Raises:
         UserError: wrong length.

@@ -1,9 +1,11 @@
+import importlib
 import json
 
 import numpy as np
 import pytest
 from naive_ranking import unit_rows
 
+import vmr.evaluation
 from vmr.errors import UserError
 from vmr.evaluation import evaluate, recalls
 
@@ -23,6 +25,12 @@ def test_the_schema_of_a_results_file():
     for key in ("v2m", "m2v", "chance", "m2v_chance"):
         assert list(result[key])[:9] == TABLE
     assert json.loads(json.dumps(result)) == result
+
+
+def test_the_package_gives_the_function_and_not_its_module_of_the_same_name():
+    importlib.import_module("vmr.evaluation.evaluate")
+    assert vmr.evaluation.evaluate is evaluate
+    assert callable(evaluate)
 
 
 def test_one_seed_one_result():

@@ -1,19 +1,18 @@
-"""An evaluation as plain data: what `results/{split}.json` holds, and the cheap path for logs."""
+"""Evaluation of embeddings as plain data: `results/{split}.json`, and recalls alone for logs."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import bootstrap, inputs, metrics
-from vmr.evaluation.inputs import NotUnit
-from vmr.evaluation.items import Embeddings
+from vmr.evaluation import bootstrap, checks, metrics
+from vmr.evaluation.checks import Embedded, NotUnit
 from vmr.evaluation.ranks import Progress, Ranks, group_ranks, pair_ranks
 
 
 def evaluate(
-    video_emb: Embeddings,
-    music_emb: Embeddings,
+    video_emb: Embedded,
+    music_emb: Embedded,
     gt_music_index: np.ndarray,
     *,
     split: str,
@@ -71,7 +70,7 @@ def evaluate(
     )
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
-    music_cluster = inputs.check_labels("music_cluster", music_cluster, len(music_emb))
+    music_cluster = checks.check_labels("music_cluster", music_cluster, len(music_emb))
     video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,
@@ -101,7 +100,7 @@ def recalls(
     *,
     not_unit: NotUnit = "refuse",
 ) -> dict[str, float]:
-    """The table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
+    """Computes the table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
 
     Keys are direction/column for all columns of the table; callers prefix the split.
 
@@ -123,7 +122,7 @@ def _scores(
     music_cluster: np.ndarray,
     intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
 ) -> dict:
-    """Both directions; clusters are by row of each side, (N,) and (M,)."""
+    """Summaries of both directions; clusters are by row of each side, (N,) and (M,)."""
     return {
         "queries": len(v2m.query),
         "gallery": len(music_cluster),

@@ -6,8 +6,8 @@ rows use the space or have collapsed to a point or to a few directions.
 
 import numpy as np
 
-from vmr.evaluation import inputs
-from vmr.evaluation.row_scores import row_blocks, scores
+from vmr.evaluation import checks
+from vmr.evaluation.diagnosis.similarity import row_blocks, scores
 
 # Uniformity is over all pairs of so many rows: a seeded draw where there are more.
 _MOST_ROWS = 5_000
@@ -22,7 +22,7 @@ FEW_DIRECTIONS = 0.05
 def geometry(
     video_emb: np.ndarray, music_emb: np.ndarray, gt_music_index: np.ndarray, *, seed: int = 0
 ) -> dict:
-    """All measures of an embedding: (N,D),(M,D),(N,)->JSON-ready dict.
+    """Measures an embedding: (N,D),(M,D),(N,)->JSON-ready dict.
 
     Keys: `alignment`, `modality_gap`, and under `video` and `music` each `uniformity`,
     `effective_rank`, `most_directions`, which is min(rows, D), and `collapse`, a list of what is
@@ -38,10 +38,10 @@ def geometry(
         UserError: NaN or infinity, rows that are not of unit length, widths that differ, or an
             index outside the gallery.
     """
-    video_emb = inputs.check_embeddings("video_emb", video_emb, not_unit="refuse")
-    music_emb = inputs.check_embeddings("music_emb", music_emb, not_unit="refuse")
-    inputs.check_widths("video_emb", video_emb, "music_emb", music_emb)
-    index = inputs.check_pairs(gt_music_index, len(video_emb), len(music_emb))
+    video_emb = checks.check_embeddings("video_emb", video_emb, not_unit="refuse")
+    music_emb = checks.check_embeddings("music_emb", music_emb, not_unit="refuse")
+    checks.check_widths("video_emb", video_emb, "music_emb", music_emb)
+    index = checks.check_pairs(gt_music_index, len(video_emb), len(music_emb))
     return {
         "alignment": alignment(video_emb, music_emb, index),
         "modality_gap": modality_gap(video_emb, music_emb),
@@ -128,7 +128,7 @@ def effective_rank(rows: np.ndarray) -> float:
 
 
 def collapse(uniformity: float, effective_rank: float, most_directions: int) -> list[str]:
-    """What is wrong with a modality's rows, in words; an empty list where nothing is.
+    """Names the collapse of a modality's rows, in words; an empty list where there is none.
 
     The rule, which is ours: rows crowd one point where uniformity is above −1 (typical cosines
     above 3/4), and lie along few directions (dimensional collapse: Jing, Vincent, LeCun, Tian, ICLR

@@ -1,4 +1,4 @@
-"""Arrays in npy form from anybody's files: sizes are plausible before memory is taken."""
+"""Arrays of anybody's: npy read with plausible sizes, rows of unit length checked and made."""
 
 import math
 import tokenize
@@ -6,6 +6,8 @@ from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy_format
+
+TOLERANCE = 1e-2  # of a unit row's length: some store float16
 
 # What NumPy raises, beside ValueError, for a header that is no header.
 _HEADER_FAULTS = (
@@ -19,7 +21,7 @@ _READERS = {
 
 
 def read_array(file: IO[bytes], stored: int) -> np.ndarray:
-    """The array of an npy file or of a member of an npz.
+    """Reads an npy file or a member of an npz, after its header is found to match its size.
 
     Args:
       file: open at its start.
@@ -54,3 +56,24 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
         return npy_format.read_array(file, allow_pickle=False)
     except (ValueError, *_HEADER_FAULTS) as error:
         raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None
+
+
+def lengths_and_faults(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of rows, and where they are not 1: (n, D) -> (n,) float, (n,) bool.
+
+    A row of zeros is no fault: encoders make it of nothing, and it ties with everything, at chance.
+    """
+    # In float64: the squares of a float32 beyond 1e19 are infinite.
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    return lengths, ~((np.abs(lengths - 1.0) <= TOLERANCE) | (lengths == 0.0))
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows divided by their lengths, zero rows as they are: (..., D) -> (..., D) float32."""
+    values = np.asarray(rows, np.float32)
+    # By a power of two near the largest number first, which is exact, so that no square is infinite
+    # or lost.
+    _, exponent = np.frexp(np.abs(values).max(axis=-1, keepdims=True))
+    scaled = np.ldexp(values, -exponent)
+    lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    return scaled / np.where(lengths > 0, lengths, np.float32(1))

@@ -1,11 +1,15 @@
-"""Suspected false negatives: items that training pushes away although their inputs are alike.
+"""Suspected false negatives: items that training pushes apart although their inputs are alike.
 
 A pair (video n, track m') that the data do not pair is suspected where the inputs say "alike":
-m' and the track of n are, or n and one of the videos of m' are (`vmr.evaluation.alike`). It
-stands in the way where it ranks above the partner. v2m: m' scores above the track of n. m2v: for
-the query m', n scores above the best of its own videos.
+m' and the track of n are, or n and one of the videos of m' are (`similarity.Rule`). It stands in
+the way where it ranks above the partner. v2m: m' scores above the track of n. m2v: for the query
+m', n scores above the best of its own videos.
 
 A video's track and a track's videos are positives, however many, and never suspected.
+
+`batch_negatives` asks the same of the negatives of a training batch, whatever the model makes of
+them, and `compatible_share` estimates how many of all pairs that the data do not know are
+compatible all the same.
 """
 
 from collections.abc import Iterator
@@ -14,13 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vmr.arrays import unit_rows
 from vmr.errors import UserError
-from vmr.evaluation import inputs
-from vmr.evaluation.alike import Rule
-from vmr.evaluation.row_scores import ROUNDING, row_blocks, scores, unit_rows
+from vmr.evaluation import checks
+from vmr.evaluation.diagnosis.similarity import ROUNDING, Rule, row_blocks, scores
 
 # Deviations at which suspects are counted beside the rule's own.
 _LEVELS = (2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
+
+# Known pairs: that there must be, and that must lie above a similarity for its share to count.
+_KNOWN = 50
+_ABOVE = 10
+# Standard deviations of a Poisson count below it: 95 %, one-sided.
+_CONFIDENCE = 1.645
+# Similarities that are tried.
+_TRIED = 50
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,13 @@ class Items:
     def __post_init__(self) -> None:
         """Raises UserError for NaN, widths or lengths that differ, or an index outside."""
         for name in ("video_emb", "music_emb", "video_inputs", "music_inputs"):
-            inputs.check_embeddings(name, getattr(self, name))
-        inputs.check_widths("video_emb", self.video_emb, "music_emb", self.music_emb)
+            checks.check_embeddings(name, getattr(self, name))
+        checks.check_widths("video_emb", self.video_emb, "music_emb", self.music_emb)
         for side in ("video", "music"):
             found, expected = (len(getattr(self, f"{side}_{form}")) for form in ("inputs", "emb"))
             if found != expected:
                 raise UserError(f"{side}_inputs has {found} rows, expected {expected}, one an item")
-        inputs.check_pairs(self.gt_music_index, len(self.video_emb), len(self.music_emb))
+        checks.check_pairs(self.gt_music_index, len(self.video_emb), len(self.music_emb))
         if (self.video_group is None) != (self.music_group is None):
             raise UserError("video_group and music_group come together; found only one of them")
 
@@ -66,9 +78,9 @@ class Suspect:
     Attributes:
         video: the row of the video.
         track: the row of the track that the data do not pair with it.
-        video_deviations: of the video from the nearest video of the track, above the usual; None
+        video_deviations: of the video from the nearest video of the track, above the median; None
             where the track has no video.
-        music_deviations: of the track from the video's own track, above the usual.
+        music_deviations: of the track from the video's own track, above the median.
         compatible: whether they truly are; None where no group tells.
     """
 
@@ -94,7 +106,7 @@ class _Block(NamedTuple):
 
 
 class _Direction:
-    """What is counted of one direction while blocks of videos pass by.
+    """Counts of one direction, accumulated while blocks of videos pass by.
 
     Args:
         levels: (L,) deviations above which a pair is suspected, the rule's own first.
@@ -111,7 +123,7 @@ class _Direction:
         self.confirmed = np.zeros(len(levels), np.int64)
 
     def add(self, above: np.ndarray, strength: np.ndarray, block: _Block) -> None:
-        """Takes in what stands above the partner: (b,M) bool, (b,M) deviations."""
+        """Adds a block: what stands above the partner (b,M) bool, and its deviations (b,M)."""
         self.above += int(above.sum())
         self.suspected += _beyond(self.levels, strength[above])
         if block.compatible is not None:
@@ -119,8 +131,8 @@ class _Direction:
             self.compatible += int(true.sum())
             self.confirmed += _beyond(self.levels, strength[true])
 
-    def told(self, known: bool) -> dict:
-        """As `false_negatives` gives it."""
+    def summary(self, known: bool) -> dict:
+        """JSON-ready summary of this direction."""
         counts = self.suspected.tolist(), self.confirmed.tolist()
         levels = zip(self.levels.tolist(), *counts, strict=True)
         own, *others = (self._at(*level, known) for level in levels)
@@ -155,7 +167,7 @@ class _Direction:
 
 
 def false_negatives(items: Items, rule: Rule, *, examples: int = 10) -> dict:
-    """Suspects that rank above the partner, in both directions, as a JSON-ready dict.
+    """Counts suspects that rank above the partner, in both directions; JSON-ready.
 
     Keys: `v2m` and `m2v`, each with `queries`, `queries_with_suspects`, `above` (unpaired items
     above the partner, over all queries), `suspected` (of these), `suspected_per_query` and
@@ -195,11 +207,114 @@ def false_negatives(items: Items, rule: Rule, *, examples: int = 10) -> dict:
         m2v.suspects_of += np.sum(above & alike, axis=0)
     known = items.video_group is not None
     named = [asdict(suspect) for suspect in shown[:examples]]
-    return {"v2m": v2m.told(known), "m2v": m2v.told(known), "examples": named}
+    return {"v2m": v2m.summary(known), "m2v": m2v.summary(known), "examples": named}
+
+
+def batch_negatives(
+    video_inputs: np.ndarray,
+    music_inputs: np.ndarray,
+    track: np.ndarray,
+    rule: Rule,
+    batch_size: int,
+    *,
+    group: np.ndarray | None = None,
+) -> dict:
+    """Share of a batch's negatives whose inputs are alike: (n,P),(n,Q),(n,)->JSON-ready dict.
+
+    Estimated on n pairs drawn like a batch, each against all that are no positives of it. Keys:
+    `pairs` (n), `batch_size`, `suspected_share`, in [0, 1], `suspected_per_anchor`, in a batch,
+    `by_chance`, the share that normal similarities would give, and, where enough videos share a
+    track, `compatible_at_most` and `compatible_at_most_per_anchor`, an upper estimate of the truly
+    compatible (`compatible_share`). With groups, `truth`: `compatible_share`,
+    `compatible_per_anchor`, and `precision` and `recall` of the suspicion over all negatives, not
+    only those that rank high. A share of nothing is None.
+
+    Args:
+        video_inputs: (n,P) features before the encoder.
+        music_inputs: (n,Q) features before the encoder.
+        track: (n,) pairs of equal track are positives of each other.
+        rule: when inputs are alike.
+        batch_size: pairs of a batch.
+        group: (n,) pairs of equal group are truly compatible.
+    """
+    video, music = unit_rows(video_inputs), unit_rows(music_inputs)
+    negatives = suspected = compatible = confirmed = 0
+    for rows in row_blocks(len(track), len(track)):
+        negative = track[rows, None] != track[None, :]
+        by_video = rule.video.deviations(scores(video[rows], video))
+        by_music = rule.music.deviations(scores(music[rows], music))
+        alike = negative & (np.maximum(by_video, by_music) > rule.deviations)
+        negatives += int(negative.sum())
+        suspected += int(alike.sum())
+        if group is not None:
+            true = negative & (group[rows, None] == group[None, :])
+            compatible += int(true.sum())
+            confirmed += int(np.sum(true & alike))
+    others = batch_size - 1
+    share = suspected / max(negatives, 1)
+    found: dict = {
+        "pairs": len(track),
+        "batch_size": batch_size,
+        "suspected_share": share,
+        "suspected_per_anchor": share * others,
+        "by_chance": rule.by_chance,
+    }
+    at_most = compatible_share(video_inputs, track)
+    if at_most is not None:
+        found["compatible_at_most"] = at_most
+        found["compatible_at_most_per_anchor"] = at_most * others
+    if group is not None:
+        true_share = compatible / max(negatives, 1)
+        found["truth"] = {
+            "compatible_share": true_share,
+            "compatible_per_anchor": true_share * others,
+            "precision": confirmed / suspected if suspected else None,
+            "recall": confirmed / compatible if compatible else None,
+        }
+    return found
+
+
+def compatible_share(video_inputs: np.ndarray, track: np.ndarray) -> float | None:
+    """Upper estimate of the share of compatible pairs among unlike tracks: (n,P),(n,)->[0, 1].
+
+    Where several videos share a track, some compatible videos are known, and tell how alike
+    compatible videos are. Unpaired videos are a mixture of compatible ones, their share π, and
+    others. So above any similarity s, π can be no more than the share of the unpaired pairs there,
+    over the share of the known ones there; the least over s is the estimate. It is the mixture
+    proportion of Blanchard, Lee and Scott ("Semi-supervised novelty detection", JMLR 2010); as
+    there the share of the known ones is taken at its lower bound, lest the least of many noisy
+    quotients fall short: k known pairs count as k − 1.645 √k. That compatible videos are as alike
+    as those of one track is assumed; if they are less so, π may be larger.
+
+    None where fewer than 50 pairs of videos share a track.
+
+    Args:
+        video_inputs: (n,P) features before the encoder.
+        track: (n,) videos of equal track are known to be compatible.
+    """
+    video = unit_rows(video_inputs)
+    known = -np.sort(-_of_one_track(video, track))
+    if len(known) < _KNOWN:
+        return None
+    counts = np.unique(np.geomspace(_ABOVE, len(known), _TRIED).astype(int))
+    # Ascending, so that a similarity's place tells how many of them it reaches.
+    tried = known[counts - 1][::-1]
+    reached = np.zeros(len(tried) + 1, np.int64)
+    for rows in row_blocks(len(track), len(track)):
+        unpaired = track[rows, None] != track[None, :]
+        found = scores(video[rows], video)[unpaired]
+        reached += np.bincount(
+            np.searchsorted(tried, found, side="right"), minlength=len(tried) + 1
+        )
+    if not reached.sum():
+        return None
+    above = np.cumsum(reached[::-1])[:-1]
+    surely = (counts - _CONFIDENCE * np.sqrt(counts)) / len(known)
+    return min(1.0, float(np.min(above / reached.sum() / surely)))
 
 
 def _own_scores(items: Items) -> np.ndarray:
-    """Of each video with its track, in float32: (N,)."""
+    """Score of each video with its track, in float32: (N,)."""
     own = np.empty(len(items.video_emb), np.float32)
     for rows in row_blocks(len(own), items.video_emb.shape[1]):
         partner = items.music_emb[items.gt_music_index[rows]].astype(np.float32)
@@ -231,7 +346,7 @@ def _blocks(items: Items, rule: Rule) -> Iterator[_Block]:
 
 
 def _beyond(levels: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """How many exceed each level: (L,), (n,) -> (L,)."""
+    """Counts of what exceeds each level: (L,), (n,) -> (L,)."""
     return np.array([np.count_nonzero(strength > level) for level in levels])
 
 
@@ -256,10 +371,21 @@ def _suspect(block: _Block, video: int, track: int) -> Suspect:
 
 
 def _doubt(suspect: Suspect) -> float:
-    """Less for a pair that is more alike."""
+    """Sorting key, less for a pair that is more alike."""
     by_video = suspect.video_deviations
     return -max(suspect.music_deviations, -np.inf if by_video is None else by_video)
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _of_one_track(video: np.ndarray, track: np.ndarray) -> np.ndarray:
+    """Cosines of the pairs of two videos of one track, each pair once."""
+    order = np.argsort(track, kind="stable")
+    starts = np.flatnonzero(np.diff(track[order])) + 1
+    found = [np.zeros(0, np.float32)]
+    for rows in np.split(order, starts):
+        if len(rows) > 1:
+            found.append(scores(video[rows], video[rows])[np.triu_indices(len(rows), 1)])
+    return np.concatenate(found)

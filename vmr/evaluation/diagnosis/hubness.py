@@ -8,19 +8,19 @@ skewness over the gallery tells how uneven the lists are.
 import numpy as np
 from scipy import stats
 
-from vmr.evaluation import inputs
-from vmr.evaluation.row_scores import ROUNDING, row_blocks, scores
+from vmr.evaluation import checks
+from vmr.evaluation.diagnosis.similarity import ROUNDING, row_blocks, scores
 
 
 def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10) -> dict:
-    """Both directions: (N,D),(M,D)->{"k", "v2m": {...}, "m2v": {...}}, see `summary`.
+    """Measures the hubs of both directions: (N,D),(M,D)->{"k", "v2m", "m2v"}, see `summary`.
 
     Raises:
         UserError: NaN or infinity, rows that are not of unit length, or widths that differ.
     """
-    video_emb = inputs.check_embeddings("video_emb", video_emb, not_unit="refuse")
-    music_emb = inputs.check_embeddings("music_emb", music_emb, not_unit="refuse")
-    inputs.check_widths("video_emb", video_emb, "music_emb", music_emb)
+    video_emb = checks.check_embeddings("video_emb", video_emb, not_unit="refuse")
+    music_emb = checks.check_embeddings("music_emb", music_emb, not_unit="refuse")
+    checks.check_widths("video_emb", video_emb, "music_emb", music_emb)
     return {
         "k": k,
         "v2m": summary(occurrences(video_emb, music_emb, k), len(video_emb)),
@@ -47,7 +47,7 @@ def occurrences(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
 
 
 def summary(counts: np.ndarray, queries: int) -> dict[str, float]:
-    """What occurrences tell: (G,), Q -> JSON-ready dict.
+    """Summarises occurrences: (G,), Q -> JSON-ready dict.
 
     Keys: `skew`, the skewness of N_k (0 where all are equal); `antihubs`, the share of the gallery
     that stands in no list; `largest_hub`, the share of the queries whose lists hold the item that
