@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from vmr.losses.learnt import LEARNABLE
+from vmr.losses.learnable import LEARNABLE
 from vmr.training import build, inference, loop
 from vmr.training.loss_options import loss_options
 from vmr.training.state import placeholder_standardization

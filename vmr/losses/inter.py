@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from vmr.losses.checks import check_inter, check_own, check_scalars, check_scores
+from vmr.losses.fused.top_k import top_k_weights
 from vmr.losses.similarity import constant_unit_rows, is_own
-from vmr.losses.top_k import top_k_weights
 
 Array = jax.Array
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from vmr.losses.checks import check_distances, check_intra, check_scalars
-from vmr.losses.ranks import signed_ranks
+from vmr.losses.fused.signed_ranks import signed_ranks
 from vmr.losses.similarity import cosines, distances, is_own, products
 
 Array = jax.Array

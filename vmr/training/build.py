@@ -18,7 +18,7 @@ from vmr.encoders.text import GatedText
 from vmr.encoders.transformer import Transformer
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses import inter, intra
-from vmr.losses.learnt import initial
+from vmr.losses.learnable import initial
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import SIDES
 from vmr.training.state import TrainState, initial_state

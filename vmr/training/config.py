@@ -15,7 +15,7 @@ from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.positions import POSITIONS
 from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
-from vmr.losses.learnt import LEAST_TEMPERATURE
+from vmr.losses.learnable import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.base_config import base_config
 from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES
