@@ -29,7 +29,7 @@ def signed_ranks(values: jax.Array, rows: jax.Array, method: Method | None = Non
 
     Args:
       values: floats of any width.
-      rows: where each anchor stands among the N.
+      rows: index of each anchor among the N.
       method: "count" all comparisons, O(n·N²) and on CPU as much memory; or sort by a "network" of
         comparisons or the backend's own "sort", O(n·N). None takes the network on CPU, elsewhere
         counts where N is small and sorts where it is large.
@@ -111,7 +111,7 @@ def sort_columns(keys: jax.Array) -> jax.Array:
     Batcher, "Sorting networks and their applications" (1968), in the form where every comparison
     points upwards: position i meets ``i ^ mask`` and the lower of the two keeps the smaller key.
     """
-    places = jnp.arange(keys.shape[0], dtype=jnp.int32)
+    positions = jnp.arange(keys.shape[0], dtype=jnp.int32)
 
     def meet(keys: jax.Array, at: jax.Array, masks: jax.Array) -> jax.Array:
         if not masks.shape[0]:
@@ -122,7 +122,7 @@ def sort_columns(keys: jax.Array) -> jax.Array:
         return jnp.where(lower, jnp.minimum(mine, theirs), jnp.maximum(mine, theirs))
 
     masks = jnp.array(_masks(keys.shape[0]), jnp.int32).reshape(-1, 2)
-    return lax.scan(lambda keys, pair: (meet(keys, places, pair), None), keys, masks)[0]
+    return lax.scan(lambda keys, pair: (meet(keys, positions, pair), None), keys, masks)[0]
 
 
 def _masks(size: int) -> list[tuple[int, int]]:
@@ -149,7 +149,7 @@ def ranks_among(ascending: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _first_equal(ascending: jax.Array, columns: jax.Array) -> jax.Array:
-    """Where each key's run of equals begins: (M,n), (N,n) -> (N,n) int32."""
+    """Start of each key's run of equals: (M,n), (N,n) -> (N,n) int32."""
     size = ascending.shape[0]
 
     def halve(step: jax.Array, first: jax.Array) -> jax.Array:
@@ -161,19 +161,19 @@ def _first_equal(ascending: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _last_equal(ascending: jax.Array, count: int) -> jax.Array:
-    """Where the run of equals around each place ends, among the first `count`: (M,n) -> (M,n)."""
+    """End of the run of equals around each position, among the first `count`: (M,n) -> (M,n)."""
     size = ascending.shape[0]
-    places = jnp.arange(size, dtype=jnp.int32)
+    positions = jnp.arange(size, dtype=jnp.int32)
     is_end = jnp.pad(ascending[1:] != ascending[:-1], ((0, 1), (0, 0)), constant_values=True)
-    ends = jnp.where(is_end, jnp.minimum(places, count - 1)[:, None], count - 1)
+    ends = jnp.where(is_end, jnp.minimum(positions, count - 1)[:, None], count - 1)
 
     def look_ahead(ends: jax.Array, reach: jax.Array) -> tuple[jax.Array, None]:
-        return jnp.minimum(ends, ends[jnp.minimum(places + reach, size - 1)]), None
+        return jnp.minimum(ends, ends[jnp.minimum(positions + reach, size - 1)]), None
 
     # Each doubling of the reach sees as far again: log M steps, where a cumulative minimum takes M.
     reaches = jnp.array([1 << level for level in range(size.bit_length() - 1)], jnp.int32)
     return lax.scan(look_ahead, ends, reaches)[0]
 
 
-def _gather(columns: jax.Array, places: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(columns, places, axis=0, mode="promise_in_bounds")
+def _gather(columns: jax.Array, positions: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(columns, positions, axis=0, mode="promise_in_bounds")
