@@ -11,8 +11,7 @@ import numpy as np
 import optax
 
 from vmr.encoders.branch import Branch
-from vmr.encoders.clips import Tokens
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Encoder, Tokens
 from vmr.encoders.gated_conv import GatedConv
 from vmr.encoders.text import GatedText
 from vmr.encoders.transformer import Transformer

@@ -12,7 +12,7 @@ from vmr.data.sampling import METHODS
 from vmr.data.view import PAIRINGS
 from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
-from vmr.encoders.positions import POSITIONS
+from vmr.encoders.transformer import POSITIONS
 from vmr.errors import UserError
 from vmr.evaluation.table import RECALLS
 from vmr.losses.learnable import LEAST_TEMPERATURE

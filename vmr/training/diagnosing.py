@@ -11,7 +11,7 @@ import numpy as np
 from vmr import embeddings
 from vmr.data.pipeline import train_batches
 from vmr.embeddings import Embeddings
-from vmr.encoders.clips import masked_mean
+from vmr.encoders.encoder import masked_mean
 from vmr.errors import UserError
 from vmr.evaluation.alike import DEVIATIONS, Rule, measured_rule
 from vmr.evaluation.batch_negatives import batch_negatives

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vmr.encoders.clips import Clips, masked_mean
+from vmr.encoders.encoder import Clips, masked_mean
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses.learnable import as_options, bounded
 from vmr.losses.objective import Objective
