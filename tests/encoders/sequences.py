@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vmr.encoders.branch import Branch
-from vmr.encoders.clips import Clips, Tokens
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Clips, Encoder, Tokens
 from vmr.encoders.gated_conv import GatedConv
 from vmr.encoders.text import GatedText
 from vmr.encoders.transformer import Transformer

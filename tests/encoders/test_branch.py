@@ -7,8 +7,7 @@ import pytest
 from sequences import trunk
 
 from vmr.encoders.branch import DEPTH_ABLATION, Branch, he_truncated
-from vmr.encoders.clips import Clips
-from vmr.encoders.encoder import unit_rows
+from vmr.encoders.encoder import Clips, unit_rows
 from vmr.encoders.two_tower import TwoTower
 
 KEY = jax.random.PRNGKey(0)

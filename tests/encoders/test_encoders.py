@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from sequences import ENCODERS, MASK, SLOPES, clips, embed, embed_and_gradients, parameters, trunk
 
-from vmr.encoders.clips import Clips
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Clips, Encoder
 
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
 

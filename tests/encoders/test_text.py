@@ -17,8 +17,7 @@ from sequences import (
 )
 
 from vmr.encoders.branch import Branch
-from vmr.encoders.clips import Clips, Tokens
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Clips, Encoder, Tokens
 from vmr.encoders.text import GatedText, TokenDropout, TokenVectors
 
 ENCODER = Branch((8,), width=4, dropout=0.0)

@@ -20,7 +20,7 @@ from sequences import (
     transformer,
 )
 
-from vmr.encoders.clips import Clips, Tokens
+from vmr.encoders.encoder import Clips, Tokens
 
 WITH_CLIPS = 3  # the fourth item has none
 

@@ -1,6 +1,10 @@
 """The objective: one definition on one device, on many, at once and in blocks."""
 
+import dataclasses
 import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +13,9 @@ import pytest
 from reference import unit
 
 from vmr.losses import inter, intra
-from vmr.losses.ii_mse_gram import gram_pays
-from vmr.losses.objective import Objective, Outcome
-from vmr.losses.pairs import Pairs
+from vmr.losses.fused.ii_mse import gram_pays
+from vmr.losses.objective import Objective
+from vmr.losses.pairs import Outcome, Pairs
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -64,19 +68,28 @@ def by_autodiff(
     which: Objective, pairs: Pairs, learnt: dict[str, float], weights: dict[str, float] = WEIGHTS
 ) -> Outcome:
     """The definition: means of the rows, weighted, differentiated through everything."""
+    embeddings = {"video": pairs.video, "music": pairs.music}
+    learnt = {name: jnp.asarray(value) for name, value in learnt.items()}
+    differentiated = definition(dataclasses.replace(which, block_rows=None))
+    (value, terms), gradients = differentiated(embeddings, learnt, pairs, weights)
+    return Outcome(value, terms, *gradients, intra_norms={})
+
+
+@functools.cache
+def definition(which: Objective) -> Callable[..., Any]:
+    """Compiled once for all block sizes, numbers of devices and weights."""
 
     def loss(
-        embeddings: dict[str, jax.Array], learnt: dict[str, jax.Array]
+        embeddings: dict[str, jax.Array],
+        learnt: dict[str, jax.Array],
+        pairs: Pairs,
+        weights: dict[str, jax.Array],
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         rows = which.rows(pairs._replace(**embeddings), learnt)
         terms = {term: values.mean() for term, values in rows.items()}
         return sum(weights[term] * value for term, value in terms.items()), terms
 
-    embeddings = {"video": pairs.video, "music": pairs.music}
-    by_both = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    learnt = {name: jnp.asarray(value) for name, value in learnt.items()}
-    (value, terms), gradients = by_both(embeddings, learnt)
-    return Outcome(value, terms, *gradients, intra_norms={})
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
 
 def assert_same(found: tuple, expected: tuple) -> None:
@@ -113,8 +126,16 @@ def test_any_number_of_videos_may_share_a_track(inter_name: str, block_rows: int
         assert_same(find(pairs, WEIGHTS), by_autodiff(which, pairs, {}))
 
 
-@pytest.mark.parametrize("inter_name", [name for name in INTER if name != "ranking"])
-@pytest.mark.parametrize("intra_name", [name for name in INTRA if name != "none"])
+@pytest.mark.parametrize(
+    ("inter_name", "intra_name"),
+    [
+        *zip(
+            itertools.cycle(name for name in INTER if name != "ranking"),
+            [name for name in INTRA if name != "none"],
+            strict=False,
+        )
+    ],
+)
 def test_any_inter_goes_with_any_intra(inter_name: str, intra_name: str) -> None:
     """The parts add up: what each loss gives does not depend on the other."""
     found, *alone = (
@@ -251,8 +272,9 @@ def test_a_weighting_compiles_nothing() -> None:
 def test_weightings_train_together_under_vmap() -> None:
     which, pairs = objective("infonce", "ii_mse", 5), sample()
     many = {term: jnp.linspace(0.0, 2.0, 3) * weight for term, weight in WEIGHTS.items()}
-    together = jax.vmap(lambda weights: which.value_and_gradient(pairs, weights))(many)
+    by_weights = jax.jit(lambda weights: which.value_and_gradient(pairs, weights))
+    together = jax.vmap(by_weights)(many)
     for member in range(3):
         weights = {term: weight[member] for term, weight in many.items()}
-        alone = which.value_and_gradient(pairs, weights)
+        alone = by_weights(weights)
         assert_same(jax.tree.map(lambda x, member=member: x[member], together), alone)

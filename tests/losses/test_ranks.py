@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vmr.losses.ranks import Method, preferred_block_rows, signed_ranks
+from vmr.losses.fused.signed_ranks import Method, preferred_block_rows, signed_ranks
 
 METHODS: tuple[Method, ...] = ("count", "network", "sort")
 ranks_by = jax.jit(signed_ranks, static_argnums=2)

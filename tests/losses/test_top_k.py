@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vmr.losses.top_k import top_k_weights
+from vmr.losses.fused.top_k import top_k_weights
 
 weights_of = jax.jit(top_k_weights, static_argnums=2)
 

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from vmr.losses.learnt import LEARNABLE
+from vmr.losses.learnable import LEARNABLE
 from vmr.runs import restore
 from vmr.training import build, loop
 from vmr.training.base_config import loss_options

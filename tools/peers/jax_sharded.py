@@ -11,7 +11,7 @@ from tools.paired import Prepared
 from tools.peers.compiled import ValueAndGradient, differentiated, prepared
 from tools.peers.ours import WEIGHED
 from tools.peers.problem import TEMPERATURE, Problem, random_batch
-from vmr.losses.pairs import Pairs
+from vmr.losses.pairs import Pairs, global_rows
 
 Array = jax.Array
 
@@ -34,7 +34,7 @@ def gather_both(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
     """
 
     def share(pairs: Pairs) -> Array:
-        batch, own = pairs.gathered(AXIS), pairs.places(AXIS)
+        batch, own = pairs.gathered(AXIS), global_rows(pairs.track.size, AXIS)
         losses = _cross_entropy(pairs.video, batch.music, own)
         losses += _cross_entropy(pairs.music, batch.video, own)
         return 0.5 * jnp.sum(losses) / batch.track.size

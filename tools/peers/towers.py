@@ -84,7 +84,7 @@ def flax(sizes: Sizes) -> Prepared:
 def _in_jax(model: Any, sizes: Sizes) -> Prepared:
     import jax
 
-    from vmr.encoders.clips import Clips
+    from vmr.encoders.encoder import Clips
 
     features, mask, slope = problem(sizes)
     clips = Clips(jax.device_put(features), jax.device_put(mask))

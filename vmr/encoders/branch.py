@@ -8,10 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.clips import Clips, masked_mean
 from vmr.encoders.dense import Dense
 from vmr.encoders.dropout import RowDropout
-from vmr.encoders.encoder import Encoder, unit_rows
+from vmr.encoders.encoder import Clips, Encoder, masked_mean, unit_rows
 
 Array = jax.Array
 

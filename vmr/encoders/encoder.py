@@ -1,16 +1,41 @@
-"""What every encoder is: a trunk that takes each row by itself, a head over the whole batch."""
+"""Encoders and their inputs: a trunk that takes each row by itself, a head over the whole batch."""
 
 import abc
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from vmr.encoders.clips import Clips
-
 Array = jax.Array
+
+
+class Tokens(NamedTuple):
+    """Text that comes with the video.
+
+    Attributes:
+      values: (B, L, E) float embeddings of its pieces, or (B, L) int ids of a hashing vocabulary.
+      mask: (B, L) bool, true where there is a piece; all false where an item has no text.
+    """
+
+    values: Array
+    mask: Array
+
+
+class Clips(NamedTuple):
+    """Clips in their order; one clip an item where the features are of the whole item.
+
+    Attributes:
+      features: (B, N, P); what stands where there is no clip has no influence on anything.
+      mask: (B, N) bool, true where there is a clip.
+      text: of the items, if they have any.
+    """
+
+    features: Array
+    mask: Array
+    text: Tokens | None = None
 
 
 class Encoder(nn.Module, abc.ABC):
@@ -34,6 +59,20 @@ class Encoder(nn.Module, abc.ABC):
     def head(self, features: Array, *, train: bool) -> Array:
         """(B, D) -> (B, D) unit rows: what needs the whole batch at once."""
         return unit_rows(features)
+
+
+def masked_mean(features: Array, mask: Array) -> Array:
+    """(B, N, P), (B, N) -> (B, P): the mean over the clips that are there; zeros if none is."""
+    count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1).astype(features.dtype)
+    return zero_absent(features, mask).sum(axis=1) / count
+
+
+def zero_absent(features: Array, mask: Array) -> Array:
+    """(B, N, P), (B, N) -> (B, N, P): zeros, and zero gradients, where there is no clip.
+
+    By choice, not by a product: whatever stands there, NaN included, is gone.
+    """
+    return jnp.where(mask[:, :, None], features, 0.0)
 
 
 def unit_rows(x: Array) -> Array:

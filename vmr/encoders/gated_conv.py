@@ -4,10 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.clips import Clips, zero_absent
 from vmr.encoders.dense import Dense
 from vmr.encoders.dropout import RowDropout
-from vmr.encoders.encoder import Encoder, require_one_of
+from vmr.encoders.encoder import Clips, Encoder, require_one_of, zero_absent
 from vmr.encoders.pooling import Pooling
 
 Array = jax.Array

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.clips import masked_mean, zero_absent
+from vmr.encoders.encoder import masked_mean, zero_absent
 
 Array = jax.Array
 

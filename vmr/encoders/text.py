@@ -4,10 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.clips import Clips, Tokens, masked_mean, zero_absent
 from vmr.encoders.dense import Dense
 from vmr.encoders.dropout import RowDropout
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Clips, Encoder, Tokens, masked_mean, zero_absent
 
 Array = jax.Array
 

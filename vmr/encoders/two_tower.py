@@ -3,8 +3,7 @@
 import flax.linen as nn
 import jax
 
-from vmr.encoders.clips import Clips
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Clips, Encoder
 
 Array = jax.Array
 

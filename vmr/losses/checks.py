@@ -1,4 +1,4 @@
-"""Shapes and types of what a loss is given, looked at while it is traced: they cost nothing later.
+"""Checks of the shapes and types of a loss's arguments, made at trace time: free afterwards.
 
 An array of another shape would often broadcast, and 0/1 integers for booleans invert to −1 and −2:
 both give a wrong number without a word. Everything here raises AssertionError, by `chex`.

@@ -1,12 +1,15 @@
 """Inter-modal losses: an anchor of one modality against a gallery of the other.
 
-Every one is a row loss: n anchors of this device or block, N items of the global batch, one value
-per anchor; the loss is their mean. Letters: n anchors, N gallery items, D width of an embedding, P
-width of the inputs. ``s_ij`` is the dot product of anchor i and item j.
+Each is a row loss: a block of n anchors and the N items of the global batch in, one value per
+anchor (n,) out; the loss is their mean. All take the same three arrays:
 
-`positives` (n,N) is true where anchor and item are known to match (the same track); each row has at
-least one. A positive is never a negative. Another shape or type raises AssertionError, also while a
-loss is traced.
+  anchors (n,D)         unit rows of one modality
+  gallery (N,D)         unit rows of the other
+  positives (n,N) bool  true where anchor and item are known to match (the same track), at least one
+                        in each row; a positive is never a negative
+
+Another shape or type raises AssertionError, also while a loss is traced. ``s_ij`` is the dot
+product of anchor i and item j; P is the width of an encoder's input.
 """
 
 from typing import NamedTuple
@@ -15,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from vmr.losses.checks import check_inter, check_own, check_scalars, check_scores
+from vmr.losses.fused.top_k import top_k_weights
 from vmr.losses.similarity import constant_unit_rows, is_own
-from vmr.losses.top_k import top_k_weights
 
 Array = jax.Array
 
@@ -24,16 +27,13 @@ Array = jax.Array
 def ranking(
     anchors: Array, gallery: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> Array:
-    """Hinge of the K hardest negatives of each anchor: (n,D), (N,D), (n,N) -> (n,).
+    """Hinge of the K hardest negatives of each anchor.
 
     ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the farthest of the anchor's positives.
     A satisfied term stays in the mean.
     Hong, Im, Yang 2018 (arXiv 1704.06761), inter-modal ranking constraint.
 
     Args:
-      anchors: unit rows of one modality.
-      gallery: unit rows of the other.
-      positives: bool, at least one in each row.
       margin: m, in units of cosine.
       top_k: K; a gallery of fewer than K items uses all of them.
     """
@@ -62,7 +62,7 @@ def infonce(
     temperature: Array | float = 0.07,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Cross-entropy of picking each positive out of the negatives: (n,D), (N,D), (n,N) -> (n,).
+    """Cross-entropy of picking each positive out of the negatives.
 
     ``L_i = mean over positives p of −log( e_ip / (e_ip + Σ_{j negative} e_ij) )`` with
     ``e_ij = exp(s_ij / τ)``; a row without negatives is 0.
@@ -72,9 +72,6 @@ def infonce(
     denominator: our reading, so that they do not repel one another.
 
     Args:
-      anchors: unit rows of one modality.
-      gallery: unit rows of the other.
-      positives: bool, at least one in each row.
       temperature: τ, in units of cosine.
       label_smoothing: share of the target spread evenly over a positive and all negatives
         (Szegedy et al. 2016, arXiv 1512.00567).
@@ -99,16 +96,13 @@ def siglip(
     scale: Array | float = 10.0,
     bias: Array | float = -10.0,
 ) -> Array:
-    """Every pair by itself, match or no match: (n,D), (N,D), (n,N) -> (n,).
+    """Every pair by itself, match or no match.
 
     ``L_i = Σ_j log(1 + exp(−y_ij (t s_ij + b)))``, y = 1 for positives and −1 elsewhere. The mean
     over anchors is the published sum over all pairs divided by the batch, in either direction.
     Zhai, Mustafa, Kolesnikov, Beyer 2023 (arXiv 2303.15343), where t and b are learnt.
 
     Args:
-      anchors: unit rows of one modality.
-      gallery: unit rows of the other.
-      positives: bool, at least one in each row.
       scale: t.
       bias: b.
     """
@@ -123,7 +117,7 @@ class Own(NamedTuple):
 
     all_embeddings: Array  # (N, D) unit rows
     all_inputs: Array  # (N, P) before the encoder
-    rows: Array  # (n,) where each anchor stands among the N
+    rows: Array  # (n,) index of each anchor among the N
 
 
 def crossclr(
@@ -137,7 +131,7 @@ def crossclr(
     weight_temperature: float = 0.0035,
     own: Own | None = None,
 ) -> Array:
-    """InfoNCE that spares items which much resembles: (n,D), (N,D), (n,N) -> (n,).
+    """InfoNCE that spares items which much resembles.
 
     The connectivity of pair k is the mean cosine of its input *in the anchors' modality* with the
     other inputs there, ``c_k = 1/N Σ_{j≠k} cos(x_k, x_j)``. Pairs with ``c_k > threshold · max c``
@@ -153,9 +147,6 @@ def crossclr(
     queue, and Σ|c| stands for Σc, the same where no cosine is negative.
 
     Args:
-      anchors: unit rows of one modality.
-      gallery: unit rows of the other.
-      positives: bool, at least one in each row.
       temperature: τ, in units of cosine.
       negative_weight: λ, of negatives of the anchors' own modality.
       threshold: share of the largest connectivity beyond which an item is influential.

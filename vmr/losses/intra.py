@@ -1,9 +1,16 @@
-"""Intra-modal losses: what the encoder does to the geometry that one modality had before it.
+"""Intra-modal losses: changes that the encoder makes to the geometry of one modality.
 
-Every one is a row loss: n anchors of this device or block, N items of the global batch, one value
-per anchor; the loss is their mean. Letters: n anchors, N items, P width of the inputs, D width of
-an embedding. ``rows`` (n,) says where each anchor stands among the N. The inputs are constants: no
-gradient flows into them. Another shape or type raises AssertionError, also while a loss is traced.
+Each is a row loss: a block of n anchors and the N items of the global batch in, one value per
+anchor (n,) out; the loss is their mean. All take the same five arrays:
+
+  inputs (n,P)          of the anchors, before the encoder
+  embeddings (n,D)      of the anchors, unit rows
+  all_inputs (N,P)      of the global batch
+  all_embeddings (N,D)  of the global batch, unit rows
+  rows (n,) int         index of each anchor among the N
+
+The inputs are constants: no gradient flows into them. Another shape or type raises AssertionError,
+also while a loss is traced.
 
 R is the matrix of the cosines of the inputs, S that of the dot products of the unit embeddings.
 """
@@ -13,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from vmr.losses.checks import check_distances, check_intra, check_scalars
-from vmr.losses.ranks import signed_ranks
+from vmr.losses.fused.signed_ranks import signed_ranks
 from vmr.losses.similarity import cosines, distances, is_own, products
 
 Array = jax.Array
@@ -25,7 +32,7 @@ ADJACENT_TOP_K = 100
 def structure(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """Soft intra-modal structure over all triplets: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Soft intra-modal structure over all triplets.
 
     With t the entries of R and s those of S,
     ``L_i = 1/((N−1)(N−2)) Σ_{j,k} [sign(s_ij − s_ik) − sign(t_ij − t_ik)] (s_ij − s_ik)`` over
@@ -55,17 +62,11 @@ def structure_adjacent(
 ) -> Array:
     """The released code's structure loss, adjacent pairs of the batch's first K items only.
 
-    (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
     ``1/(K(K−1)) Σ_{i<K} Σ_{j<K−1} [sign(s_ij − s_ij+1) − sign(t_ij − t_ij+1)] (s_ij − s_ij+1)``,
     self pairs included. Its value depends on the order of the batch. A row at or past K is 0; the
     others are scaled by N/K, so that the mean over N anchors is the published mean.
 
     Args:
-      inputs: of the anchors, before the encoder.
-      embeddings: of the anchors, unit rows.
-      all_inputs: of the global batch.
-      all_embeddings: of the global batch, unit rows.
-      rows: where each anchor stands among the N.
       top_k: K; a batch smaller than K uses all of it.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
@@ -83,7 +84,7 @@ def structure_adjacent(
 def ii_mse(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """How far each cosine moved, squared: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Squared change of each cosine.
 
     ``L_i = 1/(N−1) Σ_{j≠i} (R_ij − S_ij)²``.
 
@@ -107,7 +108,7 @@ def ii_kl(
     *,
     temperature: float = 0.07,
 ) -> Array:
-    """Divergence of each row's softmax: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Divergence of each row's softmax.
 
     ``L_i = KL(p_i ‖ q_i)``, p and q the row-softmaxes of R and S at temperature τ, own entry left
     out.
@@ -116,11 +117,6 @@ def ii_kl(
     divergence, its direction (before ‖ after) and τ are our reading.
 
     Args:
-      inputs: of the anchors, before the encoder.
-      embeddings: of the anchors, unit rows.
-      all_inputs: of the global batch.
-      all_embeddings: of the global batch, unit rows.
-      rows: where each anchor stands among the N.
       temperature: τ, in units of cosine.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
@@ -140,7 +136,7 @@ def js(
     *,
     temperature: float = 0.07,
 ) -> Array:
-    """Jensen-Shannon divergence of similarity rows: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Jensen-Shannon divergence of similarity rows.
 
     ``L_i = ½ KL(p_i ‖ m_i) + ½ KL(q_i ‖ m_i)``, p and q the row-softmaxes of R and S at temperature
     τ, own entry included, m their mean.
@@ -151,11 +147,6 @@ def js(
     In float32 a divergence below about 1e-6 is noise of either sign.
 
     Args:
-      inputs: of the anchors, before the encoder.
-      embeddings: of the anchors, unit rows.
-      all_inputs: of the global batch.
-      all_embeddings: of the global batch, unit rows.
-      rows: where each anchor stands among the N; not needed, every row is a whole one.
       temperature: τ, in units of cosine.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
@@ -171,7 +162,7 @@ def js(
 def gram(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """Change of similarity rows of unit length: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Change of similarity rows of unit length.
 
     ``L_i = 1/N Σ_j (S_ij / ‖S_i‖ − R_ij / ‖R_i‖)²``, own entry included: the mean over anchors is
     ``‖S̃ − R̃‖²_F / N²``.
@@ -194,7 +185,7 @@ def rkd_distance(
     *,
     means: tuple[Array, Array] | None = None,
 ) -> Array:
-    """Change of distances relative to their mean: (n,P), (n,D), (N,P), (N,D), (n,) -> (n,).
+    """Change of distances relative to their mean.
 
     ``L_i = 1/(N−1) Σ_{j≠i} ℓ(d^z_ij / μ_z − d^x_ij / μ_x)``, d the Euclidean distances of the
     embeddings and of the inputs as they come, μ their mean over all pairs of the global batch, ℓ
@@ -204,11 +195,6 @@ def rkd_distance(
     over pairs of distinct items as in the paper (the released code's mean has the N zeros too).
 
     Args:
-      inputs: of the anchors, before the encoder.
-      embeddings: of the anchors, unit rows.
-      all_inputs: of the global batch.
-      all_embeddings: of the global batch, unit rows.
-      rows: where each anchor stands among the N.
       means: μ_x and μ_z, if they are known: see `mean_distances`; None takes them from all rows.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)

@@ -15,44 +15,75 @@ import jax.numpy as jnp
 from jax import lax
 
 from vmr.losses import inter, intra
+from vmr.losses.blockwise import by_rows, rows_of_term
 from vmr.losses.checks import check_pairs, check_scalars
-from vmr.losses.ii_mse_gram import gram_pays, ii_mse_gram
-from vmr.losses.infonce_both import infonce_both
-from vmr.losses.learnt import as_options
-from vmr.losses.pairs import INTER_TERMS, INTRA_TERMS, Pairs
-from vmr.losses.ranks import preferred_block_rows
-from vmr.losses.row_terms import Part, part_by_rows, rows_of_term
-from vmr.losses.scores_both import scores_both
+from vmr.losses.fused.ii_mse import ii_mse_by_gram
+from vmr.losses.fused.infonce import infonce_both
+from vmr.losses.fused.ranking import ranking_both
+from vmr.losses.fused.signed_ranks import preferred_block_rows
+from vmr.losses.pairs import (
+    INTER_TERMS,
+    INTRA_TERMS,
+    Execution,
+    Loss,
+    Outcome,
+    Pairs,
+    Weights,
+    weighted_sum,
+)
 
 Array = jax.Array
 
-# Up to here the N × N matrices of a batch are no burden, and blocks would only cost time; beyond,
-# so many anchors at a time that products are still at full speed. InfoNCE's own form holds few
-# matrices of a block, a row loss differentiated by JAX some ten.
-_WHOLE_ITEMS = 2048
-_WHOLE_RANKING_ITEMS = 1024  # whose many passes over a row want it in the cache
-_BLOCK_ROWS = 256
-_INFONCE_BLOCK_ROWS = 512
 
-
-class Outcome(NamedTuple):
-    """What an objective finds.
+class Fused(NamedTuple):
+    """How a loss is computed where its plain rows would take more.
 
     Attributes:
-      loss: () the weighted sum of the terms.
-      terms: each term's value (), unweighted.
-      gradient: of the loss at this device's embeddings, {"video": (n, D), "music": (n, D)}.
-      to_learnt: of the loss at the learnt parameters, () each.
-      intra_norms: per intra-modal term, the norm () of its unweighted gradient at the embeddings of
-        the global batch. Those of the inter-modal terms, which share their work, take more: see
-        `Objective.gradient_norms`.
+      form: (options, weights, pairs, learnt, execution) -> the outcome of the terms that have a
+        weight, or None where it does not apply or does not pay; None has rows alone.
+      whole_items: N up to which all anchors are taken at once: N × N matrices are no burden there,
+        and blocks would only cost time.
+      block_rows: anchors at a time beyond; products are still at full speed.
+      cpu_block_rows: N -> anchors at a time on CPU, whatever N is.
+      read_pairs: (options, pairs) -> the pairs that the loss reads, on a single device.
     """
 
-    loss: Array
-    terms: dict[str, Array]
-    gradient: dict[str, Array]
-    to_learnt: dict[str, Array]
-    intra_norms: dict[str, Array]
+    form: Callable[..., Outcome | None] | None = None
+    whole_items: int = 2048
+    block_rows: int = 256
+    cpu_block_rows: Callable[[int], int] | None = None
+    read_pairs: Callable[[Mapping[str, Any], Pairs], Pairs] | None = None
+
+
+def _siglip_both(
+    options: Mapping[str, Any],
+    weights: Weights,
+    pairs: Pairs,
+    learnt: Mapping[str, Array],
+    execution: Execution,
+) -> Outcome:
+    """Each pair counts by itself: the mean is the same in either direction."""
+    loss = functools.partial(inter.siglip, **options)
+    part = by_rows(loss, "v2m", pairs, learnt, execution)
+    terms = dict.fromkeys(INTER_TERMS, part.terms["v2m"])
+    both = part.times(weights["v2m"] + weights["m2v"])
+    return both._replace(loss=weighted_sum(terms, weights), terms=terms)
+
+
+def _adjacent_pairs(options: Mapping[str, Any], pairs: Pairs) -> Pairs:
+    return pairs.first(options.get("top_k", intra.ADJACENT_TOP_K))
+
+
+# A loss that is absent goes by its rows. InfoNCE's own form holds few matrices of a block, a row
+# loss differentiated by JAX some ten; ranking's many passes over a row want it in the cache.
+FUSED: dict[Loss, Fused] = {
+    inter.ranking: Fused(ranking_both, whole_items=1024),
+    inter.infonce: Fused(infonce_both, block_rows=512),
+    inter.siglip: Fused(_siglip_both),
+    intra.structure: Fused(cpu_block_rows=preferred_block_rows),
+    intra.structure_adjacent: Fused(read_pairs=_adjacent_pairs),
+    intra.ii_mse: Fused(ii_mse_by_gram),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +98,8 @@ class Objective:
       similarity_dtype: of the factors of InfoNCE's products, e.g. bfloat16; None: as they come.
     """
 
-    inter: Callable[..., Array]
-    intra: Callable[..., Array] | None = None
+    inter: Loss
+    intra: Loss | None = None
     block_rows: int | None = None
     similarity_dtype: Any = None
 
@@ -90,7 +121,7 @@ class Objective:
     def value_and_gradient(
         self,
         pairs: Pairs,
-        weights: Mapping[str, Array],
+        weights: Weights,
         learnt: Mapping[str, Array] | None = None,
         axis_name: str | None = None,
     ) -> Outcome:
@@ -101,7 +132,7 @@ class Objective:
         Args:
           pairs: of this device.
           weights: one scalar a term; those of absent terms are not read.
-          learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnt`), if it has any.
+          learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnable`), if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
 
         Raises:
@@ -116,12 +147,14 @@ class Objective:
         given = pairs.video, pairs.music, dict(learnt or {})
         video, music, own_learnt = _not_differentiated(given)
         pairs = pairs._replace(video=video, music=music)
-        axis_name = _shared_axis(axis_name)
-        parts = self._inter_parts(pairs, weights, own_learnt, axis_name)
+        execution = Execution(None, _shared_axis(axis_name), self.similarity_dtype)
+        by_term = {term: weights[term] for term in INTER_TERMS}
+        parts = self._parts(self.inter, by_term, pairs, own_learnt, execution)
         intra_norms = {}
         for term in INTRA_TERMS if self.intra else ():
-            part = self._intra_part(term, pairs, axis_name)
-            intra_norms[term] = _norm(part.gradient, axis_name)
+            # At weight one first: the norm that is logged is that of the term alone.
+            (part,) = self._parts(self._loss(term), {term: 1.0}, pairs, {}, execution)
+            intra_norms[term] = _norm(part.gradient, execution.axis_name)
             parts.append(part.times(weights[term]))
 
         terms: dict[str, Array] = {}
@@ -129,15 +162,14 @@ class Objective:
         to_learnt = jax.tree.map(jnp.zeros_like, own_learnt)
         for part in parts:
             terms |= part.terms
-            for side, found in part.gradient.items():
-                gradient[side] = gradient[side].at[: len(found)].add(found)
-            to_learnt |= {name: to_learnt[name] + found for name, found in part.to_learnt.items()}
-        loss = sum(weights[term] * value for term, value in terms.items())
-        return Outcome(jnp.asarray(loss), terms, gradient, to_learnt, intra_norms)
+            for side, slopes in part.gradient.items():
+                gradient[side] = gradient[side].at[: len(slopes)].add(slopes)
+            to_learnt |= {name: to_learnt[name] + slope for name, slope in part.to_learnt.items()}
+        return Outcome(weighted_sum(terms, weights), terms, gradient, to_learnt, intra_norms)
 
     def gradient_norms(
         self,
-        found: Outcome,
+        outcome: Outcome,
         pairs: Pairs,
         learnt: Mapping[str, Array] | None = None,
         axis_name: str | None = None,
@@ -147,7 +179,7 @@ class Objective:
         Takes the inter-modal loss once more for each direction.
 
         Args:
-          found: by `value_and_gradient` of the same pairs.
+          outcome: that of `value_and_gradient` for the same pairs.
           pairs: of this device.
           learnt: the inter-modal loss's learnt parameters, if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
@@ -160,9 +192,9 @@ class Objective:
             return _norm(gradient, axis_name)
 
         of_inter = lax.map(norm, jnp.eye(len(INTER_TERMS), dtype=pairs.video.dtype))
-        return {**dict(zip(INTER_TERMS, of_inter, strict=True)), **found.intra_norms}
+        return {**dict(zip(INTER_TERMS, of_inter, strict=True)), **outcome.intra_norms}
 
-    def _require_weights(self, weights: Mapping[str, Array]) -> None:
+    def _require_weights(self, weights: Weights) -> None:
         absent = [term for term in self.terms if term not in weights]
         if absent:
             raise KeyError(
@@ -170,74 +202,42 @@ class Objective:
                 f"this objective has the terms {', '.join(self.terms)}"
             )
 
-    def _loss(self, term: str) -> Callable[..., Array]:
+    def _loss(self, term: str) -> Loss:
         loss = self.inter if term in INTER_TERMS else self.intra
         assert loss is not None
         return loss
 
-    def _inter_parts(
+    def _parts(
         self,
+        loss: Loss,
+        weights: Weights,
         pairs: Pairs,
-        weights: Mapping[str, Array],
-        learnt: dict[str, Array],
-        axis_name: str | None,
-    ) -> list[Part]:
-        """Gradients of the weighted terms, both from one score matrix where that can be."""
-        loss, options = _function_and_options(self.inter)
-        block_rows = self._block_rows(loss, pairs, axis_name)
-        if loss is inter.infonce:
-            values, gradient, to_log_temperature = infonce_both(
-                pairs.video,
-                pairs.music,
-                pairs.track,
-                weights,
-                **options | as_options(learnt),
-                block_rows=block_rows,
-                dtype=self.similarity_dtype,
-                axis_name=axis_name,
-            )
-            return [Part(values, gradient, dict.fromkeys(learnt, to_log_temperature))]
-        if loss is inter.ranking and block_rows is None and axis_name is None:
-            of_scores = functools.partial(inter.ranking_of_scores, **options)
-            return [Part(*scores_both(of_scores, pairs, weights))]
-        if loss is inter.siglip:  # each pair counts by itself: the same mean either way
-            part = part_by_rows(self.inter, "v2m", pairs, learnt, block_rows, axis_name)
-            both = Part(dict.fromkeys(INTER_TERMS, part.terms["v2m"]), *part[1:])
-            return [both.times(weights["v2m"] + weights["m2v"])]
-        parts = {
-            term: part_by_rows(self.inter, term, pairs, learnt, block_rows, axis_name)
-            for term in INTER_TERMS
-        }
-        return [part.times(weights[term]) for term, part in parts.items()]
+        learnt: Mapping[str, Array],
+        execution: Execution,
+    ) -> list[Outcome]:
+        """Weighted terms of one loss: together in its fused form, or each by its rows."""
+        function, options = _function_and_options(loss)
+        fused = FUSED.get(function, Fused())
+        if fused.read_pairs is not None and execution.axis_name is None:
+            pairs = fused.read_pairs(options, pairs)
+        block_rows = self._block_rows(fused, execution.items(pairs))
+        if block_rows < pairs.track.size:
+            execution = execution._replace(block_rows=block_rows)
+        outcome = fused.form and fused.form(options, weights, pairs, learnt, execution)
+        if outcome is not None:
+            return [outcome]
+        return [
+            by_rows(loss, term, pairs, learnt, execution).times(weight)
+            for term, weight in weights.items()
+        ]
 
-    def _intra_part(self, term: str, pairs: Pairs, axis_name: str | None) -> Part:
-        """By rows, or in a form of the loss that takes less."""
-        loss, options = _function_and_options(self._loss(term))
-        inputs, embeddings = pairs.inputs(term), pairs.embeddings(term)
-        if loss is intra.ii_mse and gram_pays(
-            _items(pairs, axis_name), inputs.shape[1], embeddings.shape[1]
-        ):
-            value, gradient = ii_mse_gram(inputs, embeddings, axis_name)
-            return Part({term: value}, {term: gradient}, {})
-        if loss is intra.structure_adjacent and axis_name is None:
-            pairs = pairs.first(options.get("top_k", intra.ADJACENT_TOP_K))
-        block_rows = self._block_rows(loss, pairs, axis_name)
-        return part_by_rows(self._loss(term), term, pairs, {}, block_rows, axis_name)
-
-    def _block_rows(
-        self, loss: Callable[..., Array], pairs: Pairs, axis_name: str | None
-    ) -> int | None:
-        """Anchors at a time; None where all of this device's are taken at once."""
-        items = _items(pairs, axis_name)
+    def _block_rows(self, fused: Fused, items: int) -> int:
+        """Anchors at a time in a global batch of N."""
         if self.block_rows:
-            rows = self.block_rows
-        elif loss is intra.structure and jax.default_backend() == "cpu":
-            rows = preferred_block_rows(items)
-        elif items <= (_WHOLE_RANKING_ITEMS if loss is inter.ranking else _WHOLE_ITEMS):
-            rows = items
-        else:
-            rows = _INFONCE_BLOCK_ROWS if loss is inter.infonce else _BLOCK_ROWS
-        return rows if rows < pairs.track.size else None
+            return self.block_rows
+        if fused.cpu_block_rows is not None and jax.default_backend() == "cpu":
+            return fused.cpu_block_rows(items)
+        return items if items <= fused.whole_items else fused.block_rows
 
 
 @jax.custom_jvp
@@ -266,15 +266,9 @@ def _shared_axis(axis_name: str | None) -> str | None:
     return axis_name if axis_name is not None and lax.axis_size(axis_name) > 1 else None
 
 
-def _items(pairs: Pairs, axis_name: str | None) -> int:
-    """N."""
-    devices = 1 if axis_name is None else lax.axis_size(axis_name)
-    return pairs.track.size * devices
-
-
 def _function_and_options(
-    loss: Callable[..., Array],
-) -> tuple[Callable[..., Array], dict[str, Any]]:
+    loss: Loss,
+) -> tuple[Loss, dict[str, Any]]:
     """The loss under its partials, and the options that they bind."""
     options: dict[str, Any] = {}
     while isinstance(loss, functools.partial):

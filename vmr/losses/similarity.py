@@ -1,4 +1,4 @@
-"""Similarities and distances between rows: what every pairwise loss starts from.
+"""Similarities and distances between rows, from which every pairwise loss starts.
 
 Letters: n anchors, N items, P width.
 """

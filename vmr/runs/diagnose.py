@@ -11,7 +11,7 @@ import numpy as np
 from vmr import embeddings, tables
 from vmr.data.pipeline import train_batches
 from vmr.embeddings import Embeddings
-from vmr.encoders.clips import masked_mean
+from vmr.encoders.encoder import masked_mean
 from vmr.errors import UserError
 from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
 from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS, geometry

@@ -11,14 +11,13 @@ import numpy as np
 import optax
 
 from vmr.encoders.branch import Branch
-from vmr.encoders.clips import Tokens
-from vmr.encoders.encoder import Encoder
+from vmr.encoders.encoder import Encoder, Tokens
 from vmr.encoders.gated_conv import GatedConv
 from vmr.encoders.text import GatedText
 from vmr.encoders.transformer import Transformer
 from vmr.encoders.two_tower import TwoTower
 from vmr.losses import inter, intra
-from vmr.losses.learnt import initial
+from vmr.losses.learnable import initial
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import SIDES
 from vmr.training.state import TrainState, initial_state, placeholder_standardization

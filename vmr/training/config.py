@@ -12,10 +12,10 @@ from vmr.data.decoding import PAIRINGS
 from vmr.data.sampling import METHODS
 from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
-from vmr.encoders.positions import POSITIONS
+from vmr.encoders.transformer import POSITIONS
 from vmr.errors import UserError
 from vmr.evaluation.metrics import RECALLS
-from vmr.losses.learnt import LEAST_TEMPERATURE
+from vmr.losses.learnable import LEAST_TEMPERATURE
 from vmr.losses.pairs import SIDES
 from vmr.training.base_config import base_config
 from vmr.training.build import ENCODERS, FUSIONS, INTER, INTRA, SIMILARITY_DTYPES

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vmr.losses.blocks import in_blocks
+from vmr.losses.blockwise import in_blocks
 
 # parameters, rows (n,...) in any tree -> (n,...) in any tree, each row by itself
 RowFunction = Callable[[Any, Any], Any]

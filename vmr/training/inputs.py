@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.clips import Clips, Tokens
+from vmr.encoders.encoder import Clips, Tokens
 from vmr.quantization import dequantize
 
 Array = jax.Array

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vmr.encoders.clips import Clips, Tokens
+from vmr.encoders.encoder import Clips, Tokens
 from vmr.encoders.two_tower import TwoTower
 from vmr.training.inputs import Standardization
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vmr.encoders.clips import Clips, masked_mean
+from vmr.encoders.encoder import Clips, masked_mean
 from vmr.encoders.two_tower import TwoTower
-from vmr.losses.learnt import as_options, bounded
+from vmr.losses.learnable import as_options, bounded
 from vmr.losses.objective import Objective
-from vmr.losses.pairs import INTRA_TERMS, Pairs, places_of
+from vmr.losses.pairs import INTRA_TERMS, Pairs, global_rows
 from vmr.training.grad_cache import vjp_in_pieces
 from vmr.training.inputs import model_inputs
 from vmr.training.state import TrainState
@@ -69,7 +69,7 @@ def train_step(
         )
         return embeddings, updated.get("batch_stats", {})
 
-    rows = video, music, places_of(batch["track"].size, axis_name)
+    rows = video, music, global_rows(batch["track"].size, axis_name)
     features, pull_trunks = vjp_in_pieces(trunks, params, rows, piece)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
     # The distribution that an intra-modal loss keeps is that of the mean over an item's clips.

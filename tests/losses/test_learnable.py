@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vmr.losses.learnt import LEARNABLE, as_options, bounded, initial
+from vmr.losses.learnable import LEARNABLE, as_options, bounded, initial
 
 OPTIONS = {
     "infonce": {"temperature": 0.07},

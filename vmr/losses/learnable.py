@@ -1,4 +1,4 @@
-"""Options of a loss that training moves, such as a temperature.
+"""Learnable options of a loss, such as a temperature.
 
 They are parameters of the run beside the encoders'. An option that must stay positive is learnt as
 its logarithm, under the name ``log_<option>``.
@@ -33,7 +33,7 @@ def initial(loss: str, options: Mapping[str, float]) -> dict[str, Array]:
 
 
 def as_options(parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """The options that the parameters stand for."""
+    """Options of the loss from its learnt parameters."""
     return {
         name.removeprefix("log_"): jnp.exp(value) if name.startswith("log_") else value
         for name, value in parameters.items()

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from vmr.encoders.clips import masked_mean
+from vmr.encoders.encoder import masked_mean
 
 FEATURES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 MASK = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)

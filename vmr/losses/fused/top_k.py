@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vmr.losses.rank_keys import float_of_key
+from vmr.losses.fused.signed_ranks import float_of_key
 
 
 def top_k_weights(values: jax.Array, eligible: jax.Array, k: int) -> jax.Array:

@@ -16,16 +16,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vmr.losses.blocks import in_blocks
+from vmr.losses.blockwise import in_blocks
 from vmr.losses.checks import check_scalars
-from vmr.losses.pairs import places_of
-from vmr.losses.partners import Partners, partners_of
+from vmr.losses.fused.transposed import transposed_product
+from vmr.losses.learnable import as_options
+from vmr.losses.pairs import Execution, Outcome, Pairs, Weights, global_rows, weighted_sum
 
 Array = jax.Array
 
 
-class Side(NamedTuple):
-    """What the gradient must know of each row (n,), or of each column (N,).
+class Softmax(NamedTuple):
+    """Statistics that the gradient needs of each row (n,), or of each column (N,).
 
     The gap of a positive is the log-sum-exp of the negatives less the positive's score.
     """
@@ -33,7 +34,7 @@ class Side(NamedTuple):
     log_sum: Array  # log Σ exp of the negatives; −inf where there is none
     share: Array  # of each positive in the mean, 1 / their number
     slope: Array  # mean over positives of sigmoid(gap), the negatives' share of the softmax
-    evened: Array  # by label smoothing: what each candidate is owed of the target
+    smoothing: Array  # label-smoothing mass per candidate
 
 
 class Scores(NamedTuple):
@@ -44,11 +45,11 @@ class Scores(NamedTuple):
     scale: Array  # () 1 / temperature
     track: Array  # (n,) of the videos
     all_tracks: Array  # (N,) of the music
-    places: Array  # (n,) where each video stands among the N
+    rows: Array  # (n,) index of each video among the N
 
 
 class Positives(NamedTuple):
-    """Of each row (n,), or of each column (N,): over its positives."""
+    """Sums or means over the positives of each row (n,), or of each column (N,)."""
 
     loss: Array
     slope: Array
@@ -61,66 +62,76 @@ class Videos(NamedTuple):
     video: Array  # (b, D)
     track: Array  # (b,)
     is_real: Array  # (b,) bool
-    side: Side | None  # of their rows
+    side: Softmax | None  # of their rows
 
     def are_negatives(self, all_tracks: Array) -> Array:
         """(N,) -> (b,N) bool."""
         return (self.track[:, None] != all_tracks[None, :]) & self.is_real[:, None]
 
 
+class TrackOrder(NamedTuple):
+    """The batch sorted by track: lists positives without an N × N matrix."""
+
+    order: Array  # (N,) the items, track by track
+    starts: Array  # (N,) start of the item's track in `order`
+    sizes: Array  # (N,) items of its track
+    offsets: Array  # (N,) position of the item within its track
+
+    def positives(self, turn: Array) -> Array:
+        """(N,) one positive of each item: itself in turn 0, all of its track in `size` turns.
+
+        In a turn below an item's size, no other item has the same positive.
+        """
+        return self.order[self.starts + (self.offsets + turn) % self.sizes]
+
+
 def infonce_both(
-    video: Array,
-    music: Array,
-    track: Array,
-    weights: Mapping[str, Array],
+    options: Mapping[str, Any],
+    weights: Weights,
+    pairs: Pairs,
+    learnt: Mapping[str, Array],
+    execution: Execution,
+) -> Outcome:
+    """Means of `inter.infonce` in both directions, and the gradient of their weighted sum."""
+    merged: dict[str, Any] = {**options, **as_options(learnt)}
+    terms, gradient, to_log_temperature = _both(weights, pairs, execution, **merged)
+    to_learnt = dict.fromkeys(learnt, to_log_temperature)
+    return Outcome(weighted_sum(terms, weights), terms, gradient, to_learnt, {})
+
+
+def _both(
+    weights: Weights,
+    pairs: Pairs,
+    execution: Execution,
     *,
     temperature: Array | float = 0.07,
     label_smoothing: float = 0.0,
-    block_rows: int | None = None,
-    dtype: Any = None,
-    axis_name: str | None = None,
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """The means of `inter.infonce` in both directions, and the gradient of their weighted sum.
-
-    Args:
-      video: (n, D) unit rows of this device.
-      music: (n, D) unit rows of this device.
-      track: (n,) int; items of one track are positives of one another.
-      weights: `v2m` and `m2v`, scalars.
-      temperature: τ.
-      label_smoothing: see `inter.infonce`.
-      block_rows: videos at a time; None takes all at once.
-      dtype: of the factors of products, e.g. bfloat16; they accumulate in that of the embeddings.
-      axis_name: the pmapped axis over which the global batch is sharded.
-
-    Returns:
-      The values {"v2m": (), "m2v": ()}, the gradient at this device's embeddings {"video": (n, D),
-      "music": (n, D)}, and the gradient at log τ ().
-    """
+    """The two means, the gradients at this device's embeddings, the gradient at log τ ()."""
     check_scalars(temperature=temperature, label_smoothing=label_smoothing)
-    video, music, track = map(jnp.asarray, (video, music, track))
-    block = min(block_rows or track.size, track.size)
+    video, music, track = map(jnp.asarray, (pairs.video, pairs.music, pairs.track))
+    dtype, axis_name = execution.similarity_dtype, execution.axis_name
+    block = min(execution.block_rows or track.size, track.size)
     scores = _scores(video, music, track, temperature, axis_name)
     log_sums = _log_sums(scores, block, dtype, axis_name)
-    values, sides = _sides(scores, log_sums, label_smoothing, axis_name)
+    terms, sides = _terms(scores, log_sums, label_smoothing, axis_name)
     to_video, to_music = _gradients(scores, sides, weights, label_smoothing, block, dtype)
     # A score is scale · video · music: the gradient at log scale is that at the videos, times them.
-    to_log_scale = jnp.sum(video * to_video)
-    if axis_name is not None:
-        to_log_scale = lax.psum(to_log_scale, axis_name)
-        to_music = lax.psum_scatter(to_music, axis_name, tiled=True)
-    return values, {"video": to_video, "music": to_music}, -to_log_scale
+    to_log_scale = execution.total(jnp.sum(video * to_video))
+    # Every device has a gradient at all music, and needs that of its own.
+    to_music = execution.own_rows_of_total(to_music)
+    return terms, {"video": to_video, "music": to_music}, -to_log_scale
 
 
 def _scores(
     video: Array, music: Array, track: Array, temperature: Array | float, axis_name: str | None
 ) -> Scores:
     scale = 1.0 / jnp.asarray(temperature, video.dtype)
-    places = places_of(track.size, axis_name)
+    rows = global_rows(track.size, axis_name)
     if axis_name is None:
-        return Scores(video, music, scale, track, track, places)
+        return Scores(video, music, scale, track, track, rows)
     music, all_tracks = lax.all_gather((music, track), axis_name, tiled=True)
-    return Scores(video, music, scale, track, all_tracks, places)
+    return Scores(video, music, scale, track, all_tracks, rows)
 
 
 def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> tuple[Array, Array]:
@@ -149,13 +160,13 @@ def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> 
     return rows.reshape(-1)[: scores.track.size], _finite(largest) + jnp.log(total)
 
 
-def _sides(
+def _terms(
     scores: Scores, log_sums: tuple[Array, Array], label_smoothing: float, axis_name: str | None
-) -> tuple[dict[str, Array], tuple[Side, Side]]:
-    """The values of both directions, and what the gradient must know of rows and columns."""
-    partners, count = partners_of(scores.all_tracks), scores.all_tracks.size
-    sizes = partners.sizes[scores.places], partners.sizes
-    rows, columns = _sums_over_positives(scores, log_sums, partners)
+) -> tuple[dict[str, Array], tuple[Softmax, Softmax]]:
+    """Means of both directions, and the statistics of rows and columns for the gradient."""
+    by_track, count = _track_order(scores.all_tracks), scores.all_tracks.size
+    sizes = by_track.sizes[scores.rows], by_track.sizes
+    rows, columns = _sums_over_positives(scores, log_sums, by_track)
     if axis_name is not None:
         columns = lax.psum(columns, axis_name)
     means = [
@@ -163,14 +174,14 @@ def _sides(
         for sums, size in zip((rows, columns), sizes, strict=True)
     ]
     sides = [
-        Side(log_sum, 1.0 / size, mean.slope, label_smoothing / (1 + count - size))
+        Softmax(log_sum, 1.0 / size, mean.slope, label_smoothing / (1 + count - size))
         for log_sum, size, mean in zip(log_sums, sizes, means, strict=True)
     ]
     of_rows, of_columns = (mean.loss for mean in means)
     if label_smoothing:
         row_scores, column_scores = _candidate_scores(scores, means, sizes, axis_name)
-        of_rows += label_smoothing * means[0].score - sides[0].evened * row_scores
-        of_columns += label_smoothing * means[1].score - sides[1].evened * column_scores
+        of_rows += label_smoothing * means[0].score - sides[0].smoothing * row_scores
+        of_columns += label_smoothing * means[1].score - sides[1].smoothing * column_scores
     of_rows = jnp.sum(of_rows)
     if axis_name is not None:
         of_rows = lax.psum(of_rows, axis_name)
@@ -178,7 +189,7 @@ def _sides(
 
 
 def _sums_over_positives(
-    scores: Scores, log_sums: tuple[Array, Array], partners: Partners
+    scores: Scores, log_sums: tuple[Array, Array], by_track: TrackOrder
 ) -> tuple[Positives, Positives]:
     """Sums over the positives of each row and of each column, the latter over this device's rows.
 
@@ -188,9 +199,9 @@ def _sums_over_positives(
 
     def add_round(carry: tuple[Array, Positives, Positives]) -> tuple[Any, Any, Any]:
         turn, rows, columns = carry
-        positive = partners.at(turn)[scores.places]
+        positive = by_track.positives(turn)[scores.rows]
         score = scores.scale * jnp.sum(scores.video * scores.music[positive], axis=1)
-        counts = turn < partners.sizes[scores.places]
+        counts = turn < by_track.sizes[scores.rows]
 
         def found(log_sum: Array) -> Positives:
             gap = log_sum - score
@@ -204,9 +215,19 @@ def _sums_over_positives(
         return turn + 1, rows, columns
 
     rows, columns = (Positives(*[jnp.zeros_like(log_sum)] * 3) for log_sum in log_sums)
-    rounds = jnp.max(partners.sizes)
+    rounds = jnp.max(by_track.sizes)
     start = jnp.int32(0), rows, columns
     return lax.while_loop(lambda carry: carry[0] < rounds, add_round, start)[1:]
+
+
+def _track_order(track: Array) -> TrackOrder:
+    """(N,) int -> the batch sorted by track."""
+    order = jnp.argsort(track)
+    ascending = track[order]
+    starts = jnp.searchsorted(ascending, track, side="left")
+    ends = jnp.searchsorted(ascending, track, side="right")
+    positions = jnp.zeros_like(order).at[order].set(jnp.arange(track.size, dtype=order.dtype))
+    return TrackOrder(order, starts, ends - starts, positions - starts)
 
 
 def _candidate_scores(
@@ -228,8 +249,8 @@ def _candidate_scores(
 
 def _gradients(
     scores: Scores,
-    sides: tuple[Side, Side],
-    weights: Mapping[str, Array],
+    sides: tuple[Softmax, Softmax],
+    weights: Weights,
     label_smoothing: float,
     block: int,
     dtype: Any,
@@ -249,9 +270,8 @@ def _gradients(
         slopes += weights["m2v"] * _slopes(found, negatives, across, label_smoothing)
         # Videos that are not real have slopes, but no length: they add nothing to the music.
         slopes = _cast(slopes, dtype)
-        # XLA's product on CPU is slow where the left factor is stored transposed.
-        video_columns = lax.optimization_barrier(video.T)
-        to_music += _product(video_columns, slopes, scores)
+        accumulated = scores.video.dtype
+        to_music += transposed_product(video, slopes, preferred_element_type=accumulated)
         return to_music, _product(slopes, music, scores)
 
     start = jnp.zeros_like(scores.music.T)
@@ -261,14 +281,14 @@ def _gradients(
     return scale * to_video, scale * to_music.T
 
 
-def _slopes(scores: Array, negatives: Array, side: Side, label_smoothing: float) -> Array:
+def _slopes(scores: Array, negatives: Array, side: Softmax, label_smoothing: float) -> Array:
     """(b,N) the derivative of each row's (or column's) loss by its scores."""
     odds = jnp.exp(scores - side.log_sum)  # inf for a positive of a row without negatives
-    of_positives = side.share * (label_smoothing - side.evened - 1.0 / (1.0 + odds))
-    return jnp.where(negatives, side.slope * odds - side.evened, of_positives)
+    of_positives = side.share * (label_smoothing - side.smoothing - 1.0 / (1.0 + odds))
+    return jnp.where(negatives, side.slope * odds - side.smoothing, of_positives)
 
 
-def _blocks(scores: Scores, block: int, side: Side | None = None) -> Videos:
+def _blocks(scores: Scores, block: int, side: Softmax | None = None) -> Videos:
     """The videos, an axis of blocks in front of every field."""
     is_real = jnp.ones(scores.track.shape, bool)
     return in_blocks(Videos(scores.video, scores.track, is_real, side), block)
@@ -283,5 +303,5 @@ def _cast(x: Array, dtype: Any) -> Array:
 
 
 def _finite(log_sum: Array) -> Array:
-    """0 where there is nothing to be relative to."""
+    """The log-sum, or 0 where it is that of nothing: a reference to subtract from scores."""
     return jnp.where(log_sum > -jnp.inf, log_sum, 0.0)
