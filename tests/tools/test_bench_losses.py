@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from absl import flags
 
 from tools.bench import losses, paired, peers
 from tools.bench.losses import Result
@@ -24,11 +23,6 @@ ALIKE = [
     if name != "ours" and family != LARGE
     if not set(peer.needs) - {"tensorflow"} and "another loss" not in peer.note
 ]
-
-
-@pytest.fixture(autouse=True)
-def _parsed_flags() -> None:
-    flags.FLAGS(["losses"])
 
 
 def result(family: str = "infonce") -> Result:

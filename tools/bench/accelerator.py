@@ -45,10 +45,6 @@ Rows = Iterator[Row]
 Batch64 = Mapping[str, np.ndarray]  # the fields of `peers.Batch`, float64
 Section = Callable[["Bench"], Rows]
 
-_MINUTES = flags.DEFINE_float("minutes", 8.0, "After which nothing new is begun.", lower_bound=0.1)
-_SMALL = flags.DEFINE_bool("small", False, "Sizes for a CPU: shows that everything runs.")
-_OUTPUT = flags.DEFINE_string("output", None, "Markdown file, beside printing it.")
-
 _REPEATS = 5  # timed turns, of which the median counts
 _TURN_SECONDS = 0.05  # a turn repeats what is shorter, so that starting it weighs little
 _COMPILERS = 6  # programs compiled at a time; more would fight for the device's memory
@@ -115,36 +111,33 @@ def exactness(bench: Bench) -> Rows:
 
     The slope is the derivative along the gradient and some noise, by central differences in NumPy.
     """
-    yield (
-        "loss",
-        "N",
-        "fused",
-        "rows",
-        "slope",
-        "gradient, fused to rows",
-        "fused, default precision",
-    )
-    exact = [name for name in LOSSES if name in IN_NUMPY]
+    yield "loss", "N", "fused", "rows", "slope", "gradient, fused − rows", "fused, by default"
+    names = [name for name in LOSSES if name in IN_NUMPY]
     for items in (48,) if bench.small else (256, 2304):  # beyond 2,048, blocks of rows
-        batch = random_batch(Problem(items, 32, 48))
-        pairs = jax.device_put(Pairs(*batch))
+        bench.require_time()
+        pairs = jax.device_put(Pairs(*random_batch(Problem(items, 32, 48))))
         programs = {}
-        for name in exact:
-            fused, rows = (jax.jit(form) for form in (LOSSES[name].fused, LOSSES[name].by_rows))
+        for name in names:
+            # An accelerator's default products have fewer bits: the errors of those stand apart.
             with jax.default_matmul_precision("highest"):
-                programs[name, "fused"] = fused.lower(pairs)
-                programs[name, "rows"] = rows.lower(pairs)
+                programs[name, "fused"] = jax.jit(LOSSES[name].fused).lower(pairs)
+                programs[name, "rows"] = jax.jit(LOSSES[name].by_rows).lower(pairs)
             if bench.device.platform != "cpu":
                 programs[name, "default"] = jax.jit(LOSSES[name].fused).lower(pairs)
         compiled = dict(zip(programs, all_compiled(programs.values()), strict=True))
-        for name in exact:
-            bench.require_time()
-            results = {
-                form: jax.device_get(_done(compiled[name, form])(pairs))
-                for form in ("fused", "rows", "default")
-                if (name, form) in compiled
-            }
-            yield name, str(items), *errors(LOSSES[name], IN_NUMPY[name], batch, results)
+
+        for name in names:
+            yield from guarded_rows(bench, name, _exact_row, name, pairs, compiled)
+
+
+def _exact_row(bench: Bench, name: str, pairs: Pairs, compiled: Any) -> Rows:
+    bench.require_time()
+    results = {
+        form: jax.device_get(_done(compiled[name, form])(pairs))
+        for form in ("fused", "rows", "default")
+        if (name, form) in compiled
+    }
+    yield name, f"{pairs.track.size:,}", *errors(LOSSES[name], IN_NUMPY[name], pairs, results)
 
 
 def steps(bench: Bench) -> Rows:
@@ -240,17 +233,30 @@ def _loss_rows(bench: Bench, name: str, sizes: Sequence[int]) -> Rows:
         if name == "infonce bfloat16"
         else (LOSSES[name].fused, _NAIVE.get(name, LOSSES[name].by_rows))
     )
-    for items in sizes:
+    bench.require_time()
+    forms = {"ours": ours, "naive": naive}
+    largest = _largest_batch(bench.small)
+    batches = {items: Pairs(*(x[:items] for x in largest)) for items in sizes}
+    programs = {
+        (items, form): jax.jit(forms[form]).lower(batch)
+        for items, batch in batches.items()
+        for form in forms
+    }
+    compiled = all_compiled(programs.values())
+    for (items, form), program in zip(programs, compiled, strict=True):
         bench.require_time()
-        pairs = jax.device_put(Pairs(*random_batch(Problem(items, *_WIDTHS))))
-        forms = {"ours": ours, "naive": naive}
-        lowered = [jax.jit(form).lower(pairs) for form in forms.values()]
-        for form, program in zip(forms, all_compiled(lowered), strict=True):
-            bench.require_time()
-            try:
-                yield name, f"{items:,}", form, *_loss_cells(bench, name, _done(program), pairs)
-            except (MemoryError, RuntimeError) as error:
-                yield name, f"{items:,}", form, _one_line(error), *[""] * 5
+        pairs = jax.device_put(batches[items])
+        try:
+            cells = _loss_cells(bench, name, _done(program), pairs)
+        except (MemoryError, RuntimeError) as error:  # too large: the other form may still fit
+            cells = [_one_line(error)]
+        yield name, f"{items:,}", form, *cells
+
+
+@functools.cache
+def _largest_batch(small: bool) -> Pairs:
+    """Drawn once: its rows are independent, so that its first are a smaller batch."""
+    return Pairs(*random_batch(Problem(64 if small else 32768, *_WIDTHS)))
 
 
 _WIDTHS = 512, 1024
@@ -661,15 +667,27 @@ def _markdown(table: Sequence[Row]) -> list[str]:
 def main(_: list[str]) -> None:
     """Measures, then prints the whole as Markdown."""
     pages = [""]
+    if flags.FLAGS.small:  # times mean nothing there: compilation takes most of them
+        jax.config.update("jax_disable_most_optimizations", True)
 
     def write(text: str) -> None:
         pages[0] = text
-        if _OUTPUT.value:  # at every section: what is measured outlives a command that is cut off
-            pathlib.Path(_OUTPUT.value).write_text(f"{text}\n", encoding="utf-8")
+        if (
+            flags.FLAGS.output
+        ):  # at every section: what is measured outlives a command that is cut off
+            pathlib.Path(flags.FLAGS.output).write_text(f"{text}\n", encoding="utf-8")
 
-    report(Bench(_MINUTES.value, _SMALL.value), SECTIONS, write)
+    report(Bench(flags.FLAGS.minutes, flags.FLAGS.small), SECTIONS, write)
     print(f"\n{pages[0]}")
 
 
+def define_flags() -> None:
+    """The flags of this command; other modules take its functions without them."""
+    flags.DEFINE_float("minutes", 8.0, "After which nothing new is begun.", lower_bound=0.1)
+    flags.DEFINE_bool("small", False, "Sizes for a CPU: shows that everything runs.")
+    flags.DEFINE_string("output", None, "Markdown file, beside printing it.")
+
+
 if __name__ == "__main__":
+    define_flags()
     run(main)

@@ -21,15 +21,6 @@ from vmr.errors import UserError
 NEIGHBOURS = 100  # that faiss and torch fetch: what Recall@100 needs
 _ROWS = 1000  # queries at a time
 
-_ITEMS = flags.DEFINE_integer("items", 20000, "Videos, and as many tracks.", lower_bound=1)
-_WIDTH = flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each contender runs.", lower_bound=1)
-_CONTENDERS = flags.DEFINE_list(
-    "contenders",
-    ["exact", "faiss", "torch", "argsort"],
-    "Who runs; ratios are of the first to each.",
-)
-
 # (M,D) queries, (M,D) gallery -> (M,10 or more) the best rows of the gallery
 Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -117,22 +108,35 @@ def prepare(name: str, items: int, width: int) -> paired.Prepared:
 def main(argv: list[str]) -> None:
     """Times the contenders in turn and prints medians, ratios, peak memory and R@10."""
     del argv
-    for name in _CONTENDERS.value:
+    for name in flags.FLAGS.contenders:
         if name not in CONTENDERS:
             known = ", ".join(CONTENDERS)
             raise UserError(f"--contenders: unknown {name!r}; expected some of {known}")
     contenders = paired.installed(
         {
-            name: functools.partial(prepare, name, _ITEMS.value, _WIDTH.value)
-            for name in _CONTENDERS.value
+            name: functools.partial(prepare, name, flags.FLAGS.items, flags.FLAGS.width)
+            for name in flags.FLAGS.contenders
         }
     )
     if not contenders:
         raise UserError("--contenders: none of them is installed; expected at least one that is")
-    measured = paired.take_turns(contenders, seconds=0, rounds=_ROUNDS.value)
-    print(f"both directions, {_ITEMS.value:,} x {_ITEMS.value:,} x {_WIDTH.value}")
+    measured = paired.take_turns(contenders, seconds=0, rounds=flags.FLAGS.rounds)
+    print(f"both directions, {flags.FLAGS.items:,} x {flags.FLAGS.items:,} x {flags.FLAGS.width}")
     print(paired.lines(measured))
 
 
+def define_flags() -> None:
+    """The flags of this command; other modules take its functions without them."""
+    flags.DEFINE_integer("items", 20000, "Videos, and as many tracks.", lower_bound=1)
+    flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Times that each contender runs.", lower_bound=1)
+    flags.DEFINE_list(
+        "contenders",
+        ["exact", "faiss", "torch", "argsort"],
+        "Who runs; ratios are of the first to each.",
+    )
+
+
 if __name__ == "__main__":
+    define_flags()
     run(main)

@@ -25,30 +25,6 @@ from tools.bench.peers import Problem
 from vmr.command import run
 from vmr.errors import UserError
 
-_LOSSES = flags.DEFINE_list(
-    "losses",
-    [family for family in peers.FAMILIES if family != peers.LARGE],
-    "Which families of losses to time.",
-)
-_SIZES = flags.DEFINE_list("sizes", ["512", "1024", "2048", "4096"], "Batch sizes.")
-_WIDTH = flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bound=1)
-_INPUT_WIDTH = flags.DEFINE_integer("input_width", 1024, "Width of the inputs.", lower_bound=1)
-_DEVICES = flags.DEFINE_integer(
-    "devices",
-    8,
-    "Virtual devices of infonce_pmap, which takes the largest of the sizes alone.",
-    lower_bound=2,
-    upper_bound=64,
-)
-_LARGE = flags.DEFINE_bool(
-    "large", False, "InfoNCE against naive at 8192 x 512 and 16384 x 256, and alone at 32768 x 512."
-)
-_SECONDS = flags.DEFINE_float(
-    "seconds", 10, "Time for each family and size; three rounds at least.", lower_bound=0
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Markdown file for the table, beside printing it.")
-_PLOT = flags.DEFINE_string("plot", None, "Image file for a plot of the ratios; needs matplotlib.")
-
 _LEAST, _MOST = 2, 32768
 _PACKAGES = ("jax", "optax", "tensorflow", "torch", "open_clip", "pytorch_metric_learning")
 _COLUMNS = ("loss", "B", "D", "contender", "ms", "ours / it", "memory", "value", "note")
@@ -67,25 +43,36 @@ class Result:
 def main(_: list[str]) -> None:
     """Measures every batch of every family; the table grows as it goes."""
     _require_outputs()
-    batches = plan(_LOSSES.value, sizes_of(_SIZES.value))
+    given = flags.FLAGS
+    batches = plan(
+        *(given.losses, sizes_of(given.sizes), given.large),
+        *(given.width, given.input_width, given.devices),
+    )
     absent = dict.fromkeys(name for family, _ in batches for name in peers.missing(family))
     if absent:
         print(f"not installed, their contenders are left out: {', '.join(absent)}\n")
-    text = preamble(_INPUT_WIDTH.value, _PACKAGES)
+    text = preamble(flags.FLAGS.input_width, _PACKAGES)
     print(text, flush=True)
     results = []
     for family, problem in batches:
-        measured = take_turns(peers.contenders(family, problem), _SECONDS.value)
+        measured = take_turns(peers.contenders(family, problem), flags.FLAGS.seconds)
         results.append(Result(family, problem, measured))
         print(rows(results[-1]), flush=True)
         text += f"\n{rows(results[-1])}"
-        if _OUTPUT.value:
-            pathlib.Path(_OUTPUT.value).write_text(f"{text}\n", encoding="utf-8")
-    if _PLOT.value:
-        plot(_PLOT.value, results)
+        if flags.FLAGS.output:
+            pathlib.Path(flags.FLAGS.output).write_text(f"{text}\n", encoding="utf-8")
+    if flags.FLAGS.plot:
+        plot(flags.FLAGS.plot, results)
 
 
-def plan(families: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, Problem]]:
+def plan(
+    families: Sequence[str],
+    sizes: Sequence[int],
+    large: bool = False,
+    width: int = 512,
+    input_width: int = 1024,
+    devices: int = 8,
+) -> list[tuple[str, Problem]]:
     """Every batch of every family. Raises UserError where there is no such family."""
     batches = []
     for family in families:
@@ -94,15 +81,15 @@ def plan(families: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, Probl
             raise UserError(f"--losses: {family!r}; expected some of {known}")
         sharded = family == "infonce_pmap"
         for size in [max(sizes)] if sharded else sizes:
-            devices = _DEVICES.value if sharded else 1
-            if size % devices:
+            if sharded and size % devices:
                 raise UserError(
                     f"--devices: {devices} cannot share {size} pairs evenly; expected a divisor of "
                     "the largest size, or --losses without infonce_pmap"
                 )
-            batches.append((family, Problem(size, _WIDTH.value, _INPUT_WIDTH.value, devices)))
-    shapes = ((8192, 512), (16384, 256), (32768, 512)) if _LARGE.value else ()
-    return batches + [(peers.LARGE, Problem(*shape, _INPUT_WIDTH.value)) for shape in shapes]
+            problem = Problem(size, width, input_width, devices if sharded else 1)
+            batches.append((family, problem))
+    shapes = ((8192, 512), (16384, 256), (32768, 512)) if large else ()
+    return batches + [(peers.LARGE, Problem(*shape, input_width)) for shape in shapes]
 
 
 def sizes_of(texts: Sequence[str]) -> list[int]:
@@ -117,10 +104,10 @@ def sizes_of(texts: Sequence[str]) -> list[int]:
 
 def _require_outputs() -> None:
     """Raises UserError where results could not be written, before anything is measured."""
-    for name, path in (("output", _OUTPUT.value), ("plot", _PLOT.value)):
+    for name, path in (("output", flags.FLAGS.output), ("plot", flags.FLAGS.plot)):
         if path and not pathlib.Path(path).parent.is_dir():
             raise UserError(f"--{name}: {path}: expected a file in a folder that exists")
-    if _PLOT.value and find_spec("matplotlib") is None:
+    if flags.FLAGS.plot and find_spec("matplotlib") is None:
         raise UserError("--plot: matplotlib is not installed; expected it to be")
 
 
@@ -208,5 +195,35 @@ def _draw(panel: Any, results: Sequence[Result]) -> None:
     panel.legend(fontsize="x-small")
 
 
+def define_flags() -> None:
+    """The flags of this command; other modules take its functions without them."""
+    flags.DEFINE_list(
+        "losses",
+        [family for family in peers.FAMILIES if family != peers.LARGE],
+        "Which families of losses to time.",
+    )
+    flags.DEFINE_list("sizes", ["512", "1024", "2048", "4096"], "Batch sizes.")
+    flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bound=1)
+    flags.DEFINE_integer("input_width", 1024, "Width of the inputs.", lower_bound=1)
+    flags.DEFINE_integer(
+        "devices",
+        8,
+        "Virtual devices of infonce_pmap, which takes the largest of the sizes alone.",
+        lower_bound=2,
+        upper_bound=64,
+    )
+    flags.DEFINE_bool(
+        "large",
+        False,
+        "InfoNCE against naive at 8192 x 512 and 16384 x 256, and alone at 32768 x 512.",
+    )
+    flags.DEFINE_float(
+        "seconds", 10, "Time for each family and size; three rounds at least.", lower_bound=0
+    )
+    flags.DEFINE_string("output", None, "Markdown file for the table, beside printing it.")
+    flags.DEFINE_string("plot", None, "Image file for a plot of the ratios; needs matplotlib.")
+
+
 if __name__ == "__main__":
+    define_flags()
     run(main)
