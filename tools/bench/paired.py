@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,8 +26,8 @@ class Prepared:
     """A contender ready to run.
 
     Attributes:
-      step: what is timed.
-      facts: measured beside its time.
+      step: the work that is timed.
+      facts: measured beside its time, such as its memory.
       before: run before each step, untimed.
     """
 
@@ -36,29 +37,26 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Contender:
-    """Who takes part: `prepare(*arguments)` runs in the contender's own process."""
-
-    prepare: Callable[..., Prepared]
-    arguments: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class Measured:
-    """What a contender took, in seconds a round, its facts, and its processors' seconds a round."""
+    """Seconds of each round, by the clock and of the processors, and a contender's facts."""
 
     seconds: np.ndarray
+    processor_seconds: np.ndarray
     facts: Mapping[str, Any]
-    processor_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+# Called in the contender's own process: a function of a module, or a partial of one, which pickles.
+Contender = Callable[[], Prepared]
 
 
 def take_turns(
     contenders: Mapping[str, Contender], seconds: float, rounds: int = 3
 ) -> dict[str, Measured]:
-    """Runs the contenders in turn for about so many seconds, `rounds` rounds at least.
+    """Runs the contenders in turn for about `seconds`, and for `rounds` rounds at least.
 
     Raises UserError where a contender's process ends before its turns do.
     """
+    # Spawned, not forked: what a contender sets in its environment precedes its imports.
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     facts: dict[str, Mapping[str, Any]] = {}
@@ -77,10 +75,11 @@ def take_turns(
         done += 1
     for pipe in pipes.values():
         pipe.send(False)
-    return {
-        name: Measured(wall, facts[name], processor)
-        for name, (wall, processor) in ((name, np.array(times[name]).T) for name in contenders)
-    }
+    measured = {}
+    for name in contenders:
+        wall, processor = np.array(times[name]).T
+        measured[name] = Measured(wall, processor, facts[name])
+    return measured
 
 
 def _answer(name: str, pipe: Connection) -> Any:
@@ -93,7 +92,7 @@ def _answer(name: str, pipe: Connection) -> Any:
 
 
 def _serve(contender: Contender, parent: Connection) -> None:
-    prepared = contender.prepare(*contender.arguments)
+    prepared = contender()
     prepared.before()
     prepared.step()  # compiled and warm
     parent.send(dict(prepared.facts))
@@ -104,8 +103,19 @@ def _serve(contender: Contender, parent: Connection) -> None:
         parent.send((time.perf_counter() - wall, time.process_time() - processor))
 
 
+def installed(contenders: Mapping[str, Contender]) -> dict[str, Contender]:
+    """The contenders, less those named after a library that is not installed: one line tells."""
+    absent = [name for name in contenders if name in _LIBRARIES and find_spec(name) is None]
+    if absent:
+        print(f"not installed, left out: {', '.join(absent)}")
+    return {name: each for name, each in contenders.items() if name not in absent}
+
+
+_LIBRARIES = ("faiss", "flax", "tensorflow", "torch")
+
+
 def ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
-    """`name` over `peer`, paired: median and range."""
+    """Time of `name` over that of `peer`, paired within rounds: median and range."""
     return spread(measured[name].seconds / measured[peer].seconds)
 
 
@@ -119,17 +129,21 @@ def spread(values: np.ndarray) -> str:
     return f"{np.median(values):.3f} ({values.min():.3f}-{values.max():.3f})"
 
 
-def lines(measured: Mapping[str, Measured], ours: str, unit: str = "", count: float = 0) -> str:
-    """A line for each contender: median time, speed in `unit`s, ratio of `ours` to it, facts."""
-    text = []
+def lines(measured: Mapping[str, Measured], unit: str = "", count: float = 0) -> str:
+    """A line for each contender: median time, rate in `unit`s, ratio of the first to it, facts.
+
+    Both ratios stand there, of the clock and of the processors' time.
+    """
+    text, ours = [], next(iter(measured))
     for name, result in measured.items():
         median = float(np.median(result.seconds))
-        speed = f"{count / median:12,.0f} {unit}/s" if count else ""
+        rate = f"{count / median:12,.0f} {unit}/s" if count else ""
+        line = f"  {name:16s} {1e3 * median:10.1f} ms{rate}"
+        if name != ours:
+            line += f"   {ours}/{name} {ratio(measured, ours, name)}"
+            line += f", processors {processor_ratio(measured, ours, name)}"
         facts = "  ".join(f"{key} {value}" for key, value in result.facts.items())
-        text.append(
-            f"  {name:16s} {1e3 * median:10.1f} ms{speed}   "
-            f"{ours}/{name} {ratio(measured, ours, name)}   {facts}".rstrip()
-        )
+        text.append(f"{line}   {facts}".rstrip())
     return "\n".join(text)
 
 
@@ -140,7 +154,7 @@ def peak_bytes() -> int:
 
 
 def machine() -> str:
-    """What the numbers were measured on."""
+    """Processor, cores and Python that the numbers were measured on."""
     return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 

@@ -1,6 +1,6 @@
 """Many weightings of one config: in one program against one after another.
 
-    python -m tools.bench_together --runs=16 --steps=100
+    python -m tools.bench.grid --runs=16 --steps=100
 
 The same points on planted data with the `demo` recipe, each command timed from its start to its
 end: `together`, one program trains all; `in_processes`, each run has a process of its own, one
@@ -18,7 +18,7 @@ import time
 import numpy as np
 from absl import flags
 
-from tools import paired
+from tools.bench import paired
 from vmr.command import run
 from vmr.data.building.build import build
 from vmr.data.sources.planted import planted
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     del argv
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
-        build(planted(), folder / "data", command="tools.bench_together")
+        build(planted(), folder / "data", command="tools.bench.grid")
         (folder / "weights.py").write_text(_SWEEP.format(runs=_RUNS.value))
         contenders = {"together": _RUNS.value, "in_processes": 1}
         for together in contenders.values():  # programs are compiled, files are read

@@ -1,6 +1,6 @@
 """Times a VM-NET training step, and the export of video embeddings, against TensorFlow and torch.
 
-    python -m tools.bench_step --batch_size=1000
+    python -m tools.bench.step --batch_size=1000
 
 Published sizes and losses (top-100 ranking, adjacent structure, Adam), each peer written as its
 users would: a `tf.function` over the whole step, a torch module with `torch.optim.Adam`. torch is
@@ -8,16 +8,14 @@ measured where it is installed.
 """
 
 import functools
-import importlib.util
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from tools.paired import Contender, Prepared, lines, machine, take_turns
-from tools.peers.problem import Batch
+from tools.bench.paired import Prepared, installed, lines, machine, take_turns
+from tools.bench.peers import Batch, vmnet_in_tensorflow, vmnet_in_torch
 from vmr.command import run
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs a step.", lower_bound=2)
@@ -29,7 +27,7 @@ DROPOUT = 0.1
 
 
 def features(batch_size: int) -> dict[str, np.ndarray]:
-    """A batch of random features."""
+    """A batch of random features, every pair of a track of its own."""
     random = np.random.default_rng(0)
     return {
         "video": random.standard_normal((batch_size, VIDEO), np.float32),
@@ -45,9 +43,8 @@ def _ours() -> Any:
     from vmr.training.state import placeholder_standardization
 
     config = vmnet.get_config()
-    model, optimizer = build.build_model(config), build.build_optimizer(config)
     statistics = placeholder_standardization({"video": VIDEO, "music": MUSIC})
-    return config, model, optimizer, build.build_state(config, statistics)
+    return config, build.build_model(config), build.build_state(config, statistics)
 
 
 def our_step(batch_size: int) -> Prepared:
@@ -56,17 +53,10 @@ def our_step(batch_size: int) -> Prepared:
 
     from vmr.training import build
     from vmr.training import devices as on_devices
-    from vmr.training.step import train_step
 
-    config, _, optimizer, state = _ours()
+    config, _, state = _ours()
     devices = jax.local_devices()
-    step = functools.partial(
-        train_step,
-        model=build.build_model(config, on_devices.AXIS),
-        objective=build.build_objective(config),
-        optimizer=optimizer,
-        logs=False,
-    )
+    step = functools.partial(build.build_step(config, len(devices), on_devices.AXIS), logs=False)
     take = on_devices.pmapped_train_step(step, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
     batch = features(batch_size)
@@ -85,10 +75,8 @@ def tensorflow_step(batch_size: int) -> Prepared:
     """The same step as one `tf.function`."""
     import tensorflow as tf
 
-    from tools.peers.tensorflow_forms import vmnet
-
     batch = {name: tf.constant(rows) for name, rows in features(batch_size).items()}
-    towers = {side: _tensorflow_tower(tf, side) for side in HIDDEN}
+    towers, loss_of = {side: _tensorflow_tower(tf, side) for side in HIDDEN}, vmnet_in_tensorflow()
     variables = [variable for tower in towers.values() for variable in tower["variables"]]
     optimizer = tf.keras.optimizers.Adam(3e-4, 0.9, 0.999, 1e-8)
     optimizer.build(variables)
@@ -98,7 +86,7 @@ def tensorflow_step(batch_size: int) -> Prepared:
         with tf.GradientTape() as tape:
             z_video = _tensorflow_embed(tf, towers["video"], video, train=True)
             z_music = _tensorflow_embed(tf, towers["music"], music, train=True)
-            loss = vmnet(Batch(z_video, z_music, video, music, batch["track"]))
+            loss = loss_of(Batch(z_video, z_music, video, music, batch["track"]))
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
@@ -144,10 +132,8 @@ def torch_step(batch_size: int) -> Prepared:
     """The same step in torch, eager."""
     import torch
 
-    from tools.peers.torch_forms import vmnet
-
     batch = {name: torch.from_numpy(rows) for name, rows in features(batch_size).items()}
-    loss_of = vmnet()
+    loss_of = vmnet_in_torch()
     towers = {side: _torch_tower(torch, side) for side in HIDDEN}
     parameters = [p for tower in towers.values() for p in tower.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-4, (0.9, 0.999), 1e-8)
@@ -179,7 +165,7 @@ def our_export(batch_size: int) -> Prepared:
 
     from vmr.training.inputs import model_inputs
 
-    _, model, _, state = _ours()
+    _, model, state = _ours()
 
     @jax.jit
     def embed(batch: dict[str, jax.Array]) -> jax.Array:
@@ -201,26 +187,18 @@ def tensorflow_export(batch_size: int) -> Prepared:
     return Prepared(lambda: embed(tf.constant(video)).numpy())
 
 
-STEPS: dict[str, Callable[[int], Prepared]] = {
-    "ours": our_step,
-    "tensorflow": tensorflow_step,
-    "torch": torch_step,
-}
-EXPORTS = {"ours": our_export, "tensorflow": tensorflow_export}
+STEPS = ("ours", our_step), ("tensorflow", tensorflow_step), ("torch", torch_step)
+EXPORTS = ("ours", our_export), ("tensorflow", tensorflow_export)
 
 
 def main(_: list[str]) -> None:
     """Measures the step, then the export."""
     print(machine())
     for title, contenders in (("training step", STEPS), ("export, video tower", EXPORTS)):
-        present = {
-            name: Contender(prepare, (_BATCH_SIZE.value,))
-            for name, prepare in contenders.items()
-            if name == "ours" or importlib.util.find_spec(name)
-        }
         print(f"{title}, {_BATCH_SIZE.value} pairs")
-        measured = take_turns(present, _SECONDS.value)
-        print(lines(measured, "ours", "pairs", _BATCH_SIZE.value), flush=True)
+        turns = {name: functools.partial(each, _BATCH_SIZE.value) for name, each in contenders}
+        measured = take_turns(installed(turns), _SECONDS.value)
+        print(lines(measured, "pairs", _BATCH_SIZE.value), flush=True)
 
 
 if __name__ == "__main__":
