@@ -10,14 +10,14 @@ from made_records import clip, frame_level, shard
 from vmr.data.building.build import source_of
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Schema
 from vmr.data.sources.youtube import audioset
 from vmr.data.validation.report import format_report, validate
 from vmr.errors import UserError
 
-MUSIC = View(sampling="global_sparse", clips=10, pairing="music")
+MUSIC = BatchSpec(sampling="global_sparse", clips=10, pairing="music")
 SHARD = Path(os.environ.get("VMR_DATA", "")) / "audioset_vggish" / "bal_train_music.tfrecord"
 
 

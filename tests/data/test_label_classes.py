@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.label_classes import CommonLabels, classes, label_counts
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Schema
@@ -70,7 +70,7 @@ def test_labels_may_be_of_any_size(write, vectors):
     large = [(2**40,), (2**40,), (2**40 + 2**32,), (2**63 - 1,)]
     dataset = write(schema, train=labelled(vectors(4), large))
     assert counted(dataset) == {2**40: 2, 2**40 + 2**32: 1, 2**63 - 1: 1}
-    (batch,) = eval_batches(dataset, "train", 10, View(label_counts=label_counts(dataset)))
+    (batch,) = eval_batches(dataset, "train", 10, BatchSpec(label_counts=label_counts(dataset)))
     found = dict(zip(batch["video_id"], batch["label"].tolist(), strict=True))
     assert found == {"v0": 0, "v1": 0, "v2": 1, "v3": 2}
 
@@ -98,8 +98,8 @@ def test_counts_of_a_share_are_those_of_its_items(dataset):
 
 
 def test_batches_carry_the_class(dataset):
-    view = View(label_counts=label_counts(dataset))
-    (batch,) = eval_batches(dataset, "validation", 10, view)
+    spec = BatchSpec(label_counts=label_counts(dataset))
+    (batch,) = eval_batches(dataset, "validation", 10, spec)
     assert batch["label"].dtype == np.int32
     found = dict(zip(batch["video_id"], batch["label"].tolist(), strict=True))
     assert found["v50"] == 1

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vmr import progress_bar
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Modality, Pair, Schema
 from vmr.data.standardization import statistics
@@ -61,9 +61,9 @@ def test_standardised_planted_features_have_unit_variance(small_planted):
 
 def test_statistics_of_a_sampling_view_are_those_of_its_clips(ladder):
     """Of the clips that are shown, as many as an item has; bytes count as the numbers they are."""
-    view = View("global_sparse", clips=4)
-    (batch,) = eval_batches(ladder, "train", 100, view)
-    found = statistics(ladder, view=view)
+    spec = BatchSpec("global_sparse", clips=4)
+    (batch,) = eval_batches(ladder, "train", 100, spec)
+    found = statistics(ladder, spec=spec)
     for name, clips in (("video", dequantize(batch["video"])), ("music", batch["music"])):
         rows = clips[batch[f"{name}_mask"]].astype(np.float64)
         assert len(rows) < clips.shape[0] * clips.shape[1]  # zeros behind short ones do not count
@@ -74,5 +74,5 @@ def test_statistics_of_a_sampling_view_are_those_of_its_clips(ladder):
 
 
 def test_statistics_of_one_modality_are_those_of_both_its_samples(ladder):
-    found = statistics(ladder, view=View("global_sparse", clips=4, pairing="music"))
+    found = statistics(ladder, spec=BatchSpec("global_sparse", clips=4, pairing="music"))
     assert found["video"]["mean"].shape == found["music"]["mean"].shape == (3,)

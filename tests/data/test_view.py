@@ -1,4 +1,4 @@
-"""What a view shows of a batch: clips and their masks, the draws behind them, both pairings."""
+"""What a spec shows of a batch: clips and their masks, the draws behind them, both pairings."""
 
 from functools import partial
 from itertools import islice
@@ -6,14 +6,14 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.sampling import contiguous, global_sparse
 from vmr.data.schema import Modality, Pair, Schema, Text
 from vmr.errors import UserError
 
 ITEMS = 11
-SPARSE = View("global_sparse", clips=4)
+SPARSE = BatchSpec("global_sparse", clips=4)
 METHODS = ("global_sparse", "contiguous")
 
 
@@ -26,14 +26,14 @@ def shown(batch, name="video"):
     return clips
 
 
-def evaluated(dataset, view, **options):
-    (batch,) = eval_batches(dataset, "train", 100, view, **options)
+def evaluated(dataset, spec, **options):
+    (batch,) = eval_batches(dataset, "train", 100, spec, **options)
     return batch
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_shows_fixed_clips_as_they_are_stored(ladder, method):
-    batch = evaluated(ladder, View(method, clips=4))
+    batch = evaluated(ladder, BatchSpec(method, clips=4))
     assert batch["video"].shape == (11, 4, 2)
     assert batch["music"].shape == (11, 4, 3)
     assert [batch[name].dtype for name in ("video", "music")] == [np.uint8, np.float32]
@@ -43,7 +43,7 @@ def test_evaluation_shows_fixed_clips_as_they_are_stored(ladder, method):
         assert clips == choose(int(item[1:]), np.full(4, 0.5)).tolist()
     for item, clips in shown(batch, "music").items():
         assert clips == choose(int(item[1:]) + 1, np.full(4, 0.5)).tolist()
-    again = evaluated(ladder, View(method, clips=4))
+    again = evaluated(ladder, BatchSpec(method, clips=4))
     np.testing.assert_array_equal(again["video"], batch["video"])
 
 
@@ -54,9 +54,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(ladder):
         assert {item: clips for part in parts for item, clips in part.items()} == whole
 
 
-def drawn(dataset, size, items, view=SPARSE, seed=5):
+def drawn(dataset, size, items, spec=SPARSE, seed=5):
     """The clips of the first items of the stream, in its order."""
-    batches = islice(train_batches(dataset, "train", size, seed, view=view), -(-items // size))
+    batches = islice(train_batches(dataset, "train", size, seed, spec=spec), -(-items // size))
     rows = [(item, *pair) for batch in batches for item, pair in both(batch)]
     return rows[:items]
 
@@ -68,17 +68,17 @@ def both(batch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_draws_are_the_same_however_items_are_batched(ladder, method):
-    view = View(method, clips=4)
-    by_3, by_7, by_9 = (drawn(ladder, size, 7, view) for size in (3, 7, 9))
+    spec = BatchSpec(method, clips=4)
+    by_3, by_7, by_9 = (drawn(ladder, size, 7, spec) for size in (3, 7, 9))
     assert by_3 == by_7 == by_9
 
 
 @pytest.mark.parametrize(("size", "starts"), [(3, (1, 2, 5)), (5, (2, 7)), (9, (1,))])
 def test_resumed_draws_are_those_of_an_uninterrupted_run(ladder, size, starts):
     """Within an epoch and at its end; an epoch has 3, 2 or 1 batches."""
-    whole = list(islice(train_batches(ladder, "train", size, 5, view=SPARSE), 9))
+    whole = list(islice(train_batches(ladder, "train", size, 5, spec=SPARSE), 9))
     for start in starts:
-        resumed = train_batches(ladder, "train", size, 5, start_step=start, view=SPARSE)
+        resumed = train_batches(ladder, "train", size, 5, start_step=start, spec=SPARSE)
         for one, other in zip(whole[start:], islice(resumed, 9 - start), strict=True):
             assert one.keys() == other.keys()
             for name in one:
@@ -86,7 +86,7 @@ def test_resumed_draws_are_those_of_an_uninterrupted_run(ladder, size, starts):
 
 
 def test_epochs_draw_differently(ladder):
-    batches = train_batches(ladder, "train", ITEMS, 5, view=SPARSE)
+    batches = train_batches(ladder, "train", ITEMS, 5, spec=SPARSE)
     first, second = (shown(batch) for batch in islice(batches, 2))
     assert first.keys() == second.keys()
     assert first["v4"] == second["v4"] == [0, 1, 2, 3]
@@ -103,7 +103,7 @@ def test_the_seed_decides_the_draws(ladder):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("side", ["video", "music"])
 def test_an_item_with_itself_shows_two_samples(ladder, method, side):
-    batch = evaluated(ladder, View(method, clips=4, pairing=side))
+    batch = evaluated(ladder, BatchSpec(method, clips=4, pairing=side))
     width, extra, items = {"video": (2, 0, 10), "music": (3, 1, 11)}[side]  # v1 is one clip
     assert batch["video"].shape == batch["music"].shape == (items, 4, width)
     one, other = shown(batch), shown(batch, "music")
@@ -115,8 +115,8 @@ def test_an_item_with_itself_shows_two_samples(ladder, method, side):
 
 @pytest.mark.parametrize("segments", [1, 3])
 def test_of_an_item_of_one_clip_there_are_no_two_samples_to_evaluate(ladder, segments):
-    view = View("global_sparse", clips=4, pairing="video")
-    pages = list(eval_batches(ladder, "train", 4, view, segments))
+    spec = BatchSpec("global_sparse", clips=4, pairing="video")
+    pages = list(eval_batches(ladder, "train", 4, spec, segments))
     left = [item for page in pages for item in page["video_id"]]
     everything = evaluated(ladder, SPARSE)["video_id"].tolist()
     assert left == [item for item in everything if item != "v1"]
@@ -125,8 +125,8 @@ def test_of_an_item_of_one_clip_there_are_no_two_samples_to_evaluate(ladder, seg
 
 @pytest.mark.parametrize("segments", [2, 3, 8])
 def test_parts_of_an_item_with_itself_show_no_clip_twice(ladder, segments):
-    view = View("global_sparse", clips=2, pairing="video")
-    batch = evaluated(ladder, view, segments=segments)
+    spec = BatchSpec("global_sparse", clips=2, pairing="video")
+    batch = evaluated(ladder, spec, segments=segments)
     for row, item in enumerate(batch["video_id"]):
         masks = [batch[f"{name}_mask"][row] for name in ("video", "music")]
         assert masks[0].any(axis=1).sum() == min(segments, int(item[1:]) // 2)
@@ -142,25 +142,25 @@ def test_a_split_of_nothing_to_compare_with_itself_is_refused(write):
     ones = np.ones((1, 2), np.float32)
     pairs = [Pair(f"v{row}", f"m{row}", ones * row, np.ones(3, np.float32)) for row in range(3)]
     dataset = write(Schema(Modality(2, True), Modality(3)), train=pairs)
-    view = View("global_sparse", clips=4, pairing="video")
+    spec = BatchSpec("global_sparse", clips=4, pairing="video")
     with pytest.raises(UserError, match="train: every video sequence has a single clip") as told:
-        evaluated(dataset, view)
+        evaluated(dataset, spec)
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("side", ["video", "music"])
 def test_a_vector_is_not_compared_with_itself(small_planted, side):
-    view = View("global_sparse", clips=4, pairing=side)
+    spec = BatchSpec("global_sparse", clips=4, pairing=side)
     expected = f"its {side} is one vector an item, expected sequences"
     for batches in (eval_batches, partial(train_batches, seed=0)):
         with pytest.raises(UserError, match=expected) as told:
-            batches(small_planted, "train", 4, view=view)
+            batches(small_planted, "train", 4, spec=spec)
         assert "\n" not in str(told.value)
 
 
 def test_an_item_with_itself_is_drawn_twice_in_training(ladder):
-    view = View("global_sparse", clips=4, pairing="music")
-    pairs = {item: clips for item, *clips in drawn(ladder, 11, 11, view)}
+    spec = BatchSpec("global_sparse", clips=4, pairing="music")
+    pairs = {item: clips for item, *clips in drawn(ladder, 11, 11, spec)}
     assert pairs["v21"][0] != pairs["v21"][1]
 
 
@@ -168,7 +168,7 @@ def test_videos_of_one_track_are_items_of_their_own_beside_themselves(write):
     frames = np.arange(24, dtype=np.float32).reshape(2, 12, 1)
     pairs = [Pair(f"v{row}", "m", frames[row], np.ones(3, np.float32)) for row in range(2)]
     dataset = write(Schema(Modality(1, True), Modality(3)), train=pairs)
-    batch = evaluated(dataset, View("global_sparse", clips=2, pairing="video"))
+    batch = evaluated(dataset, BatchSpec("global_sparse", clips=2, pairing="video"))
     assert batch["music_id"].tolist() == batch["video_id"].tolist()
     assert len(set(batch["track"].tolist())) == 2
     assert (batch["track"] >= 0).all()
@@ -185,7 +185,7 @@ def test_a_vector_stays_a_vector(write):
 
 
 def test_segments_show_clips_of_each_part(ladder):
-    batch = evaluated(ladder, View("global_sparse", clips=2), segments=3)
+    batch = evaluated(ladder, BatchSpec("global_sparse", clips=2), segments=3)
     assert batch["video"].shape == (11, 3, 2, 2)
     assert batch["video_mask"].shape == (11, 3, 2)
     assert batch["video"].dtype == np.uint8
@@ -200,7 +200,7 @@ def test_segments_show_clips_of_each_part(ladder):
 
 
 def test_segments_of_a_view_of_means_are_the_means_of_their_parts(ladder):
-    batch = evaluated(ladder, View(), segments=2)
+    batch = evaluated(ladder, BatchSpec(), segments=2)
     assert batch["music"].shape == (11, 2, 1, 3)
     assert batch["video"].dtype == np.float32
     row = batch["video_id"].tolist().index("v8")  # its music has clips 0-3 and 4-8
@@ -217,10 +217,10 @@ def test_a_sequence_without_clips_is_named(write):
     dataset = write(Schema(Modality(2, True), Modality(3, True)), train=pairs)
     expected = "train: the music sequence of 'm1' has length 0, expected at least one clip"
     for pairing in ("video_music", "music"):
-        view = View("global_sparse", clips=2, pairing=pairing)
+        spec = BatchSpec("global_sparse", clips=2, pairing=pairing)
         for batches in (eval_batches, partial(train_batches, seed=0)):
             with pytest.raises(UserError, match=expected):
-                list(islice(batches(dataset, "train", 3, view=view), 3))
+                list(islice(batches(dataset, "train", 3, spec=spec), 3))
 
 
 def test_text_comes_with_the_pair_only_if_asked_for(write, vectors):
@@ -230,7 +230,7 @@ def test_text_comes_with_the_pair_only_if_asked_for(write, vectors):
     ]
     dataset = write(Schema(Modality(4), Modality(3), text=Text()), train=pairs)
     assert "text" not in evaluated(dataset, None)
-    batch = evaluated(dataset, View(tokens=3, vocabulary=50))
+    batch = evaluated(dataset, BatchSpec(tokens=3, vocabulary=50))
     rows = {item: row for row, item in enumerate(batch["video_id"])}
     assert batch["text"].shape == batch["text_mask"].shape == (3, 3)
     assert batch["text"].dtype == np.int32
@@ -245,7 +245,7 @@ def test_embedded_text_keeps_its_numbers(write, vectors):
         for pair, text in zip(vectors(2), embeddings, strict=True)
     ]
     dataset = write(Schema(Modality(4), Modality(3), text=Text(2)), train=pairs)
-    batch = evaluated(dataset, View(tokens=2))
+    batch = evaluated(dataset, BatchSpec(tokens=2))
     rows = {item: row for row, item in enumerate(batch["video_id"])}
     assert batch["text"][rows["v0"]].tolist() == [[0, 1], [2, 3]]
     assert batch["text"][rows["v1"]].tolist() == [[0, 0], [0, 0]]

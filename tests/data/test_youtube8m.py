@@ -12,7 +12,7 @@ from made_records import frame_level, shard, video_level
 from vmr.data.building.build import source_of
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.schema import Text
 from vmr.data.sources.labels import read_label_filter, read_vocabulary
@@ -31,8 +31,8 @@ def built(tmp_path, labels=None, vocabulary=None, held_out=0.0, **globs):
     return open_dataset(tmp_path / "built")
 
 
-def by_id(dataset, split="train", view=None):
-    (batch,) = eval_batches(dataset, split, 100, view)
+def by_id(dataset, split="train", spec=None):
+    (batch,) = eval_batches(dataset, split, 100, spec)
     return {name: row for row, name in enumerate(batch["video_id"])}, batch
 
 
@@ -203,7 +203,7 @@ def test_names_of_all_labels_become_the_text(tmp_path, vocabulary):
     assert dataset.schema.text == Text()
     stored = {pair.video_id: pair.text for pair in _pairs(train, vocabulary)}
     assert stored == {"both": "Concert, Guitar, electric", "nameless": "", "bare": ""}
-    rows, batch = by_id(dataset, view=View(tokens=4, vocabulary=1000))
+    rows, batch = by_id(dataset, spec=BatchSpec(tokens=4, vocabulary=1000))
     tokens = {name: int(batch["text_mask"][row].sum()) for name, row in rows.items()}
     assert tokens == {"both": 3, "nameless": 0, "bare": 0}
     card = (dataset.data_dir / "README.md").read_text()

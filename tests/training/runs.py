@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vmr.training import build, grid, loop
-from vmr.training.reading import shown_widths, sound_dataset_of, step_inputs, view_of
+from vmr.training.reading import batch_spec_of, feature_widths, sound_dataset_of, step_inputs
 from vmr.training.state import TrainState, placeholder_standardization
 
 ONE = jax.devices()[:1]
@@ -50,10 +50,10 @@ def trained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Trained
 def traced_step(config: ml_collections.ConfigDict) -> tuple[Any, Any, Any]:
     """Shapes and types of the state before and after a step on a batch, and of its scalars."""
     dataset = sound_dataset_of(config)
-    view = view_of(config, dataset)
-    batch = step_inputs(next(loop.train_batches(dataset, "train", config.batch_size, 0, view=view)))
+    spec = batch_spec_of(config, dataset)
+    batch = step_inputs(next(loop.train_batches(dataset, "train", config.batch_size, 0, spec=spec)))
     step = build.build_step(config)
-    like = placeholder_standardization(shown_widths(dataset, view))
+    like = placeholder_standardization(feature_widths(dataset, spec))
     before = jax.eval_shape(lambda: build.build_state(config, like))
     after, reported = jax.eval_shape(step, before, batch, build.build_weights(config))
     return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), (before, after, reported))

@@ -12,7 +12,7 @@ from runs import config_of
 from vmr.data.pipeline import train_batches
 from vmr.data.schema import Schema
 from vmr.training.build import build_model, build_objective, build_state, build_weights
-from vmr.training.reading import dataset_of, standardization_of, step_inputs, view_of
+from vmr.training.reading import batch_spec_of, dataset_of, standardization_of, step_inputs
 from vmr.training.step import train_step
 
 
@@ -21,15 +21,15 @@ def one_step(data_dir: str) -> tuple:
     config = config_of("ii_clvm:vmnet,runlocal", data_dir)
     config.model.video.hidden, config.model.music.hidden = (16,), (16,)
     dataset = dataset_of(config)
-    view = view_of(config, dataset)
-    batch = step_inputs(next(train_batches(dataset, "train", 32, 0, view=view)))
+    spec = batch_spec_of(config, dataset)
+    batch = step_inputs(next(train_batches(dataset, "train", 32, 0, spec=spec)))
     step = functools.partial(
         train_step,
         model=build_model(config),
         objective=build_objective(config),
         optimizer=optax.sgd(0.1),
     )
-    state = build_state(config, standardization_of(dataset, view))
+    state = build_state(config, standardization_of(dataset, spec))
     state = state.replace(opt_state=optax.sgd(0.1).init(state.params))
     return batch, *jax.jit(step)(state, batch, build_weights(config))
 

@@ -14,7 +14,7 @@ from vmr.data.pipeline import train_batches
 from vmr.runs import evaluate
 from vmr.runs.restore import restore_run
 from vmr.training import loop
-from vmr.training.reading import dataset_of, view_of
+from vmr.training.reading import batch_spec_of, dataset_of
 
 RunOf = Callable[[str], Trained]
 NAMES = ("ii_clvm:runlocal", "ii_clvtm:runlocal", "ii_clvtm:tokens,runlocal")
@@ -45,7 +45,7 @@ def test_a_step_is_traced_once_for_sequences_of_all_lengths(
 ) -> None:
     run = run_of(name)
     dataset = dataset_of(run.config)
-    batches = train_batches(dataset, "train", 32, 0, view=view_of(run.config, dataset))
+    batches = train_batches(dataset, "train", 32, 0, spec=batch_spec_of(run.config, dataset))
     lengths = next(batches)["video_mask"].sum(axis=1)
     assert set(lengths.tolist()) == {1, 2, 3, 4}
     assert run.traces == {"train_step": 1, "embed_step": 1}

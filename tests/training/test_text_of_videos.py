@@ -24,7 +24,7 @@ from vmr.evaluation import recalls
 from vmr.runs.restore import restore_run
 from vmr.training import loop
 from vmr.training.build import build_model
-from vmr.training.reading import dataset_of, step_inputs, view_of
+from vmr.training.reading import batch_spec_of, dataset_of, step_inputs
 from vmr.training.step import embed_step
 
 
@@ -93,7 +93,7 @@ def test_videos_without_text_are_embedded_as_by_a_model_without(
     assert run.state is not None
     config = config_of(name, made_datasets.write(tmp_path / "data", RICH, made_datasets.speechless))
     dataset = dataset_of(config)
-    (batch,) = eval_batches(dataset, "validation", 50, view_of(config, dataset))
+    (batch,) = eval_batches(dataset, "validation", 50, batch_spec_of(config, dataset))
     assert not batch["text_mask"].any()
     batch = step_inputs(batch)
     found = jax.jit(functools.partial(embed_step, model=build_model(config)))(run.state, batch)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tools.bench.paired import Prepared, lines, take_turns
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import train_batches
 from vmr.data.sources.youtube import youtube8m
 from vmr.quantization import OFFSET, SCALE
@@ -101,8 +101,8 @@ def prepare_clips(name: str, path: Path, batch_size: int, clips: int, batches: i
 
 def our_clips(data_dir: Path, batch_size: int, clips: int) -> Iterator[Any]:
     """`train_batches`, which shuffles: the clips as the bytes that are stored."""
-    view = View("global_sparse", clips)
-    return iter(train_batches(open_dataset(data_dir), "train", batch_size, seed=0, view=view))
+    spec = BatchSpec("global_sparse", clips)
+    return iter(train_batches(open_dataset(data_dir), "train", batch_size, seed=0, spec=spec))
 
 
 def sampled_floats(source: Path, batch_size: int, clips: int) -> Iterator[Any]:

@@ -39,11 +39,11 @@ from vmr.training import build
 from vmr.training import devices as on_devices
 from vmr.training.config import require_sound
 from vmr.training.reading import (
+    batch_spec_of,
     dataset_of,
-    shown_widths,
+    feature_widths,
     standardization_of,
     step_inputs,
-    view_of,
 )
 
 Batch = Mapping[str, np.ndarray]
@@ -79,8 +79,8 @@ def training(
     devices: Sequence[jax.Device] = (),
 ) -> str:
     """Throughput, and the share of time spent waiting for input: median and range of the rounds."""
-    view = view_of(config, dataset)
-    batches = train_batches(dataset, "train", config.batch_size, config.seed, view=view)
+    spec = batch_spec_of(config, dataset)
+    batches = train_batches(dataset, "train", config.batch_size, config.seed, spec=spec)
     take = _stepper(config, dataset, list(devices) or jax.local_devices())
     again = repeat(next(batches))
     take(again, 1)  # compiled
@@ -117,7 +117,7 @@ def _stepper(
     step = functools.partial(built, logs=False)
     take_step = on_devices.pmapped_train_step(step, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
-    statistics = standardization_of(dataset, view_of(config, dataset))
+    statistics = standardization_of(dataset, batch_spec_of(config, dataset))
     state = on_devices.replicated(build.build_state(config, statistics), devices)
 
     def take(batches: Iterator[Batch], count: int) -> int:
@@ -162,11 +162,11 @@ def tower_table(config: ml_collections.ConfigDict, dataset: Dataset) -> str:
     """The video tower of the config, without dropout, against the libraries' own."""
     if config.model.video.encoder != "transformer":
         return "tower: skipped, the config's video encoder is no transformer"
-    options, view = config.model.transformer, view_of(config, dataset)
+    options, spec = config.model.transformer, batch_spec_of(config, dataset)
     sizes = Sizes(
         batch=config.batch_size,
-        clips=view.clips,
-        features=shown_widths(dataset, view)["video"],
+        clips=spec.clips,
+        features=feature_widths(dataset, spec)["video"],
         width=config.model.embedding_width,
         **{name: options[name] for name in ("model_width", "layers", "heads", "mlp_ratio")},
     )

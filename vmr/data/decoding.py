@@ -26,7 +26,7 @@ Fields = dict[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
-class View:
+class BatchSpec:
     """Content of a batch; the default is one vector a modality, and no text.
 
     Attributes:
@@ -93,7 +93,7 @@ def parse_batch(
     serialized: tf.Tensor,
     first: tf.Tensor,
     schema: Schema,
-    view: View,
+    spec: BatchSpec,
     seed: int | None = None,
     segments: int = 1,
 ) -> Fields:
@@ -103,7 +103,7 @@ def parse_batch(
       serialized: (B,) examples.
       first: () int64, number of the first example in the stream, which decides its clips.
       schema: fields of the examples.
-      view: content of the batch.
+      spec: content of the batch.
       seed: seed of the clips that are drawn; None takes the fixed ones, for evaluation.
       segments: S; if not 1, clips are (B, S, N, D), N from each of S parts of a sequence.
     """
@@ -111,17 +111,17 @@ def parse_batch(
     batch = {name: fields[name] for name in ("video_id", "music_id", "track")}
     if "group" in fields:
         batch["group"] = fields["group"]
-    if view.label_counts is not None:
-        classify = partial(classes, common=view.label_counts)
+    if spec.label_counts is not None:
+        classify = partial(classes, common=spec.label_counts)
         labels = [stored_labels(serialized), fields["track"]]
         batch["label"] = tf.numpy_function(classify, labels, tf.int32, stateful=False)
-    if view.pairing == "video":
+    if spec.pairing == "video":
         # Each video is an item of its own, also those that share a track.
         batch["music_id"] = fields["video_id"]
         batch["track"] = tf.strings.to_hash_bucket_fast(fields["video_id"], 2**31 - 1)
-    batch |= _modalities(fields, first, schema, view, seed, segments)
-    if view.tokens and schema.text:
-        batch["text"], batch["text_mask"] = _text(fields["text"], schema, view)
+    batch |= _modalities(fields, first, schema, spec, seed, segments)
+    if spec.tokens and schema.text:
+        batch["text"], batch["text_mask"] = _text(fields["text"], schema, spec)
     for name in ("track", "group", "label"):
         if name in batch:
             batch[name] = tf.ensure_shape(tf.cast(batch[name], tf.int32), [None])
@@ -132,41 +132,41 @@ def _modalities(
     fields: Fields,
     first: tf.Tensor,
     schema: Schema,
-    view: View,
+    spec: BatchSpec,
     seed: int | None,
     segments: int,
 ) -> Fields:
     """`video` and `music`: vectors (B, D), or clips (B, N, D) with masks (B, N)."""
     offsets = None
     arrays: Fields = {}
-    for number, (name, source) in enumerate(view.sides.items()):
+    for number, (name, source) in enumerate(spec.sides.items()):
         modality, stored = schema.modalities[source], fields[source]
         if not modality.sequence:
             vectors = tf.io.decode_raw(stored, tf.float32)
             arrays[name] = tf.reshape(vectors, [tf.size(stored), modality.width])
-        elif view.sampling == "mean" and segments == 1:
+        elif spec.sampling == "mean" and segments == 1:
             arrays[name] = _pooled(stored, modality)
         else:
             # Drawn once: both modalities of a pair show clips at the same relative times.
             if offsets is None:
-                offsets = _offsets(first, tf.size(fields["track"]), view, seed)
-            of_sample = offsets[number % view.samples]
+                offsets = _offsets(first, tf.size(fields["track"]), spec, seed)
+            of_sample = offsets[number % spec.samples]
             arrays[name], arrays[f"{name}_mask"] = _clips(
-                stored, of_sample, modality, view, segments
+                stored, of_sample, modality, spec, segments
             )
     return arrays
 
 
-def _offsets(first: tf.Tensor, count: tf.Tensor, view: View, seed: int | None) -> tf.Tensor:
+def _offsets(first: tf.Tensor, count: tf.Tensor, spec: BatchSpec, seed: int | None) -> tf.Tensor:
     draw = partial(
         segment_offsets,
-        clips=view.clips,
+        clips=spec.clips,
         seed=seed,
-        samples=view.samples,
-        method=view.sampling,
+        samples=spec.samples,
+        method=spec.sampling,
     )
     drawn = tf.numpy_function(draw, [first, count], tf.float64, stateful=False)
-    return tf.ensure_shape(drawn, [view.samples, None, view.clips])
+    return tf.ensure_shape(drawn, [spec.samples, None, spec.clips])
 
 
 def _pooled(stored: tf.Tensor, modality: Modality) -> tf.Tensor:
@@ -176,30 +176,30 @@ def _pooled(stored: tf.Tensor, modality: Modality) -> tf.Tensor:
 
 
 def _clips(
-    stored: tf.Tensor, offsets: tf.Tensor, modality: Modality, view: View, segments: int
+    stored: tf.Tensor, offsets: tf.Tensor, modality: Modality, spec: BatchSpec, segments: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     choose = partial(
         sampled_clips,
         modality=modality,
-        method=view.sampling,
-        samples=view.samples,
+        method=spec.sampling,
+        samples=spec.samples,
         segments=segments,
     )
-    dtype = tf.float32 if view.sampling == "mean" else modality.dtype
+    dtype = tf.float32 if spec.sampling == "mean" else modality.dtype
     clips, mask = tf.numpy_function(choose, [stored, offsets], [dtype, tf.bool], stateful=False)
-    shape = [None, segments, view.clips] if segments > 1 else [None, view.clips]
+    shape = [None, segments, spec.clips] if segments > 1 else [None, spec.clips]
     return tf.ensure_shape(clips, [*shape, modality.width]), tf.ensure_shape(mask, shape)
 
 
-def _text(stored: tf.Tensor, schema: Schema, view: View) -> tuple[tf.Tensor, tf.Tensor]:
+def _text(stored: tf.Tensor, schema: Schema, spec: BatchSpec) -> tuple[tf.Tensor, tf.Tensor]:
     assert schema.text is not None
     if not schema.text.embedded:
-        return hashed_words(stored, view.tokens, view.vocabulary)
-    decode = partial(embedded_tokens, tokens=view.tokens, width=schema.text.width)
+        return hashed_words(stored, spec.tokens, spec.vocabulary)
+    decode = partial(embedded_tokens, tokens=spec.tokens, width=schema.text.width)
     values, mask = tf.numpy_function(decode, [stored], [tf.float32, tf.bool], stateful=False)
     return (
-        tf.ensure_shape(values, [None, view.tokens, schema.text.width]),
-        tf.ensure_shape(mask, [None, view.tokens]),
+        tf.ensure_shape(values, [None, spec.tokens, schema.text.width]),
+        tf.ensure_shape(mask, [None, spec.tokens]),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import View, is_one_clip, parse_batch
+from vmr.data.decoding import BatchSpec, is_one_clip, parse_batch
 from vmr.data.tfrecords import (
     as_graph,
     counted,
@@ -44,7 +44,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    view: View | None = None,
+    spec: BatchSpec | None = None,
 ) -> Iterator[Batch]:
     """Endless shuffled batches; the remainder of an epoch is dropped, another one each epoch.
 
@@ -54,22 +54,22 @@ def train_batches(
       batch_size: B, items in every batch.
       seed: decides the order of every epoch, and the clips that are drawn.
       start_step: batches that an earlier run has seen; the first batch is the one that follows.
-      view: content of the batch; one vector a modality by default.
+      spec: content of the batch; one vector a modality by default.
 
     Yields:
-      `video` (B, Dv) and `music` (B, Dm) float32; where the view samples clips of a sequence,
+      `video` (B, Dv) and `music` (B, Dm) float32; where the spec samples clips of a sequence,
       (B, N, D) as it is stored, float32 or quantised uint8, zeros where it has fewer, and
       `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32 (equal for videos of one track,
       over all splits), `video_id` and `music_id` (B,) str objects and, where the dataset has it,
-      `group` (B,) int32. Where the view asks, `label` (B,) int32 and, of a dataset with text,
+      `group` (B,) int32. Where the spec asks, `label` (B,) int32 and, of a dataset with text,
       `text` (B, L) int32 or (B, L, E) float32 with `text_mask` (B, L) bool.
 
     Raises:
-      UserError: the split is missing or smaller than a batch, a record is corrupt, the view asks
+      UserError: the split is missing or smaller than a batch, a record is corrupt, the spec asks
         for what the dataset lacks, or it samples a sequence that has no clips.
     """
-    view = view or View()
-    require_shown(dataset, view)
+    spec = spec or BatchSpec()
+    require_stored(dataset, spec)
     examples = dataset.examples(split)
     if not 0 < batch_size <= examples:
         raise UserError(
@@ -88,11 +88,11 @@ def train_batches(
 
     records = tf.data.Dataset.counter(start=first_epoch).flat_map(records_of)
     first = start_step * batch_size
-    return _numpy_batches(dataset, split, records, batch_size, view, seed=seed, first=first)
+    return _numpy_batches(dataset, split, records, batch_size, spec, seed=seed, first=first)
 
 
 def eval_batches(
-    dataset: Dataset, split: str, batch_size: int, view: View | None = None, segments: int = 1
+    dataset: Dataset, split: str, batch_size: int, spec: BatchSpec | None = None, segments: int = 1
 ) -> Iterator[Batch]:
     """Every example of a split once, in stored order; the last batch may be smaller.
 
@@ -103,10 +103,10 @@ def eval_batches(
       dataset: see `open_dataset`.
       split: name of the split, e.g. "validation".
       batch_size: B, items in every batch but the last.
-      view: content of the batch; one vector a modality by default. Clips lie at fixed offsets,
+      spec: content of the batch; one vector a modality by default. Clips lie at fixed offsets,
         nothing is drawn.
       segments: S; if not 1, clips are those of S equal parts of each sequence, (B, S, N, D) with
-        masks (B, S, N), whatever the view's sampling; a sequence of fewer clips has fewer parts.
+        masks (B, S, N), whatever the spec's sampling; a sequence of fewer clips has fewer parts.
 
     Yields:
       batches as `train_batches` does.
@@ -114,31 +114,31 @@ def eval_batches(
     Raises:
       UserError: as `train_batches`, or every item is left out.
     """
-    view = view or View()
-    require_shown(dataset, view)
+    spec = spec or BatchSpec()
+    require_stored(dataset, spec)
     dataset.examples(split)
     records = records_in_order(dataset.shards[split])
-    if view.samples == 1:
-        return _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
+    if spec.samples == 1:
+        return _numpy_batches(dataset, split, records, batch_size, spec, segments=segments)
     records = records.filter(
-        as_graph(lambda record: ~is_one_clip(record, dataset.schema, view.pairing))
+        as_graph(lambda record: ~is_one_clip(record, dataset.schema, spec.pairing))
     )
-    batches = _numpy_batches(dataset, split, records, batch_size, view, segments=segments)
-    return _at_least_one(batches, dataset, split, view)
+    batches = _numpy_batches(dataset, split, records, batch_size, spec, segments=segments)
+    return _at_least_one(batches, dataset, split, spec)
 
 
-def require_shown(dataset: Dataset, view: View) -> None:
-    """Raises UserError where the view asks for a modality, or two samples, that are not stored."""
+def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
+    """Raises UserError where the spec asks for a modality, or two samples, that are not stored."""
     there = dataset.schema.modalities
-    for name in sorted(set(view.sides.values()) - there.keys()):
+    for name in sorted(set(spec.sides.values()) - there.keys()):
         raise UserError(
             f"{dataset.data_dir}: has no {name}, only {', '.join(there)}; "
             f"config.pairing={next(iter(there))} compares that with itself"
         )
-    if view.samples == 2 and not there[view.pairing].sequence:
+    if spec.samples == 2 and not there[spec.pairing].sequence:
         raise UserError(
-            f"{dataset.data_dir}: its {view.pairing} is one vector an item, expected sequences, of "
-            f"which config.pairing={view.pairing} compares two samples"
+            f"{dataset.data_dir}: its {spec.pairing} is one vector an item, expected sequences, of "
+            f"which config.pairing={spec.pairing} compares two samples"
         )
 
 
@@ -163,7 +163,7 @@ def _numpy_batches(
     split: str,
     records: tf.data.Dataset,
     batch_size: int,
-    view: View,
+    spec: BatchSpec,
     seed: int | None = None,
     first: int = 0,
     segments: int = 1,
@@ -173,7 +173,7 @@ def _numpy_batches(
     @as_graph
     def parse(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         start = first + number * at_once
-        return parse_batch(serialized, start, dataset.schema, view, seed, segments)
+        return parse_batch(serialized, start, dataset.schema, spec, seed, segments)
 
     # Numbered by batch: the position of an item in the stream decides its clips.
     numbered = records.batch(at_once).enumerate()
@@ -183,12 +183,12 @@ def _numpy_batches(
     arrays = naming_faults(batches.prefetch(_READ_AHEAD), dataset.shards[split], dataset.schema)
     for batch in arrays:
         readable = {name: _readable(array) for name, array in batch.items()}
-        _require_clips(readable, dataset, split, view)
+        _require_clips(readable, dataset, split, spec)
         yield readable
 
 
 def _at_least_one(
-    batches: Iterator[Batch], dataset: Dataset, split: str, view: View
+    batches: Iterator[Batch], dataset: Dataset, split: str, spec: BatchSpec
 ) -> Iterator[Batch]:
     """Batches of items compared with themselves; raises UserError where there are none."""
     any_left = False
@@ -197,15 +197,15 @@ def _at_least_one(
         yield batch
     if not any_left:
         raise UserError(
-            f"{dataset.data_dir}: {split}: every {view.pairing} sequence has a single clip, "
-            f"expected some of two clips, of which config.pairing={view.pairing} compares one with "
+            f"{dataset.data_dir}: {split}: every {spec.pairing} sequence has a single clip, "
+            f"expected some of two clips, of which config.pairing={spec.pairing} compares one with "
             "the other"
         )
 
 
-def _require_clips(batch: Batch, dataset: Dataset, split: str, view: View) -> None:
+def _require_clips(batch: Batch, dataset: Dataset, split: str, spec: BatchSpec) -> None:
     """Raises UserError that names the first item whose sequence has no clip to show."""
-    for name, source in view.sides.items():
+    for name, source in spec.sides.items():
         mask = batch.get(f"{name}_mask")
         if mask is None:
             continue

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import Batch, eval_batches
 from vmr.moments import Moments
 from vmr.progress_bar import progress_bar
@@ -14,16 +14,16 @@ Statistics = dict[str, dict[str, np.ndarray]]
 _BATCH = 1024
 
 
-def statistics(dataset: Dataset, split: str = "train", view: View | None = None) -> Statistics:
+def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = None) -> Statistics:
     """Per-dimension statistics of a split, in one pass: standardised = (x − mean) · scale.
 
-    They are taken over the vectors of a view or, where it samples, over its clips. Every pair
+    They are taken over the vectors of the batches or, where their spec samples, over the clips. Every pair
     counts once, so a track with several videos counts several times.
 
     Args:
       dataset: see `open_dataset`.
       split: split to measure; always the training split, except in tests.
-      view: content of the batches that will be standardised; by default one vector an item, the
+      spec: content of the batches that will be standardised; by default one vector an item, the
         mean of a sequence.
 
     Returns:
@@ -36,7 +36,7 @@ def statistics(dataset: Dataset, split: str = "train", view: View | None = None)
     moments = {"video": Moments(), "music": Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
     with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
-        for batch in eval_batches(dataset, split, _BATCH, view):
+        for batch in eval_batches(dataset, split, _BATCH, spec):
             for name, moment in moments.items():
                 moment.add(_rows(batch, name))
             bar.update(len(batch["track"]))

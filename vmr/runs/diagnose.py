@@ -90,7 +90,7 @@ def diagnose_run(
 
 
 def _items(run: TrainedRun, embedded: Embeddings) -> Items:
-    batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.view)
+    batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.spec)
     # Inputs are collected as embeddings are, each track once and in the same order.
     as_embeddings = (
         {**batch, "video_emb": batch["video"], "music_emb": batch["music"]}
@@ -116,7 +116,7 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
     """
     examples = run.dataset.examples("train")
     size = min(_BATCH, examples)
-    batches = train_batches(run.dataset, "train", size, seed, view=run.view)
+    batches = train_batches(run.dataset, "train", size, seed, spec=run.spec)
     count = max(1, min(_SAMPLE, examples) // size)
     drawn = [
         {"track": step_inputs(batch)["track"], **{name: batch[name] for name in ("video", "music")}}

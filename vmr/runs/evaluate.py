@@ -11,7 +11,7 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
@@ -54,8 +54,8 @@ def evaluate_run(
     found = score(embedded, run.step)
     if baseline == "cca":
         # One vector an item; what is truly relevant is what it is for the run.
-        view = View(label_counts=run.view.label_counts)
-        found["baselines"] = {"CCA": score_cca(run.dataset, split, view)}
+        spec = BatchSpec(label_counts=run.spec.label_counts)
+        found["baselines"] = {"CCA": score_cca(run.dataset, split, spec)}
     if segments > 1:
         found["segments"] = _score_segments(run, split, segments)
     return found
@@ -65,9 +65,9 @@ def _require_comparable(
     run: TrainedRun, workdir: pathlib.Path, baseline: str, segments: int
 ) -> None:
     """Raises UserError for a baseline or segments that the run's data cannot give."""
-    if baseline == "cca" and run.view.pairing != "video_music":
+    if baseline == "cca" and run.spec.pairing != "video_music":
         raise UserError(
-            f"--baseline=cca is between video and music; {workdir} compares {run.view.pairing} "
+            f"--baseline=cca is between video and music; {workdir} compares {run.spec.pairing} "
             "with itself"
         )
     if segments > 1 and not run.dataset.has_sequences:
@@ -180,25 +180,25 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
         )
 
 
-def score_cca(dataset: Dataset, split: str, view: View | None = None) -> dict[str, Any]:
+def score_cca(dataset: Dataset, split: str, spec: BatchSpec | None = None) -> dict[str, Any]:
     """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
-    view = view or View()
+    spec = spec or BatchSpec()
     train = progress_bar(eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches")
     # Validation as features, not embeddings: each setting that is tried embeds them itself.
-    features = embeddings.collect(_mapped(dataset, "validation", view), "validation", {})
+    features = embeddings.collect(_mapped(dataset, "validation", spec), "validation", {})
     fitted = cca.select(
         ((batch["video"], batch["music"]) for batch in train),
         (features.video_emb, features.music_emb, features.gt_music_index),
     )
-    mapped = _mapped(dataset, split, view, fitted.embed_video, fitted.embed_music)
+    mapped = _mapped(dataset, split, spec, fitted.embed_video, fitted.embed_music)
     return score(embeddings.collect(mapped, split, {}), step=None)
 
 
 def _mapped(
-    dataset: Dataset, split: str, view: View, video: Map = np.asarray, music: Map = np.asarray
+    dataset: Dataset, split: str, spec: BatchSpec, video: Map = np.asarray, music: Map = np.asarray
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of a split with their features mapped, by default to themselves."""
-    for batch in evaluation_batches(dataset, split, _BATCH, view):
+    for batch in evaluation_batches(dataset, split, _BATCH, spec):
         kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
         yield {"video_emb": video(batch["video"]), "music_emb": music(batch["music"]), **kept}
 

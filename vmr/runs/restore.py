@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
@@ -21,10 +21,10 @@ from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import resolved
 from vmr.training.embed import embed_batches
 from vmr.training.reading import (
+    batch_spec_of,
     dataset_of,
     evaluation_batches,
-    shown_widths,
-    view_of,
+    feature_widths,
 )
 from vmr.training.run_dir import require_same_data, saved_config
 from vmr.training.state import TrainState
@@ -40,7 +40,7 @@ class TrainedRun:
     Attributes:
       config: of the run.
       dataset: that it was trained on.
-      view: what its batches show.
+      spec: what its batches show.
       model: the two towers.
       state: restored.
       step: of the checkpoint.
@@ -48,7 +48,7 @@ class TrainedRun:
 
     config: ml_collections.ConfigDict
     dataset: Dataset
-    view: View
+    spec: BatchSpec
     model: TwoTower
     state: TrainState
     step: int
@@ -59,7 +59,7 @@ class TrainedRun:
         embed = on_devices.pmapped_embed_step(
             functools.partial(embed_step, model=self.model), devices
         )
-        batches = evaluation_batches(self.dataset, split, batch_size, self.view)
+        batches = evaluation_batches(self.dataset, split, batch_size, self.spec)
         return embed_batches(embed, self.state, batches, batch_size, devices)
 
     def embed_segments(
@@ -80,7 +80,7 @@ class TrainedRun:
         embed = on_devices.pmapped_embed_step(
             functools.partial(embed_step, model=self.model), devices
         )
-        batches = evaluation_batches(self.dataset, split, batch_size, self.view, segments)
+        batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
         rows = embed_batches(embed, self.state, parts, batch_size * segments, devices)
         for batch in rows:
@@ -113,16 +113,16 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     config = saved_config(workdir)
     dataset = dataset_of(config, data_dir)
     require_same_data(workdir, dataset.fingerprint)
-    view = view_of(config, dataset)
+    spec = batch_spec_of(config, dataset)
     model = build_model(config)
-    like = abstract_state(config, shown_widths(dataset, view))
+    like = abstract_state(config, feature_widths(dataset, spec))
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoint yet: train it first")
     with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
         step = checkpoints.best_step
         if step is None:
             raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
-        return TrainedRun(config, dataset, view, model, checkpoints.restore(step, like), step)
+        return TrainedRun(config, dataset, spec, model, checkpoints.restore(step, like), step)
 
 
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from vmr.sweeps.report import Report, as_text, write_tables
 from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
-from vmr.training.reading import sound_dataset_of, view_of
+from vmr.training.reading import batch_spec_of, sound_dataset_of
 from vmr.training.run_dir import locked
 
 
@@ -131,7 +131,7 @@ def _claimed(
       UserError: the first point cannot be trained, before a folder is made; or the folder holds
         something else, or another sweep works there.
     """
-    view_of(first, sound_dataset_of(first))
+    batch_spec_of(first, sound_dataset_of(first))
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
         claim(workdir, config)

@@ -63,7 +63,7 @@ def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSh
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
-def told(devices: Sequence[jax.Device]) -> str:
+def described(devices: Sequence[jax.Device]) -> str:
     """How many devices of which kind, as a person is told."""
     return f"{len(devices)} x {devices[0].device_kind}"
 

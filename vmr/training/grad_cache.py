@@ -12,7 +12,7 @@ from vmr.losses.blockwise import in_blocks
 RowFunction = Callable[[Any, Any], Any]
 
 
-def vjp_in_pieces(
+def vjp_in_microbatches(
     function: RowFunction, parameters: Any, rows: Any, piece: int | None
 ) -> tuple[Any, Callable[[Any], Any]]:
     """The function's values, and what pulls gradients at them back to the parameters.

@@ -13,7 +13,7 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import train_batches
 from vmr.errors import UserError
 from vmr.training import build, profiling
@@ -29,12 +29,12 @@ from vmr.training.open_run import OpenRun
 from vmr.training.profiling import StepTrace
 from vmr.training.progress import Progress, ending
 from vmr.training.reading import (
+    batch_spec_of,
     evaluation_batches,
-    shown_widths,
+    feature_widths,
     sound_dataset_of,
     standardization_of,
     step_inputs,
-    view_of,
 )
 from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.state import TrainState
@@ -109,30 +109,32 @@ def _train(
     profiling.require_taken(profile, configs[0].steps)
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(configs[0])
-    view = view_of(configs[0], dataset)
+    spec = batch_spec_of(configs[0], dataset)
     with contextlib.ExitStack() as opened:
         for run in (run for row in grid for run in row):
             opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.fingerprint))
         runs = [[opened.enter_context(OpenRun(*run)) for run in row] for row in grid]
-        state = _first_state(runs, dataset, view)
+        state = _first_state(runs, dataset, spec)
         trace = StepTrace(grid[0][0].workdir / "profile", profile)
         with stop_requests() as stop:
-            loop = _Loop(grid, runs, dataset, view, devices, stop, trace)
+            loop = _Loop(grid, runs, dataset, spec, devices, stop, trace)
             state = loop.train(state)
     print(loop.ending(), flush=True)
     stop.end()
     return state, {run.workdir: run.failure for run in loop.places.values() if run.failure}
 
 
-def _first_state(runs: Sequence[Sequence[OpenRun]], dataset: Dataset, view: View) -> TrainState:
+def _first_state(
+    runs: Sequence[Sequence[OpenRun]], dataset: Dataset, spec: BatchSpec
+) -> TrainState:
     """The states that runs start or go on from, stacked; UserError if their steps differ."""
 
     @functools.cache  # one pass over the data serves all runs
     def measured() -> Mapping[str, Any]:
         print("standardising: one pass over the training split", flush=True)
-        return standardization_of(dataset, view)
+        return standardization_of(dataset, spec)
 
-    widths = shown_widths(dataset, view)
+    widths = feature_widths(dataset, spec)
     states = [[run.start(widths, measured) for run in row] for row in runs]
     steps = {
         int(state.step): run.workdir
@@ -174,7 +176,7 @@ class _Loop:
     grid: Grid
     runs: Sequence[Sequence[OpenRun]]
     dataset: Dataset
-    view: View
+    spec: BatchSpec
     devices: Sequence[jax.Device]
     stop: StopRequest
     trace: StepTrace
@@ -219,7 +221,7 @@ class _Loop:
             self.step += 1
             due = self._due()
             if self.step == first + 1:
-                print(f"compiling the step for {on_devices.told(self.devices)}", flush=True)
+                print(f"compiling the step for {on_devices.described(self.devices)}", flush=True)
             shards = on_devices.sharded(_by_seed(of_step, len(self.devices)), self.devices)
             with self.trace.of_step(self.step):
                 state, scalars = self.steps[due.logs](state, shards, settings)
@@ -268,7 +270,7 @@ class _Loop:
         """A batch for each seed: its own order, as of a run alone, is part of what seeds vary."""
         size = self.config.batch_size
         streams = [
-            train_batches(self.dataset, "train", size, row[0].config.seed, step, view=self.view)
+            train_batches(self.dataset, "train", size, row[0].config.seed, step, spec=self.spec)
             for row in self.grid
         ]
         return zip(*streams, strict=True)
@@ -317,7 +319,7 @@ class _Loop:
         """Each running run's evaluations, `config.evals`, over the whole validation split."""
         with self.progress.timed("validation"):
             size = self.config.batch_size
-            batches = evaluation_batches(self.dataset, "validation", size, self.view)
+            batches = evaluation_batches(self.dataset, "validation", size, self.spec)
             embedded = embed_batches(self.embed, state, batches, size, self.devices)
             split = embeddings.collect(embedded, "validation", {})
             video, music = (

@@ -8,9 +8,9 @@ import ml_collections
 import numpy as np
 
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import View
+from vmr.data.decoding import BatchSpec
 from vmr.data.label_classes import label_counts
-from vmr.data.pipeline import eval_batches, require_shown
+from vmr.data.pipeline import eval_batches, require_stored
 from vmr.data.standardization import statistics
 from vmr.data.validation.report import require_valid
 from vmr.errors import UserError
@@ -74,14 +74,14 @@ def _require_text(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
         )
 
 
-def view_of(config: ml_collections.ConfigDict, dataset: Dataset) -> View:
+def batch_spec_of(config: ml_collections.ConfigDict, dataset: Dataset) -> BatchSpec:
     """What a batch of the run shows; reads the labels of the training split where they count.
 
     Raises:
       UserError: the dataset lacks the modality, or the labels, that the config asks for.
     """
     text = config.model.text
-    view = View(
+    spec = BatchSpec(
         sampling=config.sampling.method,
         clips=1 if config.sampling.method == "mean" else config.sampling.clips,
         pairing=config.pairing,
@@ -89,19 +89,19 @@ def view_of(config: ml_collections.ConfigDict, dataset: Dataset) -> View:
         vocabulary=text.vocabulary,
         label_counts=label_counts(dataset) if config.positives == "label" else None,
     )
-    require_shown(dataset, view)
-    return view
+    require_stored(dataset, spec)
+    return spec
 
 
-def shown_widths(dataset: Dataset, view: View) -> dict[str, int]:
+def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
     """Of the features under each name of a batch."""
-    return {name: dataset.schema.modalities[side].width for name, side in view.sides.items()}
+    return {name: dataset.schema.modalities[side].width for name, side in spec.sides.items()}
 
 
-def standardization_of(dataset: Dataset, view: View) -> dict[str, dict[str, np.ndarray]]:
-    """Statistics of the training split as the view shows it; one encoder has those of one side."""
-    found = statistics(dataset, "train", view)
-    return found if view.pairing == "video_music" else dict.fromkeys(found, found["video"])
+def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str, np.ndarray]]:
+    """Statistics of the training split in batches of this spec; one encoder has those of one side."""
+    found = statistics(dataset, "train", spec)
+    return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
 
 def encoder_inputs(batch: Batch) -> dict[str, np.ndarray]:
@@ -128,18 +128,18 @@ def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 
 
 def evaluation_batches(
-    dataset: Dataset, split: str, batch_size: int, view: View, segments: int = 1
+    dataset: Dataset, split: str, batch_size: int, spec: BatchSpec, segments: int = 1
 ) -> Iterator[Batch]:
     """As `eval_batches`; `group`, what is truly relevant, is the label where labels count.
 
     Prints how many items are left out, where any are.
     """
     left_out = dataset.examples(split)
-    for batch in eval_batches(dataset, split, batch_size, view, segments):
+    for batch in eval_batches(dataset, split, batch_size, spec, segments):
         left_out -= len(batch["track"])
         yield {**batch, "group": batch["label"]} if "label" in batch else batch
     if left_out:
-        _tell_left_out(dataset.data_dir, split, view.pairing, left_out, dataset.examples(split))
+        _tell_left_out(dataset.data_dir, split, spec.pairing, left_out, dataset.examples(split))
 
 
 @functools.cache  # told once, not at every evaluation

@@ -12,7 +12,7 @@ from vmr.encoders.two_tower import TwoTower
 from vmr.losses.learnable import as_options, bounded
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import INTRA_TERMS, Pairs, global_rows
-from vmr.training.grad_cache import vjp_in_pieces
+from vmr.training.grad_cache import vjp_in_microbatches
 from vmr.training.inputs import model_inputs
 from vmr.training.state import TrainState
 
@@ -70,7 +70,7 @@ def train_step(
         return embeddings, updated.get("batch_stats", {})
 
     rows = video, music, global_rows(batch["track"].size, axis_name)
-    features, pull_trunks = vjp_in_pieces(trunks, params, rows, piece)
+    features, pull_trunks = vjp_in_microbatches(trunks, params, rows, piece)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
     # The distribution that an intra-modal loss keeps is that of the mean over an item's clips.
     inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
