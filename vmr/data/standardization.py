@@ -17,8 +17,8 @@ _BATCH = 1024
 def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = None) -> Statistics:
     """Per-dimension statistics of a split, in one pass: standardised = (x − mean) · scale.
 
-    They are taken over the vectors of the batches or, where their spec samples, over the clips. Every pair
-    counts once, so a track with several videos counts several times.
+    They are taken over vectors or, where the spec samples, over the clips drawn. Every pair counts
+    once, so a track with several videos counts several times.
 
     Args:
       dataset: see `open_dataset`.

@@ -99,7 +99,7 @@ def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
 
 
 def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str, np.ndarray]]:
-    """Statistics of the training split in batches of this spec; one encoder has those of one side."""
+    """Statistics of the training split; where one encoder serves both sides, it has those of one."""
     found = statistics(dataset, "train", spec)
     return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
