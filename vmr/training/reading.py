@@ -99,7 +99,7 @@ def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
 
 
 def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str, np.ndarray]]:
-    """Statistics of the training split; where one encoder serves both sides, it has those of one."""
+    """Statistics of the training split; one encoder for both sides has one side's."""
     found = statistics(dataset, "train", spec)
     return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
