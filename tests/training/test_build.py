@@ -64,7 +64,7 @@ def test_fields_reach_the_step(
     config.loss.warmup_steps = 9
     config.optimizer.average_decay = 0.5
     loop.train(config, workdir, jax.devices()[:2])
-    assert given["piece"] == 8
+    assert given["microbatch"] == 8
     assert given["warmup_steps"] == 9
     assert given["average_decay"] == 0.5
     assert given["objective"].inter.keywords == {"margin": 0.1, "top_k": 8}

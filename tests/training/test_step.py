@@ -60,7 +60,7 @@ def run(
     count: int,
     steps: int,
     learnt: dict[str, float] | None = None,
-    piece: int | None = None,
+    microbatch: int | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     devices = jax.devices()[:count]
     step = functools.partial(
@@ -68,7 +68,7 @@ def run(
         model=towers(on_devices.AXIS),
         objective=which,
         optimizer=OPTIMIZER,
-        piece=piece,
+        microbatch=microbatch,
     )
     take = on_devices.pmapped_train_step(step, devices)
     state = on_devices.replicated(start(learnt=jax.tree.map(jnp.float32, learnt or {})), devices)
@@ -107,12 +107,12 @@ def test_one_two_and_eight_devices_agree(
         )
 
 
-@pytest.mark.parametrize(("count", "piece"), [(1, 5), (1, 8), (2, 2), (8, 1)])
-def test_a_batch_in_pieces_takes_the_step_of_the_whole(count: int, piece: int) -> None:
+@pytest.mark.parametrize(("count", "microbatch"), [(1, 5), (1, 8), (2, 2), (8, 1)])
+def test_a_batch_in_pieces_takes_the_step_of_the_whole(count: int, microbatch: int) -> None:
     """Batch normalisation and dropout included: only rows that are independent are split."""
     which = Objective(inter.infonce, intra.ii_mse)
     expected_state, expected_scalars = run(which, 1, 2)
-    state, scalars = run(which, count, 2, piece=piece)
+    state, scalars = run(which, count, 2, microbatch=microbatch)
     assert_close(
         (state.params, state.batch_stats, scalars),
         (expected_state.params, expected_state.batch_stats, expected_scalars),
@@ -126,13 +126,13 @@ def test_a_batch_in_pieces_holds_the_activations_of_one() -> None:
     )
     rows = {name: np.repeat(values, 128, axis=0) for name, values in batch().items()}
 
-    def temporary_bytes(piece: int | None) -> int:
+    def temporary_bytes(microbatch: int | None) -> int:
         step = functools.partial(
             train_step,
             model=wide,
             objective=Objective(inter.infonce, block_rows=64),
             optimizer=OPTIMIZER,
-            piece=piece,
+            microbatch=microbatch,
         )
         return (
             jax.jit(step).lower(state, rows, WEIGHTS).compile().memory_analysis().temp_size_in_bytes

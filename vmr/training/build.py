@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: the model, the objective, the optimiser, the first state."""
+"""Parts of a run built from its config: model, objective, optimiser, first state, step."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -51,8 +51,8 @@ def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None)
     """The two towers of `config.model`; one for both sides where items are paired with themselves.
 
     Args:
-      config: of a run.
-      axis_name: of the pmapped axis that shards a training batch.
+      config: config of a run.
+      axis_name: pmapped axis that shards a training batch.
     """
     if config.pairing != "video_music":
         encoder = _encoder(config.model, config.pairing, axis_name)
@@ -165,10 +165,10 @@ def build_step(
     """`train_step` of this config: `(state, batch, weights, reports) -> (state, scalars)`.
 
     Args:
-      config: of a run.
+      config: config of a run.
       device_count: devices that share a batch.
-      axis_name: of the pmapped axis over which they do, which the step has still to be told; None
-        for a single device.
+      axis_name: pmapped axis over which they do, which the step has still to be told; None for a
+        single device.
       learning_rate: () in place of the config's, where one program serves several.
     """
     return functools.partial(
@@ -178,7 +178,7 @@ def build_step(
         optimizer=build_optimizer(config, learning_rate),
         average_decay=config.optimizer.average_decay,
         warmup_steps=config.loss.warmup_steps,
-        piece=config.microbatch // device_count or None,
+        microbatch=config.microbatch // device_count or None,
     )
 
 
@@ -193,7 +193,7 @@ def build_optimizer(
     """Adam, with decoupled weight decay on the kernels, a schedule and gradient clipping.
 
     Args:
-      config: of a run.
+      config: config of a run.
       learning_rate: () in place of the config's.
     """
     optimizer = config.optimizer

@@ -45,7 +45,7 @@ CHECKSUM = "checksum"  # the name under which a checksum is kept
 
 
 def saved_checksum(checkpoint: pathlib.Path) -> int | None:
-    """Of the arrays in a checkpoint's folder; None where it was saved without.
+    """Checksum of the arrays in a checkpoint's folder; None if it was saved without one.
 
     Raises:
       UserError: the file that holds it is damaged.
@@ -93,13 +93,13 @@ def _object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for tracebacks of Orbax: what a save raises in its thread is raised here, in a line."""
+    """Drops tracebacks that Orbax logs: errors of its saving thread are raised here, in one line."""
     return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
 @contextlib.contextmanager
 def _one_error() -> Iterator[None]:
-    """Of a restore that fails, keeps what its threads print afterwards from the terminal.
+    """Silences what the threads of a failed restore print afterwards.
 
     Reads that end after the first that failed find its event loop closed, and print a traceback.
     """
@@ -134,7 +134,7 @@ class Checkpoints:
         Raises:
           UserError: metrics are damaged, and nothing may be set aside or nothing else is there.
         """
-        logging.getLogger("absl").addFilter(_is_news)  # which a second time changes nothing
+        logging.getLogger("absl").addFilter(_is_news)  # adding it again changes nothing
 
         def score(metrics: Mapping[str, float]) -> tuple[float, float]:
             # Of equals the first: the same score for less training.
@@ -175,12 +175,12 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """Of the newest whole checkpoint; None where there is none."""
+        """Step of the newest whole checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """Of the checkpoint with the highest validation metric; None before any validation."""
+        """Step of the checkpoint with the highest validation metric; None before any validation."""
         steps = [step for step in self._manager.all_steps() if self._manager.metrics(step)]
         return self._manager.best_step() if steps else None
 

@@ -1,4 +1,7 @@
-"""What a config must hold before anything starts, and how it is kept with the run."""
+"""Validation of configs, and the plain JSON form in which a run keeps its own.
+
+Everything is checked before anything starts, so that no run fails in its last step for a typo.
+"""
 
 import difflib
 import json
@@ -23,7 +26,7 @@ from vmr.training.evals import EVALS
 
 
 class _Kind(NamedTuple):
-    """What a field must be, whatever its range; a config read from a file may hold anything."""
+    """Kind of a field's value, whatever its range; a config read from a file may hold anything."""
 
     name: str
     holds: Callable[[Any], bool]
@@ -308,7 +311,7 @@ def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
 
 
 def _encoders(config: ml_collections.ConfigDict) -> dict[str, str]:
-    """The encoder of each side that has one: where items meet themselves, one side has."""
+    """Encoder name of each side; a run that pairs items with themselves has one side."""
     sides = ("video", "music") if config.pairing == "video_music" else (config.pairing,)
     return {side: config.model[side].encoder for side in sides}
 

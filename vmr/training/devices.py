@@ -64,7 +64,7 @@ def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSh
 
 
 def described(devices: Sequence[jax.Device]) -> str:
-    """How many devices of which kind, as a person is told."""
+    """Number and kind of the devices, in words."""
     return f"{len(devices)} x {devices[0].device_kind}"
 
 

@@ -27,11 +27,11 @@ def embed_batches(
     is fetched: reading and embedding overlap.
 
     Args:
-      embed: of `pmapped_embed_step`, made once for all calls.
-      state: of the model.
-      batches: as the model was trained on, none larger than `batch_size`.
-      batch_size: items that the program takes at a time.
-      devices: that `embed` runs on.
+      embed: result of `pmapped_embed_step`, made once for all calls.
+      state: state of the model.
+      batches: batches as the model was trained on, none larger than `batch_size`.
+      batch_size: number of items that the program takes at a time.
+      devices: devices that `embed` runs on.
     """
     replicated = on_devices.replicated(state, devices)
     padded_size = -(-batch_size // len(devices)) * len(devices)

@@ -23,8 +23,8 @@ def vjp_in_microbatches(
 
     Args:
       function: differentiated with respect to its parameters.
-      parameters: of the function.
-      rows: of the batch.
+      parameters: parameters of the function.
+      rows: rows of the batch, (n, ...) in any tree.
       piece: rows at a time; None takes all at once.
     """
     count = jax.tree.leaves(rows)[0].shape[0]

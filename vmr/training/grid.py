@@ -138,7 +138,7 @@ def embeddings_of(side_by_side: np.ndarray, shape: tuple[int, int]) -> np.ndarra
 
 
 def runs_at_once(devices: Sequence[jax.Device]) -> bool:
-    """True where runs are vmapped: where one alone does not keep the device busy.
+    """True if runs are to be vmapped, because one alone does not keep the device busy.
 
     One run's products keep all cores of a CPU at work, and its activations the cache; several at
     once only displace each other.

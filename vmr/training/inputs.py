@@ -1,4 +1,4 @@
-"""From the arrays of a batch to what the encoders are given: dequantised, standardised, masked."""
+"""Inputs of the encoders from the arrays of a batch: dequantised, standardised, masked."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ Array = jax.Array
 # {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}
 Standardization = dict[str, dict[str, Array]]
 
-# What of a batch goes to the devices, where it is there.
+# Arrays of a batch that go to the devices, those that it has.
 FIELDS = ("video", "video_mask", "music", "music_mask", "text", "text_mask", "track")
 
 
@@ -24,7 +24,7 @@ def model_inputs(
     Args:
       batch: `video` (n, P) or (n, N, P) with `video_mask` (n, N), float or quantised uint8; the
         same of `music`; perhaps `text` (n, L) int or (n, L, E) float with `text_mask` (n, L).
-      standardization: of both modalities.
+      standardization: statistics of both modalities.
     """
     text = Tokens(batch["text"], batch["text_mask"]) if "text" in batch else None
     video, music = (_clips(batch, side, standardization[side]) for side in ("video", "music"))

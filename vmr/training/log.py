@@ -70,7 +70,7 @@ def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def _is_sound(line: object) -> bool:
-    """Whether it is an object of numbers, the step among them."""
+    """True for an object of numbers, the step among them."""
     if not isinstance(line, dict) or "step" not in line:
         return False
     return all(isinstance(value, int | float) for value in line.values())
@@ -81,7 +81,7 @@ _NAMES = {"loss": "loss", "gradient_norm": "gradient norm", "state_norm": "norm 
 
 
 def state_norm(state: TrainState) -> jax.Array:
-    """() of all that embeds: of no use where it is not finite, though the step's loss still was."""
+    """Norm () of everything that embeds; it may be infinite although the loss is still finite."""
     return optax.tree.norm((state.params, state.average, state.batch_stats))
 
 
@@ -94,10 +94,10 @@ def require_finite(
     """Raises UserError that names the step and its batch where a norm or the loss is not finite.
 
     Args:
-      workdir: where a report is left.
-      step: that was taken.
-      scalars: of the step; before the state is validated or saved, with its `state_norm`.
-      batch: of the step.
+      workdir: folder in which a report is left.
+      step: number of the step taken.
+      scalars: scalars of the step; before the state is validated or saved, with its `state_norm`.
+      batch: batch of the step.
     """
     found = {name: float(scalars[field]) for field, name in _NAMES.items() if field in scalars}
     if np.isfinite(list(found.values())).all():

@@ -154,7 +154,7 @@ def _first_state(
 
 
 class _Due(NamedTuple):
-    """What follows a step."""
+    """Actions that follow a step."""
 
     logs: bool
     validates: bool
@@ -372,7 +372,7 @@ class _Loop:
 
 
 def _by_seed(batches: Batches, device_count: int) -> dict[str, np.ndarray]:
-    """What a step is given of the batches of S seeds: each leaf (devices, S, n, ...)."""
+    """Stacks the batches of S seeds for a step: each leaf (devices, S, n, ...)."""
     shards = [on_devices.split(step_inputs(batch), device_count) for batch in batches]
     if len(shards) == 1:  # without a copy
         return {name: rows[:, None] for name, rows in shards[0].items()}

@@ -27,7 +27,7 @@ class OpenRun:
       checkpoints: its checkpoints.
       log: its metrics.
       is_running: False once it has ended or failed.
-      failure: what stopped it before its end; empty if nothing did.
+      failure: reason why it stopped before its end; empty if it did not.
       unsaved_best: (step, metrics) of the best validation yet, where no checkpoint holds its state.
     """
 

@@ -1,4 +1,4 @@
-"""What a person watches: step, loss, validation, speed, time left, and how it ended."""
+"""Progress of a run for the person who watches: its line, its speed, its end."""
 
 import contextlib
 import datetime
@@ -69,8 +69,8 @@ def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, 
     """True when the last `patience` validations brought nothing better than the one before.
 
     Args:
-      config: of the run.
-      lines: of its `metrics.jsonl`, as far as it is.
+      config: config of the run.
+      lines: lines of its `metrics.jsonl` so far.
     """
     key = f"val/{config.selection}"
     scores = [line[key] for line in lines if key in line]
@@ -80,7 +80,7 @@ def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, 
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
-    """Whether the run in a folder has come to its end, all that it found on disk."""
+    """True if the run in `workdir` finished or stopped early, judged from its files alone."""
     step = latest_step(workdir)
     if not step:
         return False
@@ -101,10 +101,10 @@ def ending(
     """Two lines on a run: why it ended, and the best step with its score.
 
     Args:
-      config: of the run.
-      step: the last that was taken.
-      lines: of its `metrics.jsonl`.
-      stop: whether it was asked to.
+      config: config of the run.
+      step: last step taken.
+      lines: lines of its `metrics.jsonl`.
+      stop: request to stop, if there was one.
     """
     if step >= config.steps:
         why = "all steps are taken"
@@ -120,5 +120,5 @@ def _best(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]
     validated = [line for line in lines if key in line]
     if not validated:
         return "not validated yet, so there is no best step"
-    best = max(validated, key=lambda line: line[key])  # of equals the first, as is kept
+    best = max(validated, key=lambda line: line[key])  # the first of equals
     return f"best by validation: step {best['step']:,}, {config.selection} {best[key]:.1f}"

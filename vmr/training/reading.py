@@ -1,4 +1,4 @@
-"""From a config to its data: the dataset that it means, and what a batch shows of it."""
+"""Data of a config: its dataset, the specification of its batches, and their arrays."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ def dataset_of(config: ml_collections.ConfigDict, data_dir: str | None = None) -
     """The dataset of `config.dataset`, its training split cut to the share that is asked for.
 
     Args:
-      config: of a run.
-      data_dir: where the dataset lies; None where the config says.
+      config: config of a run.
+      data_dir: folder of the dataset; by default the config's.
 
     Raises:
       UserError: there is none, or it has not the text that the model reads.
@@ -35,7 +35,11 @@ def dataset_of(config: ml_collections.ConfigDict, data_dir: str | None = None) -
 
 
 def sound_dataset_of(config: ml_collections.ConfigDict) -> Dataset:
-    """As `dataset_of`, found to be the one the config names, and to be fit to train on."""
+    """Opens the dataset like `dataset_of`, and checks its name, its validity and its size.
+
+    Raises:
+      UserError: it is not the one that the config names, or not fit to train on.
+    """
     dataset = dataset_of(config)
     if config.dataset.name and config.dataset.name != dataset.name:
         raise UserError(
@@ -75,7 +79,7 @@ def _require_text(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
 
 
 def batch_spec_of(config: ml_collections.ConfigDict, dataset: Dataset) -> BatchSpec:
-    """What a batch of the run shows; reads the labels of the training split where they count.
+    """Specification of the run's batches; counts the training labels where they make positives.
 
     Raises:
       UserError: the dataset lacks the modality, or the labels, that the config asks for.
@@ -94,7 +98,7 @@ def batch_spec_of(config: ml_collections.ConfigDict, dataset: Dataset) -> BatchS
 
 
 def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
-    """Of the features under each name of a batch."""
+    """Feature width of each modality in a batch."""
     return {name: dataset.schema.modalities[side].width for name, side in spec.sides.items()}
 
 
@@ -105,12 +109,12 @@ def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str,
 
 
 def encoder_inputs(batch: Batch) -> dict[str, np.ndarray]:
-    """What the encoders are given of a batch."""
+    """Arrays of a batch that the encoders read."""
     return {name: batch[name] for name in FIELDS if name in batch}
 
 
 def step_inputs(batch: Batch) -> dict[str, np.ndarray]:
-    """What a step is given of a batch; items of one label are positives where it has any."""
+    """Arrays of a batch that a step reads; `track` becomes the label where labels count."""
     by_label = {"track": _positives(batch["label"], batch["track"])} if "label" in batch else {}
     return encoder_inputs(batch) | by_label
 
@@ -130,9 +134,9 @@ def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 def evaluation_batches(
     dataset: Dataset, split: str, batch_size: int, spec: BatchSpec, segments: int = 1
 ) -> Iterator[Batch]:
-    """As `eval_batches`; `group`, what is truly relevant, is the label where labels count.
+    """Batches of `eval_batches`, with the label as `group`, the true relevance, where labels count.
 
-    Prints how many items are left out, where any are.
+    Prints how many items are left out, if any.
     """
     left_out = dataset.examples(split)
     for batch in eval_batches(dataset, split, batch_size, spec, segments):

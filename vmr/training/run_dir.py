@@ -62,7 +62,7 @@ def claimed(
 
 
 def latest_step(workdir: pathlib.Path) -> int:
-    """Of the newest whole checkpoint in a run's folder; 0 where there is none."""
+    """Step of the newest whole checkpoint in a run's folder; 0 if there is none."""
     # Orbax gives a checkpoint its number when it is whole.
     numbers = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
     return max((int(name) for name in numbers if name.isdigit()), default=0)
@@ -145,7 +145,7 @@ def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def environment(fingerprint: str) -> dict[str, Any]:
-    """Where a run took place: versions, devices, revision, the dataset's fingerprint."""
+    """Environment of a run: versions, devices, git revision, the dataset's fingerprint."""
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -158,7 +158,7 @@ def environment(fingerprint: str) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """Of the code, with `-dirty` where it was changed; None outside a checkout."""
+    """Git revision of the code, with `-dirty` if it was changed; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     code = pathlib.Path(__file__).parent
     try:

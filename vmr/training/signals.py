@@ -16,7 +16,7 @@ _OURS: dict[signal.Signals, Any] = {
 
 
 class StopRequest:
-    """Whether the process was asked to stop, and by which signal."""
+    """Request to stop, and the signal that made it; false until one comes."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

@@ -18,16 +18,18 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a resumed run needs to go on to the bit; replicated, without a leading axis.
+    """Everything that a resumed run needs to go on to the bit; replicated, without a leading axis.
+
+    The names of these fields are on disk, in every checkpoint.
 
     Attributes:
-      step: () int32, steps taken.
-      params: of both towers, and of the loss where it has learnt ones.
+      step: () int32, number of steps taken.
+      params: parameters of both towers, and of the loss if it learns any.
       batch_stats: running mean and variance of batch normalisation.
-      opt_state: of the optimiser.
-      average: moving average of the parameters, which is evaluated in their place; empty if none.
-      standardization: of the inputs per dimension, from the training split.
-      key: (2,) uint32, of the run; a step folds its number into it.
+      opt_state: state of the optimiser.
+      average: moving average of the parameters, evaluated in their place; empty if none.
+      standardization: mean and scale of the inputs per dimension, from the training split.
+      key: (2,) uint32, random key of the run; a step folds its number into it.
     """
 
     step: Array
@@ -62,12 +64,12 @@ def initial_state(
 
     Args:
       model: the two towers.
-      optimizer: of the run.
-      standardization: of the inputs, per dimension.
-      seed: of the initial parameters and of every step's dropout.
+      optimizer: optimiser of the run.
+      standardization: statistics of the inputs, per dimension.
+      seed: seed of the initial parameters and of every step's dropout.
       averaged: keeps a moving average of the parameters.
       learnt: parameters of the loss before the first step, if it has any.
-      text: of one item, of the shapes that the video encoder will read; None if it reads none.
+      text: text of one item, in the shapes that the video encoder will read; None if it reads none.
     """
     key = jax.random.PRNGKey(seed)
     init_key, run_key = jax.random.split(key)
@@ -93,10 +95,10 @@ def initial_state(
 
 
 def placeholder_standardization(widths: Mapping[str, int]) -> Standardization:
-    """Statistics that change nothing: of the right shapes, for a state about to be restored.
+    """Identity statistics of the right shapes, for a state about to be restored.
 
     Args:
-      widths: of the features of `video` and of `music`.
+      widths: feature widths of `video` and of `music`.
     """
     return {
         side: {"mean": jnp.zeros(width), "scale": jnp.ones(width)} for side, width in widths.items()

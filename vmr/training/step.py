@@ -30,7 +30,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     average_decay: float = 0.0,
     warmup_steps: int = 0,
-    piece: int | None = None,
+    microbatch: int | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step on the global batch.
@@ -38,18 +38,18 @@ def train_step(
     The loss's gradient is taken at the embeddings, then goes once through the encoders.
 
     Args:
-      state: before the step.
+      state: state before the step.
       batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int: pairs of equal
         track are positives of each other.
-      weights: one scalar a term: m2v, v2m, music, video.
+      weights: scalar weights of the terms m2v, v2m, music, video.
       logs: measures the norms of the parameters and of each term's gradient, too. Static, hence two
         programs: a condition inside one would make XLA on a GPU wait for the host at every step.
       model: the two towers; its batch normalisation must know the same `axis_name`.
       objective: the losses.
-      optimizer: whose state stands in `state`.
-      average_decay: of the moving average of the parameters, where the state has one.
+      optimizer: optimiser whose state stands in `state`.
+      average_decay: decay of the moving average of the parameters, where the state has one.
       warmup_steps: over which the weights of the intra-modal terms rise from 0.
-      piece: rows of this device that pass the encoders at a time; None passes all at once.
+      microbatch: rows of this device that pass the encoders at a time; None passes all at once.
       axis_name: the pmapped axis that shards the batch; None for a single device.
 
     Returns:
@@ -70,7 +70,7 @@ def train_step(
         return embeddings, updated.get("batch_stats", {})
 
     rows = video, music, global_rows(batch["track"].size, axis_name)
-    features, pull_trunks = vjp_in_microbatches(trunks, params, rows, piece)
+    features, pull_trunks = vjp_in_microbatches(trunks, params, rows, microbatch)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
     # The distribution that an intra-modal loss keeps is that of the mean over an item's clips.
     inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
