@@ -93,7 +93,7 @@ def _object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drops tracebacks that Orbax logs: errors of its saving thread are raised here, in one line."""
+    """Drops tracebacks that Orbax logs: what its saving thread raises is raised here, in a line."""
     return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
