@@ -1,4 +1,4 @@
-"""A run of an earlier version, kept as it was written, opens and goes on: formats are interfaces."""
+"""A run of an earlier version, as it was written then, opens and goes on."""
 
 import json
 import pathlib
