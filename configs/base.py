@@ -1,6 +1,6 @@
 """What configs are made of: the fields that all share, and variants that change them.
 
-`vmr/training/base_config.py` explains the fields, `vmr/training/loss_options.py` the losses'.
+`vmr/training/base_config.py` explains the fields, those of the losses among them.
 """
 
 from collections.abc import Callable, Mapping

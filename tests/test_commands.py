@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from front_doors import run, succeed
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUNLOCAL = "--config=configs/vmnet.py:runlocal"
@@ -26,16 +27,12 @@ def start(module: str, *flags: str) -> subprocess.Popen:
     )
 
 
-def run(module: str, *flags: str) -> subprocess.CompletedProcess:
+def succeed_apart(module: str, *flags: str) -> str:
+    """The output of a command that must end well, in a process of its own."""
     process = start(module, *flags)
     out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def succeed(module: str, *flags: str) -> str:
-    done = run(module, *flags)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, err
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +102,7 @@ def test_results_are_written_whatever_the_terminal_can_show(folder: pathlib.Path
 def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
     flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=60")
     flags += ("--config.checkpoint_every=1", "--config.log_every=1", "--config.eval_every=5")
-    succeed("experiments.train", *flags, f"--workdir={folder}/whole")
+    succeed_apart("experiments.train", *flags, f"--workdir={folder}/whole")
     for seconds in (0.0, 0.3):
         process = start("experiments.train", *flags, f"--workdir={folder}/killed")
         log = folder / "killed" / "metrics.jsonl"
@@ -117,7 +114,7 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    succeed("experiments.train", *flags, f"--workdir={folder}/killed")
+    succeed_apart("experiments.train", *flags, f"--workdir={folder}/killed")
 
     def losses(run: str) -> list[tuple[int, float]]:
         text = (folder / run / "metrics.jsonl").read_text()
@@ -133,7 +130,6 @@ def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
     assert killed == whole
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "flags", "message"),
     [
@@ -186,7 +182,6 @@ def test_a_mistake_is_answered_in_one_line(
     assert not pathlib.Path(nowhere).exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
@@ -201,7 +196,7 @@ def test_a_mistake_is_answered_in_one_line(
     ],
 )
 def test_help_ends_well(module: str) -> None:
-    assert "--" in succeed(module, "--help")
+    assert "--" in succeed_apart(module, "--help")
 
 
 @pytest.mark.slow
@@ -240,7 +235,7 @@ def test_a_sweep_killed_with_9_goes_on_and_its_runs_are_compared_and_diagnosed(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    succeed("experiments.sweep", *flags, "--choose_per=loss.weights.music")
+    succeed_apart("experiments.sweep", *flags, "--choose_per=loss.weights.music")
     for log in sweep.glob("points/*/*/metrics.jsonl"):
         steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
         assert steps == [2, 4, 6, 8, 10, 12]
