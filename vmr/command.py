@@ -89,7 +89,7 @@ def _flag_in_words(mistake: Exception) -> str | None:
 
 
 def _help(argv: Sequence[str]) -> int:
-    """Prints the flags of the command or, with `--config=FILE`, the variants and fields of it."""
+    """Prints the flags of the command or, with `--config=FILE`, that file's variants and fields."""
     given = _value_of("config", argv) if "config" in flags.FLAGS else None
     if given:
         from vmr import config_flag

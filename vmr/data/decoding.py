@@ -45,6 +45,7 @@ class BatchSpec:
     pairing: str = "video_music"
     tokens: int = 0
     vocabulary: int = 0
+    # Not compared: two arrays have no single truth value under `==`.
     label_counts: CommonLabels | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +144,7 @@ def _modalities(
     for number, (name, source) in enumerate(spec.sides.items()):
         modality, stored = schema.modalities[source], fields[source]
         if not modality.sequence:
+            # This or the reshape raises at a record of a wrong size, which `naming_faults` names.
             vectors = tf.io.decode_raw(stored, tf.float32)
             arrays[name] = tf.reshape(vectors, [tf.size(stored), modality.width])
         elif spec.sampling == "mean" and segments == 1:

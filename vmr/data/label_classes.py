@@ -67,7 +67,7 @@ def classes(labels: np.ndarray, tracks: np.ndarray, common: CommonLabels) -> np.
       labels: (B, K) labels of each item, padded with -1.
       tracks: (B,) track index of each item. An item without a common label has the class
         -1 - track, which is negative and so equals no index of a label.
-      common: see `label_counts`.
+      common: common labels of the training split, from `label_counts`.
     """
     none = len(common.labels)  # index of labels that are not common
     # Other labels get the highest frequency, so that `argmin` prefers any common label to them.

@@ -50,7 +50,7 @@ def train_batches(
     """Yields shuffled batches without end; each epoch drops a remainder of its own.
 
     Args:
-      dataset: see `open_dataset`.
+      dataset: dataset to read, from `open_dataset`.
       split: name of the split, e.g. "train".
       batch_size: B, items in every batch.
       seed: seed of the order of every epoch and of the sampled clips.
@@ -103,7 +103,7 @@ def eval_batches(
     be that clip, and any model would retrieve one by the other.
 
     Args:
-      dataset: see `open_dataset`.
+      dataset: dataset to read, from `open_dataset`.
       split: name of the split, e.g. "validation".
       batch_size: B, items in every batch but the last.
       spec: content of the batch; by default one vector per modality. Clips lie at fixed offsets;

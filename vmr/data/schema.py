@@ -17,6 +17,7 @@ class QuantizedFrames(tfds.features.Tensor):
     """
 
     def __init__(self, *, shape: tuple[int | None, ...], **_: Any):
+        # TFDS restores a feature with all arguments of a Tensor, of which only the shape is free here.
         super().__init__(
             shape=shape,
             dtype=np.float32,
@@ -26,6 +27,7 @@ class QuantizedFrames(tfds.features.Tensor):
 
     def decode_example(self, tfexample_data: Any) -> Any:
         """Dequantises the frames of one example: bytes -> float32 (T, D)."""
+        # Same map as `dequantize`, which needs `astype`; tensors of TensorFlow have none.
         frames = tf.reshape(tf.io.decode_raw(tfexample_data, tf.uint8), [-1, self._shape[-1]])
         return tf.cast(frames, tf.float32) * SCALE + OFFSET
 

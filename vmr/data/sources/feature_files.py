@@ -70,6 +70,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
     _require_files(root, [row for rows in tables.values() for row in rows])
     if held_out:
         require_share(held_out, [f"{split}.csv" for split in tables if split != "train"])
+        # By track and not by video: a track in two splits would be leakage.
         tables = _by_track(tables["train"], held_out)
     # The first array decides the schema; `_load` holds all others against it.
     first = tables["train"][0]
@@ -226,6 +227,7 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
 
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts: dict[str, str] = {}
+    # An id in another Unicode form would match no video, and its text would be lost in silence.
     spelt_alike = {composed(video_id) for video_id in video_ids}
     for line, entry in read_table(table, TEXT_COLUMNS):
         video_id = entry["video_id"]
@@ -257,6 +259,7 @@ def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:
 def _embedding(folder: Path, width: int, first: Path, video_id: str) -> np.ndarray:
     file = folder / f"{video_id}.npy"
     if not file.is_file():
+        # No file means that the text is absent, unless it is there in another Unicode form.
         form = other_spelling(file)
         if form:
             raise UserError(f"{file}: one spelt in Unicode's form {form} is there: rename either")

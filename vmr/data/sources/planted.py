@@ -47,8 +47,8 @@ HELD_OUT = 1 / 8
 
 _GROUP_SIZES = (1, 2, 3)
 _GROUP_CHANCES = (0.6, 0.25, 0.15)
-# Generators of the options start from [seed, option, split]. Options count from 1: NumPy pads a seed
-# with zeros, so [seed, 0, 0] would be the stream of the seed itself.
+# Generators of the options start from [seed, option, split]. Options count from 1: NumPy pads
+# seeds with zeros, so [seed, 0, 0] would be the stream of the seed itself.
 _CLIPS, _TEXT, _GROUP_TRACKS = 1, 2, 3
 
 MIN_TRACKS = 80

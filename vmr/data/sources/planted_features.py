@@ -77,6 +77,7 @@ def sequences(
     items = len(shared.genre)
     qualities = _item_qualities(rng, shared)
     lengths = rng.integers(clips // 2, 2 * clips, size=items, endpoint=True)
+    # `permuted` shuffles each row by itself; `permutation` would shuffle the rows.
     order = rng.permuted(np.tile(np.arange(QUALITIES), (items, 1)), axis=1)
     # The sequences lie end to end in one array, whose blocks need not respect their bounds.
     ends = np.cumsum(lengths)
@@ -84,6 +85,7 @@ def sequences(
     for start in range(0, len(features), _BLOCK):
         clip = np.arange(start, min(start + _BLOCK, len(features)))
         item = np.searchsorted(ends, clip, side="right")
+        # Position of the clip in its own sequence, scaled to the number of acts.
         act = (clip - ends[item] + lengths[item]) * QUALITIES // lengths[item]
         strength = np.ones((len(clip), _INPUTS))
         strength[:, :QUALITIES] = np.where(order[item] == act[:, None], 1.0, _ELSEWHERE)

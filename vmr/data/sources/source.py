@@ -49,6 +49,7 @@ def require_share(share: float, others: Collection[str]) -> None:
     Raises:
       UserError: the share is not in [0, 0.5), or other splits than train have files of their own.
     """
+    # From 0.5 on, the two ends of the hash would overlap and leave nothing to train on.
     if not 0 <= share < 0.5:
         raise UserError(
             f"--held_out={share}: expected a share from 0 to less than 0.5, which validation takes "

@@ -87,6 +87,7 @@ def youtube8m(
 def _is_frame_level(path: Path) -> bool:
     _, record = next(read_records(path))
     try:
+        # An Example of the video level, read as a SequenceExample, has no feature lists.
         return bool(parse(record).feature_lists.feature_list)
     except ValueError as fault:
         raise UserError(f"{path}: record 0 {fault}") from None
@@ -308,4 +309,5 @@ def frames_of(lists: Mapping[str, Any], key: str, width: int) -> np.ndarray:
     for second, frame in enumerate(content):
         if len(frame) != width:
             raise ValueError(f"has {len(frame)} bytes in frame {second} of {key}, expected {width}")
+    # One array over one buffer, instead of up to 300 small arrays.
     return np.frombuffer(b"".join(content), np.uint8).reshape(-1, width)

@@ -63,6 +63,7 @@ class FeatureFindings:
             self.not_finite.add(item)
             return
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        # A single number equals itself, so width 1 says nothing.
         if self.modality.width > 1 and low.min() == high.max():
             self.constant.add(item)
         # A hash of 64 bits stands for the features, which would not fit into memory.
@@ -220,6 +221,7 @@ class SplitFindings:
         """Checks one row of a stored batch, pair `number` of the split."""
         ids = {name: batch[f"{name}_id"][row].decode() for name in ("video", "music")}
         stored = {name: batch[name][row] for name in self.features}
+        # A pair of one modality is that feature, which is compared on its own.
         content = hash(tuple(stored.values())) if len(stored) > 1 else None
         self.pairs.add(number, ids["video"], ids["music"], int(batch["track"][row]), content)
         for name, findings in self.features.items():

@@ -99,6 +99,7 @@ def shared_contents(one: Contents, other: Contents) -> Occurrences:
     hashes, sought = (np.asarray(contents.hashes, np.int64) for contents in (one, other))
     # Sorted search: a dictionary of a million hashes would take several times the memory.
     order = np.argsort(hashes, kind="stable")
+    # Clipped: a hash above all others is inserted past the end.
     owners = order[np.searchsorted(hashes, sought, sorter=order).clip(max=len(order) - 1)]
     for row in np.flatnonzero(hashes[owners] == sought):
         owner, item = one.ids[owners[row]], other.ids[row]

@@ -116,6 +116,7 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
     try:
         for batch in _stored_batches(dataset, split):
             for row in range(len(batch["track"])):
+                # The bar counts pairs, so `bar.n` is the number of this one in the split.
                 findings.add(bar.n, batch, row)
                 bar.update()
     except UserError as fault:
