@@ -74,7 +74,7 @@ def draw(
 
 
 def truth(design: Design) -> dict[str, float]:
-    """Expected difference of each metric, first system minus second, in closed form."""
+    """Expected difference of each metric, first system minus second, without simulation."""
     first, second = (_expected(design, place) for place in _places(design))
     return {name: first[name] - second[name] for name in first}
 

@@ -28,7 +28,7 @@ _EXPECTED = {bool: "true or false", int: "an integer", float: "a number", tuple:
 def define_config(help_string: str) -> flags.FlagHolder[ConfigDict]:
     """Defines `--config=FILE.py[:variant]` and a flag for each field; returns the holder."""
     holder = config_flags.DEFINE_config_file("config", None, help_string, lock_config=True)
-    # The parser of ml_collections wraps whatever the file raises in a message of several lines.
+    # Replaces the parser of ml_collections by one whose messages name the file and the line.
     flags.FLAGS["config"].parser = _ConfigFile()
     flags.mark_flag_as_required("config")
     return holder

@@ -67,7 +67,7 @@ def train_batches(
 
     Raises:
       UserError: the split is missing or smaller than a batch, a record is corrupt, the spec asks
-        for a modality that the dataset lacks, or it samples a sequence that has no clips.
+        for a modality or sequences that the dataset lacks, or a sampled sequence has no clips.
     """
     spec = spec or BatchSpec()
     require_stored(dataset, spec)

@@ -17,7 +17,7 @@ class QuantizedFrames(tfds.features.Tensor):
     """
 
     def __init__(self, *, shape: tuple[int | None, ...], **_: Any):
-        # TFDS restores a feature with all arguments of a Tensor, of which only the shape is free here.
+        # TFDS restores a feature with all arguments of a Tensor; only the shape is free here.
         super().__init__(
             shape=shape,
             dtype=np.float32,

@@ -114,7 +114,7 @@ def write_dataset(
         with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
             builder.download_and_prepare()
         finished = scratch / "finished"
-        # TFDS writes to name/version below its data_dir; a dataset here is one flat folder.
+        # TFDS wrote to tfds/name/version in the scratch folder; a dataset here is one flat folder.
         shutil.move(builder.data_dir, finished)
         _describe(source, builder, finished, command)
         if accept:
