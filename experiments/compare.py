@@ -49,7 +49,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset of the runs, if it mo
 
 
 def main(_: list[str]) -> None:
-    """Compares, writes the comparison where it is asked to, prints it."""
+    """Compares the systems, writes the report to `--output` if given, prints it."""
     from vmr.runs import compare  # seconds of imports, after the flags
 
     found = compare.compare_runs(

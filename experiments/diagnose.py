@@ -26,7 +26,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.",
 
 
 def main(_: list[str]) -> None:
-    """Diagnoses, writes the report as JSON, prints it."""
+    """Diagnoses the run, writes the report as JSON, prints it."""
     from vmr.runs import diagnose  # seconds of imports, after the flags
     from vmr.training.run_dir import write_json
 

@@ -36,7 +36,8 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
-    """Evaluates, writes the results, prints the tables."""
+    """Evaluates the run or the file, writes the results, prints the tables."""
+    # Refused before the imports below, so that a wrong combination of flags fails at once.
     if _EMBEDDINGS.value and _SEGMENTS.value > 1:
         raise UserError("--segments needs --workdir: embeddings of whole items have no segments")
     if _EMBEDDINGS.value and _BASELINE.value != "none" and not _DATA_DIR.value:

@@ -17,13 +17,14 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower
 
 
 def main(_: list[str]) -> None:
-    """Embeds batch by batch and streams the rows into the file."""
+    """Embeds the split batch by batch and streams the rows into the file."""
     from vmr import embeddings  # seconds of imports, after the flags
     from vmr.progress_bar import progress_bar
     from vmr.runs.restore import restore_run
 
     trained = restore_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value)
     output = pathlib.Path(_OUTPUT.value)
+    # A generator: a split larger than memory can be exported.
     batches = progress_bar(
         trained.embed(_SPLIT.value, _BATCH_SIZE.value),
         total=-(-trained.dataset.examples(_SPLIT.value) // _BATCH_SIZE.value),

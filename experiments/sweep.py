@@ -37,7 +37,7 @@ _TRIALS = flags.DEFINE_integer(
 
 
 def main(_: list[str]) -> None:
-    """Lists the points, or runs the sweep to its end."""
+    """Runs the sweep to its end; with `--dry_run` prints its points instead."""
     from vmr.sweeps.experiment import listed, run_search, run_sweep  # seconds of imports
     from vmr.sweeps.launch import Launcher, Processes
     from vmr.sweeps.slurm import Slurm, parameters_of

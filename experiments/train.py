@@ -25,7 +25,7 @@ _PROFILE = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
-    """Trains, and says where the run stands."""
+    """Trains the run, then prints the command that evaluates it."""
     from vmr.training import loop, profiling  # seconds of imports, after the flags
 
     workdir = pathlib.Path(_WORKDIR.value)

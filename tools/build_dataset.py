@@ -62,12 +62,13 @@ flags.DEFINE_integer(
 
 
 def main(argv: list[str]) -> int:
-    """Builds, validates, and says what lies where; status 1 if the dataset is not valid."""
+    """Builds and validates the dataset, prints the report; status 1 if it is not valid."""
     from vmr.data.building.build import build, source_of  # seconds of imports, after the flags
     from vmr.data.validation.report import format_report
 
     del argv
     command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])
+    # Flags set by the user, so that one that belongs to another source is refused, not ignored.
     given = [name for name in flags.FLAGS if flags.FLAGS[name].present]
     source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict(), given)
     report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value)

@@ -28,7 +28,7 @@ _SAMPLES = flags.DEFINE_integer("samples", 1000, "Resamples a comparison.", lowe
 
 
 def main(_: list[str]) -> None:
-    """Prints a table in Markdown, row by row as they are done."""
+    """Prints a Markdown table of coverage and false alarms, each row when it is computed."""
     lines = simulated_systems.check(
         _DESIGNS.value,
         _SCATTERS.value,

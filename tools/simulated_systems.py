@@ -1,9 +1,9 @@
-"""Two retrieval systems whose true difference is known, drawn again and again.
+"""Simulation of two retrieval systems whose true difference is known.
 
-A query's rank follows a normal score: what is hard about its track and about itself, shared by both
-systems; what a system, and what a seed of it, makes of the track and of the query; and what a seed
-is worth on all queries. The defaults give R@10 near 33 % and MedR near 24 among 1,441 tracks, as
-video-level features of YouTube-8M do.
+The rank of a query is a monotone function of a normal score, the sum of random effects: difficulty
+of the track and of the query, shared by both systems; effects of the system, and of each of its
+seeds, on the track and on the query; and an effect of the seed on all queries at once. The defaults
+give R@10 near 33 % and MedR near 24 among 1,441 tracks, like video-level features of YouTube-8M.
 """
 
 import dataclasses
@@ -19,9 +19,12 @@ from vmr.errors import UserError
 from vmr.evaluation import significance
 from vmr.progress_bar import progress_bar
 
+# Rank = gallery · Φ(place + scale · score), chosen for the R@10 and MedR named above.
 _PLACE, _SCALE = -2.13, 0.75
-# Variances that add up to 1: shared by both systems, of a system, of a seed; by track, by query.
+# Variances (by track, by query) of the effects: shared by both systems, of a system, of a seed.
+# They add up to 1, so that `gain` and `scatter` are in standard deviations of a score.
 _SHARED, _SYSTEM, _SEED = (0.25, 0.25), (0.1, 0.1), (0.1, 0.2)
+# Gauss-Hermite quadrature over the standard normal effect of a seed.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
@@ -30,13 +33,13 @@ class Design:
     """Design of a simulation.
 
     Attributes:
-        seeds: of each of the two systems.
-        scatter: standard deviation of what a seed is worth on all queries, in standard deviations
-            of a query's score; 0.03 is one point of R@10.
-        gain: of the first system over the second, in the same unit.
-        queries: Q.
-        tracks: that each query draws its own from.
-        gallery: ranks go from 1 to this.
+        seeds: number of seeds of each of the two systems.
+        scatter: standard deviation of the effect of a seed on all queries, in standard deviations
+            of the score of a query; 0.03 is about one point of R@10.
+        gain: advantage of the first system over the second, in the same unit.
+        queries: Q, number of queries.
+        tracks: number of tracks from which each query draws its own.
+        gallery: size of the gallery; ranks run from 1 to this.
     """
 
     seeds: tuple[int, int] = (3, 3)
@@ -50,11 +53,12 @@ class Design:
 def draw(
     design: Design, generator: np.random.Generator
 ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-    """Values of both systems, metric -> (S,Q), and the track of each query (Q,)."""
+    """Draws per-query metrics of both systems, metric -> (S, Q), and the query's track, (Q,)."""
     track = generator.integers(design.tracks, size=design.queries)
 
     def effect(variances: tuple[float, float]) -> np.ndarray:
         by_track, by_query = np.sqrt(variances)
+        # Queries of one track share its effect: the clusters that the bootstrap must respect.
         tracks = generator.standard_normal(design.tracks)
         return by_track * tracks[track] + by_query * generator.standard_normal(design.queries)
 
@@ -70,13 +74,13 @@ def draw(
 
 
 def truth(design: Design) -> dict[str, float]:
-    """The first system's expected metric less the second's."""
+    """Expected difference of each metric, first system minus second, without simulation."""
     first, second = (_expected(design, place) for place in _places(design))
     return {name: first[name] - second[name] for name in first}
 
 
 def coverage(design: Design, *, repeats: int, samples: int) -> dict[str, float]:
-    """Share of comparisons whose 95 % interval holds the truth, by metric."""
+    """Fraction of comparisons whose 95 % interval contains the true difference, by metric."""
     held = truth(design)
     hits = dict.fromkeys(held, 0)
     for found in _comparisons(design, repeats, samples):
@@ -86,7 +90,7 @@ def coverage(design: Design, *, repeats: int, samples: int) -> dict[str, float]:
 
 
 def alarms(design: Design, *, repeats: int, samples: int) -> dict[str, float]:
-    """Share of comparisons with p < 0.05, by metric: false ones where there is no gain."""
+    """Fraction of comparisons with p < 0.05, by metric: false alarms if the gain is 0."""
     hits = dict.fromkeys(truth(design), 0)
     for found in _comparisons(design, repeats, samples):
         for name, one in found.items():
@@ -104,25 +108,26 @@ def check(
     repeats: int,
     samples: int,
 ) -> Iterator[str]:
-    """Lines of a Markdown table: coverage and false alarms in percent, by design and metric.
+    """Yields lines of a Markdown table: coverage and false alarms in percent, by design and metric.
 
     Args:
-        designs: seeds of both systems, as `3x5`.
-        scatters: of seeds, see `Design`.
-        gain: of the first system where coverage is asked for.
-        queries: of each simulation.
-        tracks: that the queries draw from.
+        designs: numbers of seeds of both systems, e.g. `3x5`.
+        scatters: scatters of seeds as text, see `Design`.
+        gain: advantage of the first system in the simulations of coverage.
+        queries: number of queries in each simulation.
+        tracks: number of tracks that the queries draw from.
         repeats: simulations behind each number.
         samples: resamples of each comparison.
 
     Raises:
-        UserError: a design or a scatter that cannot be read.
+        UserError: a design or a scatter cannot be parsed.
     """
     plans = [
         Design(_seeds(design), _scatter(scatter), 0.0, queries, tracks)
         for design, scatter in itertools.product(designs, scatters)
     ]
     names = list(truth(Design()))
+    # Binomial standard error of a rate of 5 or 95 %.
     error = 100 * np.sqrt(0.05 * 0.95 / repeats)
     heads = [f"{name} {what}" for what in ("covered", "false alarms") for name in names]
     yield f"{repeats:,} simulations a number; percent, Monte Carlo error ± {error:.1f} at 95 and 5"
@@ -136,7 +141,7 @@ def check(
             *alarms(plan, repeats=repeats, samples=samples).values(),
         ]
         cells = ["{}x{}".format(*plan.seeds), f"{plan.scatter:g}"]
-        bar.clear()  # a line of the table comes
+        bar.clear()  # so that the next line of the table does not run into the bar
         yield tables.markdown_row([*cells, *(f"{100 * share:.1f}" for share in found)])
 
 
@@ -144,6 +149,7 @@ def _comparisons(
     design: Design, repeats: int, samples: int
 ) -> Iterator[dict[str, significance.Difference]]:
     for repeat in range(repeats):
+        # Gain and scatter do not enter the seed: coverage and false alarms see the same draws.
         systems, track = draw(design, np.random.default_rng([repeat, *design.seeds]))
         found = significance.differences(systems, track, [("A", "B")], samples=samples, seed=repeat)
         yield found.differences[0]
@@ -174,7 +180,8 @@ def _expected(design: Design, place: float) -> dict[str, float]:
     k = np.arange(1, design.gallery + 1)
     score = (ndtri(k / design.gallery) - _PLACE) / _SCALE - place
     reached = ndtr(score / np.hypot(1.0, design.scatter))
-    # Given what a seed is worth, half of the queries stand before this rank.
+    # MedR is a median within a run, so its expectation is an integral over seeds: given the effect
+    # of a seed, half of its queries rank before this share of the gallery.
     middle = ndtr(_PLACE + _SCALE * (place + design.scatter * _NODES))
     return {
         "R@10": 100.0 * float(reached[9]),

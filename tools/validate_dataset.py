@@ -13,7 +13,7 @@ _DATA_DIR = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Prints the report, which also lies in the dataset's validation.json."""
+    """Validates the dataset, writes its validation.json and prints the report."""
     from vmr.data.validation.report import (
         format_report,  # seconds of imports, after the flags
         validate,

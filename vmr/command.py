@@ -1,4 +1,4 @@
-"""What every command shares: flags parsed, a user's mistake told in one line, the exit status."""
+"""Entry point of every command: parses flags, reports mistakes in one line, sets the status."""
 
 import os
 import re
@@ -13,41 +13,44 @@ from vmr.errors import UserError
 Main = Callable[[list[str]], int | None]
 
 _HELP = {"--help", "-h", "-help"}
-# A home at the start of a value, or of a part of one: --runs=a=~/runs/a+~/runs/b, --train=~/x,~/y.
+# A `~` that starts a value or a part of one: --runs=a=~/runs/a+~/runs/b, --train=~/x,~/y. A `~`
+# inside a name (x~1) is left alone.
 _HOME = re.compile(r"(^|[=,+])(~[^/,+=]*)(?=[/,+]|$)")
 
 
 def run(main: Main) -> None:
     """Parses the flags, runs `main` and exits: status 0 on success, 1 on a user's mistake.
 
-    A `UserError`, or an error of the operating system, is told in one line, and with its traceback
-    at `--verbosity=1`; any other exception is a fault of this code and keeps its traceback.
+    A `UserError` or an error of the operating system is printed in one line, with its traceback
+    only at `--verbosity=1`. Any other exception is a fault of this code and keeps its traceback.
 
     Args:
-      main: takes the arguments that are no flags; returns the exit status, None for 0.
+      main: function of the arguments that are not flags; returns the exit status, None for 0.
     """
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal cannot show must not end a command.
+        # Under an ASCII locale, printing `±` or an id in Japanese would otherwise end the command.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     app.run(lambda argv: _guarded(main, argv), argv=homes_expanded(sys.argv), flags_parser=_parse)
 
 
 def homes_expanded(argv: Sequence[str]) -> list[str]:
-    """Arguments with `~` and `~user` replaced, which a shell leaves alone inside `--flag=~/x`."""
+    """Expands `~` and `~user` in the arguments, as a shell does not inside `--flag=~/x`."""
     return [_HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), arg) for arg in argv]
 
 
 def _guarded(main: Main, argv: list[str]) -> int | None:
     if not flags.FLAGS["verbosity"].present:
-        # The libraries below tell of every file that they touch.
+        # Orbax and TFDS would log every file that they touch.
         logging.set_verbosity(logging.ERROR)
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]!r} is no flag of this command: see --help")
         status = main(argv)
+        # Flushed here, so that a closed pipe raises inside this `try` and not as Python exits.
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever read the output has left, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
+        # Python flushes standard output once more at exit, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (UserError, OSError) as mistake:
@@ -70,9 +73,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _flag_in_words(mistake: Exception) -> str | None:
-    """A mistake in a flag, in a line; None for a fault of this code."""
+    """Message about a wrong flag, in one line; None if the exception is a fault of this code."""
     if "config" in flags.FLAGS:
-        from vmr import config_flag  # with ml_collections, which few commands need
+        from vmr import config_flag  # imports ml_collections, which few commands need
 
         words = config_flag.mistake_in_words(mistake)
         if words:
@@ -86,7 +89,7 @@ def _flag_in_words(mistake: Exception) -> str | None:
 
 
 def _help(argv: Sequence[str]) -> int:
-    """Prints the command's flags, or with `--config=FILE` that config's variants and fields."""
+    """Prints the flags of the command or, with `--config=FILE`, that file's variants and fields."""
     given = _value_of("config", argv) if "config" in flags.FLAGS else None
     if given:
         from vmr import config_flag
@@ -94,6 +97,8 @@ def _help(argv: Sequence[str]) -> int:
         print(config_flag.described(given))
         return 0
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        # absl has no public mark of a required flag: it is one whose validators refuse None. Those
+        # over several flags are left out, since they take a dictionary.
         own = [each for each in flag.validators if list(each.get_flags_names()) == [flag.name]]
         if not all(validator.checker(None) for validator in own):
             flag.help = f"Required. {flag.help}"
@@ -102,7 +107,7 @@ def _help(argv: Sequence[str]) -> int:
 
 
 def _value_of(name: str, argv: Sequence[str]) -> str | None:
-    """What a flag is given on the command line, before that is parsed."""
+    """Value given to a flag on the command line, read before the flags are parsed."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         flag, equals, value = argument.partition("=")
         if flag in (f"--{name}", f"-{name}"):
@@ -113,5 +118,6 @@ def _value_of(name: str, argv: Sequence[str]) -> str | None:
 def _tell(mistake: BaseException, raised: BaseException | None = None) -> int:
     if (_value_of("verbosity", sys.argv) or "0") > "0":
         traceback.print_exception(raised or mistake)
+    # Messages of libraries run over several lines; the promise is one.
     print("error: " + " ".join(str(mistake).split()), file=sys.stderr)
     return 1

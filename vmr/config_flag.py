@@ -1,7 +1,8 @@
-"""The flag `--config`: a Python file and its variant, any field of it another flag.
+"""Flag `--config`: a Python config file with its variant, every field of which is a flag too.
 
-`ml_collections` defines the fields' flags; the file is loaded here, so that a mistake in it, or in
-a field's name or value, is told in a line of the user's words.
+`ml_collections` defines the flags of the fields. The file is loaded here instead, so that a mistake
+in the file, or in the name or value of a field, is reported in one line that quotes what the user
+typed.
 """
 
 import ast
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from vmr import python_file
 from vmr.errors import UserError
 
-# The flag is the command's own that asks for it, in its help.
+# Lists --config in the help of the command that calls `define_config`, as if defined there.
 flags.disclaim_key_flags()
 
 _FOLDER = pathlib.Path("configs")
@@ -25,18 +26,19 @@ _EXPECTED = {bool: "true or false", int: "an integer", float: "a number", tuple:
 
 
 def define_config(help_string: str) -> flags.FlagHolder[ConfigDict]:
-    """Defines `--config=FILE.py[:variant]` and a flag for each field, and returns its holder."""
+    """Defines `--config=FILE.py[:variant]` and a flag for each field; returns the holder."""
     holder = config_flags.DEFINE_config_file("config", None, help_string, lock_config=True)
+    # Replaces the parser of ml_collections by one whose messages name the file and the line.
     flags.FLAGS["config"].parser = _ConfigFile()
     flags.mark_flag_as_required("config")
     return holder
 
 
 def described(text: str) -> str:
-    """A config and its variants in its own words, and its fields with their values as flags.
+    """Help text of a config: its docstring, then each field and its value, written as a flag.
 
     Args:
-      text: FILE.py[:variant], as the flag takes it.
+      text: value of the flag, FILE.py[:variant].
 
     Raises:
       UserError: the file cannot be loaded.
@@ -49,14 +51,15 @@ def described(text: str) -> str:
 
 
 def mistake_in_words(mistake: Exception) -> str | None:
-    """What is wrong with a field's flag, in a line; None where the mistake is of another kind.
+    """Message about the flag of a field, in one line; None if the exception concerns another flag.
 
     Args:
-      mistake: raised while the flags were parsed.
+      mistake: exception raised while the flags were parsed.
     """
     if isinstance(mistake, flags.IllegalFlagValueError):
         cause = mistake.__context__
-        if isinstance(cause, UserError):  # of the config file, which it names
+        # absl raises its own error over that of the config file, which names the file and the line.
+        if isinstance(cause, UserError):
             return str(cause)
         return _wrong_value(str(mistake))
     if isinstance(mistake, AttributeError | KeyError):
@@ -65,7 +68,7 @@ def mistake_in_words(mistake: Exception) -> str | None:
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Loads a config file; keeps the latest config, to tell of its fields."""
+    """Parser that loads a config file and keeps the config, whose fields messages name."""
 
     latest: ConfigDict | None = None
 
@@ -95,6 +98,7 @@ def _loaded(text: str) -> ConfigDict:
         raise UserError(
             f"{file}: get_config returned a {type(config).__name__}, expected a ConfigDict"
         )
+    # A locked config refuses new fields, so a mistyped field is an error and not one more field.
     config.lock()
     return config
 
@@ -116,7 +120,7 @@ def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]
 
 
 def _typed(value: object) -> str:
-    """A value as one would type it in a shell."""
+    """Value in the form in which it is typed in a shell; a tuple is quoted, without spaces."""
     if value is None:
         return ""
     return f'"{value}"'.replace(" ", "") if isinstance(value, tuple) else str(value)
@@ -135,13 +139,17 @@ def _wrong_value(message: str) -> str | None:
 
 
 def _unknown_field(message: str) -> str | None:
-    """ml_collections names an unknown field in quotes, and perhaps the nearest one below."""
+    """Message about an unknown field; None if the exception is not about one.
+
+    ml_collections names the field in quotes, with or without the nearest field that exists.
+    """
     nearest = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message)
     bare = re.fullmatch(r"['\"]+(\w+)['\"]+", message)
     name = nearest[2] if nearest else bare[1] if bare else None
     if name is None:
         return None
     fields = dict(_fields(_latest()))
+    # A field given without its path (`learning_rate`) is most likely meant wherever it stands.
     places = [field for field in fields if field.rpartition(".")[2] == name]
     suggested = [*places, *([nearest[1]] if nearest else difflib.get_close_matches(name, fields))]
     suggested = list(dict.fromkeys(suggested))[:3]

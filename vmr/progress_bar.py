@@ -1,4 +1,4 @@
-"""Progress of what takes longer than a few seconds: a bar on a terminal, lines in a log."""
+"""Progress of long loops: a bar on a terminal, whole lines in a log."""
 
 import io
 import sys
@@ -7,19 +7,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-_PATIENCE = 3  # seconds before anything is shown
+_PATIENCE = 3  # seconds; a shorter loop shows nothing
 _BETWEEN_LINES = 15  # seconds
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
-    """A `tqdm` on standard error that is gone when it ends.
+    """Opens a `tqdm` bar on standard error that disappears when it ends.
 
-    Where standard error is no terminal it writes whole lines: what moves a bar about on a screen
-    would stand in a log, or before the first line of a table that is piped on together with it.
+    If standard error is not a terminal, whole lines are written: the control characters that redraw
+    a bar would remain in a log, or before the first line of a table piped on together with it.
 
     Args:
-      items: to go through; None for a bar that its caller updates.
-      options: of `tqdm`.
+      items: items to iterate over; None for a bar that its caller updates.
+      options: further arguments of `tqdm`.
     """
     shown: dict[str, Any] = {"leave": False, "delay": _PATIENCE}
     if not sys.stderr.isatty():
@@ -28,9 +28,10 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
 
 
 class _Lines(io.TextIOBase):
-    """Standard error as a bar sees it: each state of the bar becomes a line."""
+    """File-like standard error that prints each state of a bar as a line."""
 
     def write(self, text: str) -> int:
+        # tqdm returns to the start of the line before each state, and blanks it when it closes.
         line = text.strip("\r\n ")
         if line:
             print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Datasets: built, validated, read, handed out as numpy batches. The one room with TensorFlow.
+"""Datasets of video-music pairs: building, validation, numpy batches. Only room with TensorFlow.
 
 a source of pairs (sources/) ─ TFDS folder (building/) ─ report (validation/)
 TFDS folder (dataset) ─ records (tfrecords) ─ arrays (decoding, sampling) ─ batches (pipeline)
@@ -7,21 +7,23 @@ TFDS folder (dataset) ─ records (tfrecords) ─ arrays (decoding, sampling) �
 import logging
 import os
 
-# Both are read when TensorFlow's library is loaded, so they stand before its first import.
+# TensorFlow reads both as its library is loaded, so they are set before the first import. oneDNN
+# announces itself at every import unless it is off, and nothing here is heavy enough to need it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-# TensorFlow reads records here and nothing else: an accelerator belongs to JAX.
+# TensorFlow only reads records here. If it saw the GPU, it would claim the memory that JAX needs.
 tf.config.set_visible_devices([], "GPU")
 
-# The builders draw their own progress bars and say themselves what they have written.
+# The builders draw their own progress bars and report what they have written.
 tfds.disable_progress_bar()
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
+    # TFDS logs through absl's logger, as others do; the path of its caller tells it apart.
     chatty = "tensorflow_datasets" in record.pathname
     return not chatty or record.levelno >= logging.WARNING
 

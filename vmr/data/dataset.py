@@ -1,4 +1,4 @@
-"""A dataset folder: what it holds, where its shards lie, its fingerprint and chance levels."""
+"""Dataset folders: splits, schema and shards, the fingerprint of the content, chance levels."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ class Dataset:
 
     Attributes:
       name: name of the source, e.g. "youtube8m".
-      data_dir: the folder.
+      data_dir: path of the folder.
       splits: number of videos in each split.
       schema: fields of an example.
       fingerprint: SHA-256 of the content as it was built, 64 hexadecimal digits.
       shards: files of each split, in stored order.
-      bytes: size of the records of each split.
+      bytes: size of the records of each split, in bytes.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Dataset:
         return any(modality.sequence for modality in self.schema.modalities.values())
 
     def with_share(self, split: str, share: float) -> "Dataset":
-        """Dataset with the first part of a split alone: this share of every shard, rounded up.
+        """Dataset reduced to the first `share` of every shard of a split, rounded up.
 
-        Records lie in the order of a hash of their ids, so this is a sample, and the same one each
-        time; a larger share holds the smaller ones.
+        Records are stored in the order of a hash of their ids, so the first ones are a random
+        sample of the split, the same one each time. A larger share contains the smaller ones.
 
         Args:
           split: name of the split, e.g. "train".
@@ -61,7 +61,7 @@ class Dataset:
         self.examples(split)  # raises if there is no such split
         shards = tuple(shard.first(math.ceil(share * shard.stored)) for shard in self.shards[split])
         count = sum(shard.examples for shard in shards)
-        # An estimate: the pipeline sizes its shuffle buffer by it.
+        # The mean size of a record is enough: the pipeline only sizes its shuffle buffer by it.
         size = self.bytes[split] * count // self.splits[split]
         return replace(
             self,
@@ -89,7 +89,8 @@ def open_dataset(data_dir: str | Path) -> Dataset:
     Raises:
       UserError: the folder is missing, is no TFDS folder, or was not written by this code.
     """
-    folder = Path(data_dir).expanduser()  # as TFDS does
+    # TFDS expands `~` too; a path left unexpanded would be found there and not here.
+    folder = Path(data_dir).expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such dataset folder; build one with tools.build_dataset")
     if not (folder / DATASET_INFO).is_file():
@@ -98,7 +99,7 @@ def open_dataset(data_dir: str | Path) -> Dataset:
     try:
         info = tfds.builder_from_directory(folder).info
         schema = Schema.of_features(info.features)
-    except Exception as error:  # TFDS raises whatever its parsers do.
+    except Exception as error:  # TFDS documents no type: it raises whatever its parsers raise
         text = " ".join(str(error).split())
         raise UserError(f"{folder}: its TFDS metadata cannot be read: {text}") from None
     return Dataset(
@@ -127,15 +128,15 @@ def _read_facts(file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: missing; expected a dataset written by tools.build_dataset"
         ) from None
-    except (ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
+    except (ValueError, KeyError, TypeError):  # ValueError: not JSON, or not UTF-8
         raise UserError(f"{file}: expected JSON with name and fingerprint") from None
 
 
 def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> str:
-    """SHA-256 over the schema and, split by split, the bytes of the shards in their order.
+    """SHA-256 over the schema and, split by split, the bytes of the shards in stored order.
 
-    File names, times and the folder do not enter: a rebuild of the same content has the same
-    fingerprint.
+    Names and times of the files and the path of the folder do not enter, so a rebuild of the same
+    content has the same fingerprint.
 
     Args:
       features_file: TFDS's features.json.
@@ -145,6 +146,7 @@ def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> st
       64 hexadecimal digits.
     """
     digest = hashlib.sha256(features_file.read_bytes())
+    # The name of the split enters too, so that exchanging train and test is noticed.
     for split in sorted(shards):
         digest.update(f"\n{split}\n".encode())
         for shard in shards[split]:
@@ -160,11 +162,11 @@ RECALL_AT = (1, 10)
 def chance_levels(videos_per_track: Sequence[int]) -> dict[str, dict[str, float]]:
     """Expected Recall@K of random scores over a whole split, in percent.
 
-    A video has one track among M. A track with r videos among N is found if any of them stands
-    among the first K: 1 − C(N−r, K) / C(N, K).
+    A video has one relevant track among M, found with probability K / M. A track with r relevant
+    videos among N is found if any of them ranks among the first K: 1 − C(N−r, K) / C(N, K).
 
     Args:
-      videos_per_track: r of each distinct track of the split, M numbers that sum to N.
+      videos_per_track: number r of videos of each distinct track; M numbers that sum to N.
 
     Returns:
       {"v2m": {"R@1": ..., "R@10": ...}, "m2v": {...}}.
@@ -173,7 +175,7 @@ def chance_levels(videos_per_track: Sequence[int]) -> dict[str, dict[str, float]
     levels: dict[str, dict[str, float]] = {"v2m": {}, "m2v": {}}
     for k in RECALL_AT:
         levels["v2m"][f"R@{k}"] = 100.0 * min(k, tracks) / tracks
-        # Few multiplicities, many tracks: each is worked out once.
+        # Few distinct r, many tracks: each probability is computed once.
         hit = {r: 1.0 - _all_missed(videos, r, k) for r in set(videos_per_track)}
         levels["m2v"][f"R@{k}"] = 100.0 * sum(hit[r] for r in videos_per_track) / tracks
     return levels

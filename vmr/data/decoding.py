@@ -1,7 +1,7 @@
-"""Decoding: serialised examples to the arrays of a batch, a whole batch at a time.
+"""Decoding of serialised examples into the arrays of a batch, a whole batch at a time.
 
-Parsing after batching costs one call a batch instead of one an example: it is what makes the
-pipeline several times as fast as TFDS's own reader.
+Parsing after batching costs one call per batch instead of one per example, which makes the pipeline
+several times as fast as TFDS's own reader.
 """
 
 import unicodedata
@@ -27,17 +27,17 @@ Fields = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """Content of a batch; the default is one vector a modality, and no text.
+    """Specification of a batch; the default is one vector per modality, without text.
 
     Attributes:
-      sampling: `mean` pools a sequence; `global_sparse` and `contiguous` show N clips of it.
-      clips: N.
-      pairing: `video_music` compares a video with its track; `video` and `music` compare an item
-        with itself, two samples of its sequence under the names `video` and `music`.
+      sampling: `mean` pools a sequence; `global_sparse` and `contiguous` sample N clips of it.
+      clips: N, clips sampled from each sequence.
+      pairing: `video_music` pairs a video with its track; `video` and `music` pair an item with
+        itself, two samples of its sequence under the names `video` and `music`.
       tokens: L, tokens of the text; 0 leaves the text out.
-      vocabulary: buckets that the words of a text are hashed into.
-      label_counts: common labels, and training items that carry each; they give every item a class,
-        see `vmr.data.label_classes`. None: no classes.
+      vocabulary: number of buckets that the words of a text are hashed into.
+      label_counts: common labels and their counts, which give every item a class, see
+        `vmr.data.label_classes`; None: no classes.
     """
 
     sampling: str = "mean"
@@ -45,6 +45,7 @@ class BatchSpec:
     pairing: str = "video_music"
     tokens: int = 0
     vocabulary: int = 0
+    # Not compared: two arrays have no single truth value under `==`.
     label_counts: CommonLabels | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,22 +54,22 @@ class BatchSpec:
 
     @property
     def samples(self) -> int:
-        """Samples of each sequence: 2 where an item is compared with itself."""
+        """Number of samples of each sequence: 2 if an item is paired with itself, else 1."""
         return 1 if self.pairing == "video_music" else 2
 
     @property
     def sides(self) -> dict[str, str]:
-        """Stored modality under each name of the batch."""
+        """Stored modality behind each name of the batch, `video` and `music`."""
         if self.pairing == "video_music":
             return {"video": "video", "music": "music"}
         return {"video": self.pairing, "music": self.pairing}
 
 
 def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
-    """Stored fields of a batch: (B,) serialised examples -> (B,) values.
+    """Parses the stored fields of a batch: (B,) serialised examples -> (B,) values.
 
-    `video`, `music` and embedded `text` stay raw bytes, ids and text are bytes, `track` and `group`
-    int64.
+    `video`, `music` and embedded `text` stay raw bytes; ids and text are UTF-8 bytes; `track` and
+    `group` are int64.
     """
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
     spec = {"video_id": text, "music_id": text, "music_index": number}
@@ -83,7 +84,7 @@ def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
 
 
 def is_one_clip(serialized: tf.Tensor, schema: Schema, source: str) -> tf.Tensor:
-    """True if a serialised example has a single frame of the modality `source`: () bool."""
+    """Tests if a serialised example has a single frame of the modality `source`: () bool."""
     spec = {source: tf.io.FixedLenFeature([], tf.string)}
     stored = tf.io.parse_single_example(serialized, spec)[source]
     return tf.equal(tf.strings.length(stored), schema.modalities[source].row_bytes)
@@ -97,15 +98,15 @@ def parse_batch(
     seed: int | None = None,
     segments: int = 1,
 ) -> Fields:
-    """Batch of (B,) serialised examples, with the fields of `vmr.data.pipeline.train_batches`.
+    """Parses (B,) serialised examples into the fields of `vmr.data.pipeline.train_batches`.
 
     Args:
-      serialized: (B,) examples.
-      first: () int64, number of the first example in the stream, which decides its clips.
+      serialized: (B,) serialised examples.
+      first: () int64, number of the first example in the stream; keys the draw of its clips.
       schema: fields of the examples.
       spec: content of the batch.
-      seed: seed of the clips that are drawn; None takes the fixed ones, for evaluation.
-      segments: S; if not 1, clips are (B, S, N, D), N from each of S parts of a sequence.
+      seed: seed of the sampled clips; None takes clips at fixed offsets, for evaluation.
+      segments: S, parts of each sequence; if not 1, clips are (B, S, N, D), N of each part.
     """
     fields = parse_stored(serialized, schema)
     batch = {name: fields[name] for name in ("video_id", "music_id", "track")}
@@ -116,7 +117,8 @@ def parse_batch(
         labels = [stored_labels(serialized), fields["track"]]
         batch["label"] = tf.numpy_function(classify, labels, tf.int32, stateful=False)
     if spec.pairing == "video":
-        # Each video is an item of its own, also those that share a track.
+        # Each video is an item of its own, even if it shares its track with others. A hash of its
+        # id stands in for the track index; two videos collide with probability 2⁻³¹.
         batch["music_id"] = fields["video_id"]
         batch["track"] = tf.strings.to_hash_bucket_fast(fields["video_id"], 2**31 - 1)
     batch |= _modalities(fields, first, schema, spec, seed, segments)
@@ -136,18 +138,19 @@ def _modalities(
     seed: int | None,
     segments: int,
 ) -> Fields:
-    """`video` and `music`: vectors (B, D), or clips (B, N, D) with masks (B, N)."""
+    """Arrays `video` and `music`: vectors (B, D), or clips (B, N, D) with masks (B, N)."""
     offsets = None
     arrays: Fields = {}
     for number, (name, source) in enumerate(spec.sides.items()):
         modality, stored = schema.modalities[source], fields[source]
         if not modality.sequence:
+            # This or the reshape raises at a record of a wrong size, which `naming_faults` names.
             vectors = tf.io.decode_raw(stored, tf.float32)
             arrays[name] = tf.reshape(vectors, [tf.size(stored), modality.width])
         elif spec.sampling == "mean" and segments == 1:
             arrays[name] = _pooled(stored, modality)
         else:
-            # Drawn once: both modalities of a pair show clips at the same relative times.
+            # Drawn once, so that both modalities of a pair show clips of the same relative times.
             if offsets is None:
                 offsets = _offsets(first, tf.size(fields["track"]), spec, seed)
             of_sample = offsets[number % spec.samples]
@@ -165,6 +168,7 @@ def _offsets(first: tf.Tensor, count: tf.Tensor, spec: BatchSpec, seed: int | No
         samples=spec.samples,
         method=spec.sampling,
     )
+    # `numpy_function` loses the static shape, which `ensure_shape` restores, here as below.
     drawn = tf.numpy_function(draw, [first, count], tf.float64, stateful=False)
     return tf.ensure_shape(drawn, [spec.samples, None, spec.clips])
 
@@ -204,20 +208,21 @@ def _text(stored: tf.Tensor, schema: Schema, spec: BatchSpec) -> tuple[tf.Tensor
 
 
 def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Hashed words of each text: (B,) strings -> ids (B, L) int32 in [0, vocabulary), mask (B, L).
+    """Hashes the words of each text: (B,) strings -> ids (B, L) int32 < vocabulary, mask (B, L).
 
-    The hash (FarmHash fingerprint) is the same on every machine, so no vocabulary has to be kept;
-    words of one bucket are one word to the model. Neither case counts nor the spelling of accented
-    letters in Unicode; of a longer text the first L words are kept.
+    The hash (FarmHash fingerprint) is the same on every machine, so no vocabulary has to be stored;
+    words that share a bucket are one word to the model. Case and the Unicode form of accented
+    letters are ignored, and words beyond the first L are dropped.
 
     Args:
-      texts: UTF-8; an empty text has a mask of zeros.
-      tokens: L.
+      texts: (B,) UTF-8 strings; an empty text has a mask of zeros.
+      tokens: L, words kept of each text.
       vocabulary: number of buckets.
     """
     characters = tf.strings.length(texts, unit="UTF8_CHAR")
     spelt_alike = tf.cond(
-        # As many bytes as characters: ASCII, which has one spelling, so Python is not called.
+        # As many bytes as characters means ASCII, which has one Unicode form: the call into Python,
+        # which holds the interpreter's lock, is saved.
         tf.reduce_all(tf.strings.length(texts) == characters),
         lambda: texts,
         lambda: tf.ensure_shape(tf.numpy_function(_composed, [texts], tf.string), texts.shape),
@@ -230,8 +235,8 @@ def hashed_words(texts: tf.Tensor, tokens: int, vocabulary: int) -> tuple[tf.Ten
 
 
 def _composed(texts: np.ndarray) -> np.ndarray:
-    """Composed form (NFC) of each text: (B,) UTF-8 -> (B,) UTF-8."""
-    kept = "surrogateescape"  # bytes that are no UTF-8
+    """Composes the accented letters of each text (NFC): (B,) UTF-8 -> (B,) UTF-8."""
+    kept = "surrogateescape"  # bytes that are not UTF-8 pass through unchanged
     each = [
         unicodedata.normalize("NFC", text.decode(errors=kept)).encode(errors=kept)
         for text in texts.flat
@@ -240,12 +245,12 @@ def _composed(texts: np.ndarray) -> np.ndarray:
 
 
 def embedded_tokens(stored: np.ndarray, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stored embeddings of each text: (B,) bytes -> (B, L, E) float32, mask (B, L).
+    """Decodes the stored embeddings of each text: (B,) bytes -> (B, L, E) float32, mask (B, L).
 
     Args:
-      stored: bytes of (T, E) float32 arrays; an empty one has a mask of zeros.
-      tokens: L; of a longer sequence the first L are kept.
-      width: E.
+      stored: (B,) bytes of (T, E) float32 arrays; an empty one has a mask of zeros.
+      tokens: L, embeddings kept of each text, from the first on.
+      width: E, numbers in an embedding.
     """
     values = np.zeros((len(stored), tokens, width), np.float32)
     mask = np.zeros((len(stored), tokens), bool)

@@ -1,9 +1,9 @@
-"""One class an item, from the labels that it carries: items of one class are positives.
+"""Class of each item, derived from its labels; items of one class are positives of the loss.
 
-Items carry several labels, and sharing any of them is no relation of equivalence, which positives
-of a loss have to be. So an item's class is the rarest, hence most telling, of its labels that are
-common: carried by at least a hundredth of the training items. An item without a common label is in
-a class of its own.
+Items carry several labels, and sharing any label is not transitive, whereas positives of the loss
+must form an equivalence relation. So the class of an item is the rarest, hence most specific, of
+its common labels: those carried by at least 1 % of the training items. An item without a common
+label forms a class of its own track.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from vmr.data.dataset import Dataset
 from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.errors import UserError
 
-_COMMON = 0.01  # share of the training items that must carry a label
+_COMMON = 0.01  # least share of the training items that carry a common label
 _BATCH = 1024
 
 
@@ -26,7 +26,7 @@ class CommonLabels:
 
     Attributes:
       labels: (C,) int64, ascending.
-      counts: (C,) int64, training items that carry each label.
+      counts: (C,) int64, number of training items that carry each label.
     """
 
     labels: np.ndarray
@@ -43,7 +43,7 @@ def label_counts(dataset: Dataset) -> CommonLabels:
         raise UserError(f"{dataset.data_dir}: has no labels, which config.positives=label needs")
     shards = dataset.shards["train"]
     batches = records_in_order(shards).batch(_BATCH).map(stored_labels)
-    # Counted by value: labels may be any integers, so there is no table that they all index.
+    # Counted in a dictionary: labels may be any integers, too large to index an array.
     counts: Counter[int] = Counter()
     for labels in naming_faults(batches, shards, dataset.schema):
         counts.update(labels[labels >= 0].tolist())
@@ -55,26 +55,28 @@ def label_counts(dataset: Dataset) -> CommonLabels:
 
 @as_graph
 def stored_labels(serialized: tf.Tensor) -> tf.Tensor:
-    """Labels of serialised examples: (B,) -> (B, K) int64, padded with -1."""
+    """Parses the labels of serialised examples: (B,) -> (B, K) int64, padded with -1."""
     spec = {"labels": tf.io.RaggedFeature(tf.int64)}
     return tf.io.parse_example(serialized, spec)["labels"].to_tensor(-1)
 
 
 def classes(labels: np.ndarray, tracks: np.ndarray, common: CommonLabels) -> np.ndarray:
-    """Class of each item, an index among the common labels: (B, K), (B,) -> (B,) int32.
+    """Class of each item, an index into the common labels: (B, K), (B,) -> (B,) int32.
 
     Args:
-      labels: labels of each item, padded with -1.
-      tracks: track index of each item. An item without a common label has the class
-        -1 - track, which is negative so that it meets no label.
-      common: see `label_counts`.
+      labels: (B, K) labels of each item, padded with -1.
+      tracks: (B,) track index of each item. An item without a common label has the class
+        -1 - track, which is negative and so equals no index of a label.
+      common: common labels of the training split, from `label_counts`.
     """
     none = len(common.labels)  # index of labels that are not common
-    # Labels that are not common count as most frequent, so that `argmin` takes any other first.
+    # Other labels get the highest frequency, so that `argmin` prefers any common label to them.
     frequency = np.append(common.counts, np.iinfo(np.int64).max)
+    # `searchsorted` gives an insertion point for any label; it is common if it equals the entry
+    # there. A label beyond the last entry is compared with the -1 appended.
     index = np.searchsorted(common.labels, labels)
     index = np.where(np.append(common.labels, -1)[index] == labels, index, none)
-    # A column more, so that an item without any label has one to look at.
+    # One more column, since `argmin` over K = 0 columns (a batch without any label) raises.
     index = np.pad(index, [(0, 0), (0, 1)], constant_values=none)
     rarest = index[np.arange(len(index)), np.argmin(frequency[index], axis=1)]
     return np.where(rarest < none, rarest, -1 - tracks).astype(np.int32)

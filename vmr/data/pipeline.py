@@ -1,9 +1,9 @@
-"""Batches of numpy arrays from a dataset's shards: endless for training, in order for evaluation.
+"""Pipeline from shards to numpy batches: endless for training, in stored order for evaluation.
 
     shards ─ shuffle (seed, epoch) ─ skip ─ batch ─ parse (in parallel) ─ prefetch ─ numpy
 
-Records are skipped as bytes, before they are parsed, so a run that continues at step s is soon
-there and sees exactly the batches that it would have seen.
+Records are skipped as bytes, before they are parsed, so a run resumed at step s starts quickly and
+sees exactly the batches of an uninterrupted run.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,16 @@ from vmr.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-# An epoch is shuffled whole where its records fit here; otherwise shards come in a new order each
-# epoch, several are read in turn, and records are drawn from a buffer of this size. On disk they
-# already lie in the order of a hash of their ids.
+# Size of the shuffle buffer. An epoch whose records fit is shuffled whole. A larger one is mixed by
+# a new order of the shards, several of which are read in turn, and by a buffer of this size; on
+# disk, records already lie in the order of a hash of their ids.
 SHUFFLE_BYTES = 256 * 1024 * 1024
 _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
 _PARSERS = 2
 _READ_AHEAD = 4
-# A sequence has up to 345 kB: few enough stay in the cache until they are pooled or sampled.
+# A sequence has up to 345 kB; so few of them stay in the CPU's cache until they are pooled or
+# sampled.
 _SEQUENCES_AT_ONCE = 8
 _SEED_STRIDE = 1_000_003
 
@@ -46,27 +47,27 @@ def train_batches(
     start_step: int = 0,
     spec: BatchSpec | None = None,
 ) -> Iterator[Batch]:
-    """Endless shuffled batches; the remainder of an epoch is dropped, another one each epoch.
+    """Yields shuffled batches without end; each epoch drops a remainder of its own.
 
     Args:
-      dataset: see `open_dataset`.
+      dataset: dataset to read, from `open_dataset`.
       split: name of the split, e.g. "train".
       batch_size: B, items in every batch.
-      seed: decides the order of every epoch, and the clips that are drawn.
-      start_step: batches that an earlier run has seen; the first batch is the one that follows.
-      spec: content of the batch; one vector a modality by default.
+      seed: seed of the order of every epoch and of the sampled clips.
+      start_step: number of batches that an earlier run has seen; the first batch follows them.
+      spec: content of the batch; by default one vector per modality.
 
     Yields:
-      `video` (B, Dv) and `music` (B, Dm) float32; where the spec samples clips of a sequence,
-      (B, N, D) as it is stored, float32 or quantised uint8, zeros where it has fewer, and
-      `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32 (equal for videos of one track,
-      over all splits), `video_id` and `music_id` (B,) str objects and, where the dataset has it,
-      `group` (B,) int32. Where the spec asks, `label` (B,) int32 and, of a dataset with text,
+      `video` (B, Dv) and `music` (B, Dm) float32. If the spec samples clips of a sequence, they are
+      (B, N, D) of the stored type, float32 or quantised uint8, with zeros after a shorter sequence
+      and with `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32, equal for all videos of a
+      track over all splits. `video_id` and `music_id`, (B,) str objects. `group` (B,) int32 if the
+      dataset has groups. If the spec asks for them, `label` (B,) int32 and, of a dataset with text,
       `text` (B, L) int32 or (B, L, E) float32 with `text_mask` (B, L) bool.
 
     Raises:
       UserError: the split is missing or smaller than a batch, a record is corrupt, the spec asks
-        for what the dataset lacks, or it samples a sequence that has no clips.
+        for a modality or sequences that the dataset lacks, or a sampled sequence has no clips.
     """
     spec = spec or BatchSpec()
     require_stored(dataset, spec)
@@ -77,11 +78,13 @@ def train_batches(
             f"in {dataset.data_dir}"
         )
     steps = examples // batch_size
-    # The order of an epoch depends on its seed and number alone, so a run can resume inside it.
+    # The order of an epoch depends on the seed and the number of the epoch alone, so a run can
+    # resume inside any epoch without reading those before it.
     first_epoch, skipped = divmod(start_step, steps)
 
     @as_graph
     def records_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        # The remainder is dropped before batching, since one `batch` runs on across epochs.
         records = _shuffled_records(dataset, split, seed, epoch).take(steps * batch_size)
         seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
         return records.skip(tf.cast(seen, tf.int64))
@@ -94,25 +97,26 @@ def train_batches(
 def eval_batches(
     dataset: Dataset, split: str, batch_size: int, spec: BatchSpec | None = None, segments: int = 1
 ) -> Iterator[Batch]:
-    """Every example of a split once, in stored order; the last batch may be smaller.
+    """Yields every example of a split once, in stored order; the last batch may be smaller.
 
-    Where items are compared with themselves, those of a single clip are left out: both samples
-    would be that clip, and found whatever the model.
+    If items are paired with themselves, those with a single clip are left out: both samples would
+    be that clip, and any model would retrieve one by the other.
 
     Args:
-      dataset: see `open_dataset`.
+      dataset: dataset to read, from `open_dataset`.
       split: name of the split, e.g. "validation".
       batch_size: B, items in every batch but the last.
-      spec: content of the batch; one vector a modality by default. Clips lie at fixed offsets,
-        nothing is drawn.
-      segments: S; if not 1, clips are those of S equal parts of each sequence, (B, S, N, D) with
-        masks (B, S, N), whatever the spec's sampling; a sequence of fewer clips has fewer parts.
+      spec: content of the batch; by default one vector per modality. Clips lie at fixed offsets;
+        nothing is random.
+      segments: S, equal parts of each sequence. If not 1, clips come from each part, (B, S, N, D)
+        with masks (B, S, N), also if the spec pools; a sequence of fewer than S clips has fewer
+        parts.
 
     Yields:
       batches as `train_batches` does.
 
     Raises:
-      UserError: as `train_batches`, or every item is left out.
+      UserError: see `train_batches`; also if every item is left out.
     """
     spec = spec or BatchSpec()
     require_stored(dataset, spec)
@@ -128,7 +132,7 @@ def eval_batches(
 
 
 def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
-    """Raises UserError where the spec asks for a modality, or two samples, that are not stored."""
+    """Refuses, with a UserError, a spec that needs a modality or sequences that are not stored."""
     there = dataset.schema.modalities
     for name in sorted(set(spec.sides.values()) - there.keys()):
         raise UserError(
@@ -144,15 +148,18 @@ def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
 
 def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
     shards = dataset.shards[split]
+    # Stateless: a stateful shuffle would depend on how often it has been called.
     order = tf.random.experimental.stateless_shuffle(
         tf.range(len(shards)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
     )
     paths, counts = stored_files(shards)
     files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(counts, order)))
     records = files.interleave(first_records, cycle_length=_SHARDS_IN_TURN, block_length=16)
-    # Memory is bounded in bytes: records of a million short items shuffle whole, of long ones not.
+    # The buffer is bounded in bytes, not records: vectors are small and shuffle whole by the
+    # hundred thousand, sequences are not.
     mean_bytes = max(1, dataset.bytes[split] // dataset.splits[split])
     buffer = min(dataset.splits[split], max(_MIN_SHUFFLE_RECORDS, SHUFFLE_BYTES // mean_bytes))
+    # The stride keeps seeds apart: with seed + epoch, epoch 1 of seed 0 would be epoch 0 of seed 1.
     return counted(records, shards).shuffle(
         buffer, seed=seed * _SEED_STRIDE + epoch, reshuffle_each_iteration=False
     )
@@ -175,7 +182,8 @@ def _numpy_batches(
         start = first + number * at_once
         return parse_batch(serialized, start, dataset.schema, spec, seed, segments)
 
-    # Numbered by batch: the position of an item in the stream decides its clips.
+    # Numbered, because the position of an item in the stream decides its clips. The order stays
+    # deterministic although parsing runs in parallel.
     numbered = records.batch(at_once).enumerate()
     batches = numbered.map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     if at_once != batch_size:
@@ -190,7 +198,8 @@ def _numpy_batches(
 def _at_least_one(
     batches: Iterator[Batch], dataset: Dataset, split: str, spec: BatchSpec
 ) -> Iterator[Batch]:
-    """Batches of items compared with themselves; raises UserError where there are none."""
+    """Passes on batches of items paired with themselves; raises UserError if there are none."""
+    # Known only at the end: the filter reads the records themselves.
     any_left = False
     for batch in batches:
         any_left = True
@@ -204,7 +213,7 @@ def _at_least_one(
 
 
 def _require_clips(batch: Batch, dataset: Dataset, split: str, spec: BatchSpec) -> None:
-    """Raises UserError that names the first item whose sequence has no clip to show."""
+    """Refuses a batch with an empty sequence; the UserError names the first such item."""
     for name, source in spec.sides.items():
         mask = batch.get(f"{name}_mask")
         if mask is None:

@@ -1,12 +1,11 @@
-"""Clips of a sequence: the N of a whole video or track that a batch shows, or their mean.
+"""Sampling of N clips from the whole sequence of a video or track, and mean pooling.
 
 Global Sparse (GS) sampling (Chen et al. 2024, arXiv 2407.19415, as far as its abstract tells): the
 *whole* sequence is cut into N equal segments, and each segment gives one clip: a random one in
-training, the one in its centre in evaluation. `contiguous` takes one excerpt of N clips instead: a
-random one in training, the one in the middle in evaluation. Sequences of fewer than N clips are
-taken whole.
+training, the central one in evaluation. `contiguous` takes one excerpt of N clips instead: a random
+one in training, the middle one in evaluation. Sequences of fewer than N clips are taken whole.
 
-All of it is NumPy on the stored bytes: T differs from item to item, and a loop over views of raw
+Everything is NumPy on the stored bytes: T differs from item to item, and a loop over views of raw
 bytes is faster than ragged tensors.
 """
 
@@ -17,18 +16,19 @@ from vmr.quantization import OFFSET, SCALE
 
 METHODS = ("mean", "global_sparse", "contiguous")
 
-# Evaluation draws nothing. Two samples of one item are as far apart as they can be: their clips
-# differ wherever a segment has two, their excerpts wherever the sequence is twice as long.
+# Evaluation uses fixed offsets. Two samples of one item lie as far apart as they can: since neither
+# shows more than T / 2 clips, they have no clip in common if T is at least 2. `nextafter` keeps the
+# last offset below 1, which would point one clip past the end.
 _CENTRE = (0.5,)
 _QUARTERS = (0.25, 0.75)
 _ENDS = (0.0, np.nextafter(1.0, 0.0))
 
-# A sum of at most 257 bytes fits 16 bits, and 16-bit sums are the fastest there are.
+# Sums of up to 257 bytes fit into 16 bits (257 · 255 = 65535), and NumPy sums 16 bits fastest.
 _BYTES_IN_16_BITS = 256
 
 
 def global_sparse(length: int, offsets: np.ndarray) -> np.ndarray:
-    """Indices of one clip in each of N equal segments: (N,) -> (min(T, N),) ascending.
+    """Indices of one clip in each of N equal segments: offsets (N,) -> (min(T, N),), ascending.
 
     Args:
       length: T, clips of the sequence.
@@ -42,7 +42,7 @@ def global_sparse(length: int, offsets: np.ndarray) -> np.ndarray:
 
 
 def contiguous(length: int, offsets: np.ndarray) -> np.ndarray:
-    """Indices of N clips in a row: (N,) -> (min(T, N),); the first offset sets their start."""
+    """Indices of N consecutive clips: (N,) -> (min(T, N),); the first offset sets the start."""
     if length <= len(offsets):
         return np.arange(length)
     start = int(offsets[0] * (length - len(offsets) + 1))
@@ -54,16 +54,15 @@ def segment_offsets(
 ) -> np.ndarray:
     """Relative positions of clips in their segments: (samples, count, N) in [0, 1).
 
-    Each item draws from a generator of its own, keyed by the seed and its number in the stream of
-    items. So a resumed run draws what an uninterrupted one would have drawn, however the items are
-    batched.
+    Each item has a generator of its own, keyed by the seed and by its number in the stream of
+    items. So a resumed run samples the clips of an uninterrupted one, however items are batched.
 
     Args:
       first: number of the first item in the stream.
-      count: items.
-      clips: N.
-      seed: of the draws; None takes fixed offsets, for evaluation.
-      samples: 1 for a modality of a pair, 2 where an item is compared with itself.
+      count: number of items.
+      clips: N, clips of each item.
+      seed: seed of the draws; None takes fixed offsets, for evaluation.
+      samples: 1 for a modality of a pair, 2 if an item is paired with itself.
       method: one of `METHODS`.
     """
     if seed is None:
@@ -75,7 +74,8 @@ def segment_offsets(
 
 
 def _generator(seed: int, number: int) -> np.random.Generator:
-    # Philox is keyed, not seeded: two keys give independent streams without any warm-up.
+    # Philox takes a key, not a seed: every key gives an independent stream, without the cost of
+    # hashing a seed for each item.
     return np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
 
 
@@ -87,20 +87,20 @@ def sampled_clips(
     samples: int = 1,
     segments: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clips of each sequence as they are stored, and their mask.
+    """Samples the clips of each sequence, in the stored type, with their mask.
 
     Args:
-      stored: (B,) objects, the bytes of (T, D) frames.
-      offsets: (B, N), see `segment_offsets`.
+      stored: (B,) objects, bytes of (T, D) frames.
+      offsets: (B, N) relative positions, see `segment_offsets`.
       modality: width and type of the frames.
-      method: one of `METHODS`; `mean` gives each segment one clip, its mean in float32.
-      samples: 2 where an item is compared with itself. Then at most T / 2 clips of it are shown, so
-        that two samples of it can differ in all of them.
-      segments: S equal parts that a sequence is cut into, each sampled by itself. A sequence of
-        fewer clips has fewer parts; with two samples, a part has two clips where the item has.
+      method: one of `METHODS`; `mean` gives each part one clip, its mean in float32.
+      samples: 2 if an item is paired with itself. Then at most T / 2 clips are sampled, so that two
+        samples of an item can differ in every clip.
+      segments: S, equal parts of a sequence, each sampled by itself. A sequence of fewer than S
+        clips has fewer parts; with two samples, so few that a part has two clips if the item has.
 
     Returns:
-      clips (B, N, D) of the stored type, zeros where there is none, and the mask (B, N) bool; for
+      clips (B, N, D) of the stored type, zeros after the last one, and the mask (B, N) bool; for
       several segments (B, S, N, D) and (B, S, N).
     """
     choose = contiguous if method == "contiguous" else global_sparse
@@ -110,6 +110,7 @@ def sampled_clips(
     mask = np.zeros((count, segments, clips), bool)
     for row, content in enumerate(stored):
         frames = np.frombuffer(content, modality.dtype).reshape(-1, modality.width)
+        # 0 parts for an empty sequence, whose mask stays False: the pipeline names it.
         parts = min(segments, len(frames), max(1, len(frames) // samples))
         for part in range(parts):
             within = frames[part * len(frames) // parts : (part + 1) * len(frames) // parts]
@@ -137,10 +138,10 @@ def mean_frames(stored: np.ndarray, modality: Modality) -> np.ndarray:
 
 
 def mean_frame(frames: np.ndarray, modality: Modality) -> np.ndarray:
-    """Mean over time: (T, D) as stored -> (D,) float.
+    """Mean over time: (T, D) as stored -> (D,) float64.
 
-    Bytes are summed as integers, so the mean is exact and the map to floats is applied once, to
-    the mean.
+    Bytes are summed as integers, so the sum is exact, and dequantisation, which is affine, is
+    applied once, to the mean.
     """
     if modality.quantized:
         return _byte_sum(frames) * (SCALE / len(frames)) + OFFSET

@@ -1,4 +1,4 @@
-"""Schema of an example: the ids of a pair, its two modalities, and their form on disk."""
+"""Schema of an example: ids of a pair, its two modalities, and their storage on disk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,13 @@ from vmr.quantization import OFFSET, SCALE, dequantize
 
 
 class QuantizedFrames(tfds.features.Tensor):
-    """Frames (T, D) that are bytes on disk and float32 when read through TFDS.
+    """TFDS feature of frames (T, D): uint8 on disk, float32 when read through TFDS.
 
     Every features.json names this class by its import path, so the path must not change.
     """
 
     def __init__(self, *, shape: tuple[int | None, ...], **_: Any):
+        # TFDS restores a feature with all arguments of a Tensor; only the shape is free here.
         super().__init__(
             shape=shape,
             dtype=np.float32,
@@ -26,6 +27,7 @@ class QuantizedFrames(tfds.features.Tensor):
 
     def decode_example(self, tfexample_data: Any) -> Any:
         """Dequantises the frames of one example: bytes -> float32 (T, D)."""
+        # Same map as `dequantize`, which needs `astype`; tensors of TensorFlow have none.
         frames = tf.reshape(tf.io.decode_raw(tfexample_data, tf.uint8), [-1, self._shape[-1]])
         return tf.cast(frames, tf.float32) * SCALE + OFFSET
 
@@ -36,12 +38,12 @@ class QuantizedFrames(tfds.features.Tensor):
 
 @dataclass(frozen=True)
 class Modality:
-    """Form in which one side of a pair is stored.
+    """Storage of one modality of a pair.
 
     Attributes:
-      width: D, numbers in a feature vector.
+      width: D, numbers in a feature vector or frame.
       sequence: True for (T, D), where T differs between examples; False for (D,).
-      quantized: True if frames are bytes as in YouTube-8M; implies `sequence`.
+      quantized: True if frames are uint8, quantised as in YouTube-8M; implies `sequence`.
     """
 
     width: int
@@ -63,6 +65,7 @@ class Modality:
         shape = (None, self.width) if self.sequence else (self.width,)
         if self.quantized:
             return QuantizedFrames(shape=shape)
+        # Raw bytes are decoded by one reinterpretation of memory, a list of floats is parsed.
         return tfds.features.Tensor(
             shape=shape, dtype=np.float32, encoding=tfds.features.Encoding.BYTES
         )
@@ -79,10 +82,10 @@ class Modality:
 
 @dataclass(frozen=True)
 class Text:
-    """Form in which the text of a video is stored; an item may have none.
+    """Storage of the text of a video, which may be absent.
 
     Attributes:
-      width: E, numbers in an embedding of a token, stored as a sequence (L, E); 0: a string.
+      width: E, numbers in the embedding of a token, stored as a sequence (L, E); 0 for a string.
     """
 
     width: int = 0
@@ -94,7 +97,7 @@ class Text:
 
     @property
     def modality(self) -> Modality:
-        """Form of the embeddings: a sequence, which is empty where the text is absent."""
+        """Storage of the embeddings: a sequence, which is empty if the text is absent."""
         return Modality(self.width, sequence=True)
 
     def feature(self) -> tfds.features.FeatureConnector:
@@ -112,8 +115,8 @@ class Schema:
     """Fields of the examples of a dataset.
 
     Attributes:
-      video, music: the modalities; None for one that a dataset of a single modality lacks.
-      text: text of the video; None if the dataset has none.
+      video, music: storage of each modality; None for one that the dataset lacks.
+      text: storage of the text of a video; None if the dataset has none.
       has_labels: True if examples carry labels of their content.
       has_groups: True if examples carry a group; items of equal group are truly compatible.
     """
@@ -126,7 +129,7 @@ class Schema:
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modalities that the dataset has, by name."""
+        """Storage of each modality that the dataset has, by name."""
         named = {"video": self.video, "music": self.music}
         return {name: modality for name, modality in named.items() if modality is not None}
 
@@ -148,7 +151,7 @@ class Schema:
 
     @classmethod
     def of_features(cls, features: tfds.features.FeaturesDict) -> "Schema":
-        """Inverse of `features`; raises KeyError where there is no modality."""
+        """Inverse of `features`; raises KeyError if there is no modality."""
         there = {name: features[name] for name in ("video", "music") if name in features}
         if not there:
             raise KeyError("neither video nor music")
@@ -164,14 +167,14 @@ class Schema:
 
 @dataclass(frozen=True)
 class Pair:
-    """A video and the track that goes with it.
+    """Pair of a video and its track, as a source yields it.
 
     Attributes:
       video_id, music_id: ids of the video and of the track.
-      video, music: arrays of the form given by their `Modality`; None for one that is lacking.
-      text: string or embeddings (L, E), see `Text`; empty where the text is absent.
+      video, music: arrays stored as their `Modality` says; None for one that the dataset lacks.
+      text: string or embeddings (L, E), see `Text`; empty if the text is absent.
       labels: indices of the labels that the source gives the video.
-      group: group of compatible items; known for planted pairs only.
+      group: number of the group of compatible items; known for planted pairs only.
     """
 
     video_id: str

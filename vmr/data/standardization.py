@@ -1,4 +1,4 @@
-"""Mean and scale of every input dimension, so that dimensions of any magnitude weigh alike."""
+"""Mean and scale of every input dimension, which give dimensions of any magnitude equal weight."""
 
 import numpy as np
 
@@ -15,20 +15,20 @@ _BATCH = 1024
 
 
 def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = None) -> Statistics:
-    """Per-dimension statistics of a split, in one pass: standardised = (x − mean) · scale.
+    """Computes per-dimension statistics in one pass: standardised = (x − mean) · scale.
 
-    They are taken over vectors or, where the spec samples, over the clips drawn. Every pair counts
-    once, so a track with several videos counts several times.
+    They are taken over the vectors of the batches or, if the spec samples, over the clips. Every
+    pair counts once, so a track with several videos counts several times.
 
     Args:
-      dataset: see `open_dataset`.
+      dataset: dataset from `open_dataset`.
       split: split to measure; always the training split, except in tests.
-      spec: content of the batches that will be standardised; by default one vector an item, the
+      spec: content of the batches that will be standardised; by default one vector per item, the
         mean of a sequence.
 
     Returns:
-      {"video": {"mean": (Dv,), "scale": (Dv,)}, "music": {...}}, float32. `scale` is 1/std, and 1
-      where the dimension is constant.
+      {"video": {"mean": (Dv,), "scale": (Dv,)}, "music": {...}}, float32. `scale` is 1/std, or 1
+      for a constant dimension.
 
     Raises:
       UserError: the split is missing, or a record is corrupt.
@@ -46,15 +46,15 @@ def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = 
 def _mean_and_scale(moments: Moments) -> dict[str, np.ndarray]:
     deviation = np.sqrt(moments.scatter / moments.count)
     single = np.finfo(np.float32)
-    # What float32 cannot tell from its mean is constant: dividing by it would blow up noise.
-    # So is what it cannot divide by: below its least normal number the inverse overflows.
+    # A deviation that float32 cannot resolve beside the mean is rounding noise, and dividing by it
+    # would blow it up. A subnormal deviation counts as constant too, since its inverse overflows.
     constant = deviation <= np.maximum(single.eps * np.abs(moments.mean), single.tiny)
     scale = 1.0 / np.where(constant, 1.0, deviation)
     return {"mean": moments.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
 def _rows(batch: Batch, name: str) -> np.ndarray:
-    """Vectors or unmasked clips of a batch, stacked: (rows, D) float32."""
+    """Vectors of a batch, or its clips without the padding, stacked: (rows, D) float32."""
     rows = batch[name]
     if f"{name}_mask" in batch:
         rows = rows[batch[f"{name}_mask"]]

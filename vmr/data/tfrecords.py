@@ -1,7 +1,7 @@
-"""TFRecord shards: written in the same bytes each time, read in order, faults traced to a record.
+"""TFRecord shards: reproducible bytes, reading in stored order, faults traced to a record.
 
-Reading in bulk says that a record is broken, not which one. So the pipeline reads fast, and only
-after a failure `report_first_fault` reads the shards once more, record by record.
+Reading in bulk reports that a record is broken, but not which one. So the pipeline reads fast, and
+only after a failure `report_first_fault` reads the shards once more, record by record.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from vmr.errors import UserError
 # Bytes around each record: its length (8) with a checksum (4), and a checksum (4) of the content.
 _HEAD, _FRAME = 12, 16
 
-# First bytes of files that are no TFRecords, and advice.
+# First bytes of files that are often taken for TFRecords, and advice.
 _OTHER_KINDS = (
     (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
     (b"BZh", "is compressed with bzip2: unpack it first"),
@@ -31,8 +31,8 @@ _OTHER_KINDS = (
     (b"<", "is HTML or XML, perhaps the answer of a server that had no such file"),
 )
 
-# What TensorFlow raises for a record that is truncated, corrupt, missing, not ours to read or no
-# example of ours.
+# Errors of TensorFlow for a shard that is missing or unreadable, and for a record that is
+# truncated, corrupt or no example of the schema.
 _RECORD_FAULTS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
@@ -41,14 +41,14 @@ _RECORD_FAULTS = (
     tf.errors.PermissionDeniedError,
 )
 
-# For functions that tf.data maps over records. They hold no Python control flow over tensors, and
-# translating them would cost more than reading a small split.
+# Decorator of functions that tf.data maps over records. They have no Python control flow over
+# tensors, and AutoGraph would take longer to translate them than to read a small split.
 as_graph = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A TFRecord file, or the first examples of it.
+    """TFRecord file, or its first examples.
 
     Attributes:
       path: path of the file.
@@ -61,19 +61,20 @@ class Shard:
     stored: int
 
     def first(self, examples: int) -> "Shard":
-        """Shard that reads its first `examples` alone."""
+        """Same shard, of which only the first `examples` are read."""
         return replace(self, examples=examples)
 
 
 def records_in_order(shards: Sequence[Shard]) -> tf.data.Dataset:
-    """Serialised records of shards in stored order; see `counted`."""
-    # No interleaving: evaluation promises the order on disk.
+    """Reads the serialised records of shards in stored order; checks their number (`counted`)."""
+    # No interleaving: embeddings and ranks of an evaluation follow the order on disk.
     files = tf.data.Dataset.from_tensor_slices(stored_files(shards))
     return counted(files.flat_map(first_records), shards)
 
 
 def stored_files(shards: Sequence[Shard]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Paths of shards, and how many records to read of each: -1 reads a file to its end."""
+    """Paths of shards, and numbers of records to read of each; -1 reads a file to its end."""
+    # -1 rather than the expected number, so that surplus records are noticed by `counted`.
     counts = [shard.examples if shard.examples < shard.stored else -1 for shard in shards]
     paths = [str(shard.path) for shard in shards]
     return tf.constant(paths), tf.constant(counts, tf.int64)
@@ -81,25 +82,25 @@ def stored_files(shards: Sequence[Shard]) -> tuple[tf.Tensor, tf.Tensor]:
 
 @as_graph
 def first_records(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    """Records of one file of `stored_files`."""
+    """Reads the first `count` records of a file; all of them if `count` is -1."""
     return tf.data.TFRecordDataset(path).take(count)
 
 
 def counted(records: tf.data.Dataset, shards: Sequence[Shard]) -> tf.data.Dataset:
-    """Records, with an error at their end if they are not as many as the shards should hold.
+    """Passes on records, and raises at their end if their number is not that of the shards.
 
-    A shard cut exactly between two records reads without an error; the count gives it away.
+    A shard truncated exactly between two records reads without an error; only the count shows it.
     """
     expected = sum(shard.examples for shard in shards)
     return records.apply(tf.data.experimental.assert_cardinality(expected))
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Records of one file, numbered from 0, their checksums verified.
+    """Reads the records of one file, numbered from 0, and verifies their checksums.
 
     Raises:
-      UserError: the file cannot be read, holds no record, or something that is no TFRecord, or a
-        record is truncated or fails its checksum.
+      UserError: the file cannot be read, is empty or is not a TFRecord file, or a record is
+        truncated or fails its checksum.
     """
     number = read = 0
     try:
@@ -108,6 +109,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
             number += 1
             read += len(record) + _FRAME
     except tf.errors.DataLossError as error:
+        # One error class for both faults; only the text tells them apart.
         reason = "truncated" if "truncated" in error.message else "corrupt (its checksum differs)"
         raise _broken(path, number, reason) from None
     except tf.errors.NotFoundError:
@@ -116,7 +118,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}: may not be read: permission denied") from None
     except tf.errors.FailedPreconditionError:
         raise UserError(f"{path}: is a folder, expected a TFRecord file") from None
-    # TensorFlow ends quietly where less than the head of a record is left.
+    # TensorFlow takes fewer bytes than the head of a record for the end of the file.
     left = path.stat().st_size - read
     if left:
         raise _broken(path, number, f"truncated: {left} of the {_HEAD} bytes of its head are there")
@@ -125,10 +127,11 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _broken(path: Path, number: int, reason: str) -> UserError:
-    """Error that names the broken record, or the kind of file where the first one is none."""
+    """Error that names the broken record or, if it is the first, the kind of file it may be."""
     with path.open("rb") as file:
         start = file.read(64)
-    # The length of a record that is damaged may spell "<", but ends in zeros where text has none.
+    # A TFRecord begins with its length in 8 bytes, the high ones zero; a length of 60 spells "<".
+    # Text has no zero bytes, so only then does "<", perhaps after a byte order mark, mean HTML.
     if 0 not in start[:8]:
         start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     elif start.startswith(b"<"):
@@ -143,10 +146,10 @@ def _broken(path: Path, number: int, reason: str) -> UserError:
 def naming_faults(
     batches: tf.data.Dataset, shards: Sequence[Shard], schema: Schema
 ) -> Iterator[Any]:
-    """Batches of the records of shards, as numpy arrays; one that cannot be read is named.
+    """Yields batches of the records of shards as numpy arrays, and names a record that is broken.
 
     Raises:
-      UserError: a record is truncated, corrupt or not as the schema says; tells shard and number.
+      UserError: a record is truncated, corrupt or does not fit the schema; names shard and record.
     """
     arrays = batches.as_numpy_iterator()
     while True:
@@ -156,18 +159,19 @@ def naming_faults(
             return
         except _RECORD_FAULTS:
             report_first_fault(shards, schema)
+            # Every record reads well on its own: the fault is not in the data.
             raise
         yield batch
 
 
 def report_first_fault(shards: Iterable[Shard], schema: Schema) -> None:
-    """Reads shards one by one and names the first record that is not as the schema says.
+    """Reads shards record by record and names the first record that does not fit the schema.
 
-    It is slow, so it is called only once reading in bulk has failed.
+    This is slow, so it is called only after reading in bulk has failed.
 
     Raises:
-      UserError: names the shard, the record from 0, and what is wrong with it. Nothing is raised
-        where every record is as it should be.
+      UserError: a record is broken; names the shard, the record, counted from 0, and the fault. If
+        all records are sound, nothing is raised.
     """
     for shard in shards:
         count = 0
@@ -206,7 +210,7 @@ def _fault(record: bytes, schema: Schema) -> str | None:
 
 
 def size_fault(stored: int, modality: Modality) -> str | None:
-    """Fault of a stored value of this many bytes, in words; None if its size is right."""
+    """Description of the wrong size of a value of `stored` bytes; None if the size is right."""
     if modality.sequence and stored % modality.row_bytes:
         return f"has {stored} bytes, expected a multiple of {modality.row_bytes}"
     if not modality.sequence and stored != modality.row_bytes:
@@ -219,9 +223,9 @@ def size_fault(stored: int, modality: Modality) -> str | None:
 def fields_in_order() -> Iterator[None]:
     """Makes TFDS write the fields of every record in the order of their names.
 
-    Protocol buffers write a map in an order that each process draws anew, so a rebuild of the same
-    content would have other bytes and another fingerprint. TFDS takes no serialiser of ours, so its
-    own is exchanged meanwhile.
+    Protocol buffers serialise a map in an order that differs between processes, so a rebuild of the
+    same content would have other bytes and another fingerprint. TFDS accepts no serialiser from
+    outside, so its own is patched inside this context.
     """
     with mock.patch.object(ExampleSerializer, "serialize_example", _serialize):
         yield

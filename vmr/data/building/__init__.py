@@ -1,1 +1,1 @@
-"""Building: a source written as a TFDS folder, whole or not at all, and validated."""
+"""Building: writes a source as a TFDS folder, whole or not at all, and validates it."""

@@ -1,4 +1,4 @@
-"""From the options of `tools.build_dataset` to a dataset that has been validated."""
+"""Building of a validated dataset from the options of `tools.build_dataset`."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,19 +22,20 @@ _OPTIONS = {
 
 
 def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()) -> Source:
-    """Opens the source called `name` with the options that belong to it.
+    """Opens the source `name` with the options that belong to it.
 
     Args:
       name: "planted", "youtube8m", "audioset" or "feature_files".
-      options: arguments of `planted`; or globs `train`, `validation`, `test`, and `labels`,
-        `held_out`, `vocabulary`; or `input` and `held_out`.
-      given: names of the options that the user set; the others have their defaults.
+      options: value of each option: the arguments of `planted`; or globs `train`, `validation`,
+        `test`, and `labels`, `held_out`, `vocabulary`; or `input` and `held_out`.
+      given: names of the options that the user set; the others have default values.
 
     Raises:
       UserError: an option is missing, names something unusable or belongs to another source.
     """
     _refuse_foreign(name, given)
     if name == "planted":
+        # It has a default, so only `given` tells that the user set it, in vain without text.
         if "text_absent" in given and not options["text"]:
             raise UserError("--text_absent: expected with --text only")
         return planted(**{key: options[key] for key in _OPTIONS["planted"] if key in options})
@@ -60,6 +61,7 @@ def _of_records(name: str, options: Mapping[str, Any]) -> Source:
 
 def _refuse_foreign(name: str, given: Collection[str]) -> None:
     for option in given:
+        # Options of no source, such as --output, are those of the command itself.
         owners = [source for source, options in _OPTIONS.items() if option in options]
         if owners and name not in owners:
             belongs = " and ".join(f"--source={owner}" for owner in owners)
@@ -70,11 +72,11 @@ def build(source: Source, output: Path, command: str, overwrite: bool = False) -
     """Writes `source` to `output` and validates what was written; see `write_dataset`.
 
     Raises:
-      UserError: as `write_dataset`, or the new dataset is not valid where it would replace one that
-        is.
+      UserError: see `write_dataset`; also if an invalid dataset would replace a valid one.
     """
 
     def accept(finished: Path) -> None:
+        # An invalid dataset is kept where it costs nothing: its report says what to mend.
         if not _is_valid(output):
             return
         report = report_of(finished)
@@ -91,5 +93,5 @@ def build(source: Source, output: Path, command: str, overwrite: bool = False) -
 def _is_valid(folder: Path) -> bool:
     try:
         return report_of(folder).ok
-    except UserError:  # nothing is there, or no dataset that can be read
+    except UserError:  # no folder, or not a readable dataset
         return False

@@ -14,13 +14,13 @@ def dataset_card(
     command: str,
     content_fingerprint: str,
 ) -> str:
-    """Text of README.md for a dataset.
+    """Writes the text of README.md for a dataset.
 
     Args:
-      source: source that was written.
+      source: source of the dataset.
       videos_per_track: number of videos of each track index, by split.
       command: command line that built the dataset.
-      content_fingerprint: see `vmr.data.dataset.fingerprint`.
+      content_fingerprint: fingerprint of the content, see `vmr.data.dataset.fingerprint`.
     """
     rows = [_row(split, list(counts.values())) for split, counts in videos_per_track.items()]
     schema = source.schema

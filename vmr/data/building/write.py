@@ -1,7 +1,7 @@
 """Writer of TFDS folders: shards, fingerprint and card of any source, whole or not at all.
 
 A dataset is built in a scratch folder beside its output and put in place by a rename, so a reader
-meets a whole dataset or none, whatever happens to the writer.
+finds a complete dataset or none, even if the writer is killed.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ from vmr.progress_bar import progress_bar
 
 
 class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes the pairs of a source as TFRecord shards, ordered by the hash of the video id."""
+    """TFDS builder that writes the pairs of a source, shuffled by a hash of the video id."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS would look for download checksums beside this module; there is nothing to download.
+    # Keeps TFDS from looking for checksums of downloads beside this module; nothing is downloaded.
     code_path = None
 
     def __init__(self, *, source: Source, **options: Any):
@@ -65,7 +65,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                     f"{split}: video id {pair.video_id!r} comes twice, expected each video once"
                 )
             seen.add(pair.video_id)
-            # Numbered across splits: equal ids are one track wherever they come.
+            # Numbered across splits, so that equal ids are one track wherever they occur.
             track = self.tracks.setdefault(pair.music_id, len(self.tracks))
             counts[track] += 1
             yield pair.video_id, self._example(pair, track)
@@ -100,19 +100,21 @@ def write_dataset(
     Args:
       source: pairs and their origin.
       output: folder to make.
-      command: command line that asked for it, for the card.
-      overwrite: replaces an earlier dataset at `output`, once the new one is whole.
-      accept: checks the finished folder before it takes its place; raises to keep what is there.
+      command: command line that builds the dataset, for the card.
+      overwrite: True to replace an earlier dataset at `output`, once the new one is complete.
+      accept: check of the finished folder, called before it is put in place; an exception that it
+        raises leaves `output` as it was.
 
     Raises:
-      UserError: the output exists, the disk is full, or the source holds something wrong.
+      UserError: the output exists, the disk is full, or the source has a fault.
     """
     with scratch_beside(output, overwrite) as scratch:
         builder = PairBuilder(source=source, data_dir=scratch / "tfds", file_format="tfrecord")
-        # TFDS announces downloads on the standard output; there are none.
+        # TFDS announces downloads on standard output, although there are none.
         with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
             builder.download_and_prepare()
         finished = scratch / "finished"
+        # TFDS wrote to tfds/name/version in the scratch folder; a dataset here is one flat folder.
         shutil.move(builder.data_dir, finished)
         _describe(source, builder, finished, command)
         if accept:
@@ -143,14 +145,14 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
 
 @contextmanager
 def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Temporary folder on the disk of `output`, removed afterwards whatever happens.
+    """Opens a temporary folder beside `output`, and removes it afterwards even after an error.
 
     Args:
       output: path of the result.
-      overwrite: permits an earlier dataset to be replaced.
+      overwrite: True if an earlier dataset at `output` may be replaced.
 
     Yields:
-      the empty temporary folder.
+      path of the empty temporary folder.
 
     Raises:
       UserError: the output exists and must stay, or the disk is full or not writable.
@@ -158,6 +160,7 @@ def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
     _refuse_existing(output, overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the output and not in /tmp, since a rename is atomic on one file system only.
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
             yield Path(scratch)
     except UserError:
@@ -170,7 +173,7 @@ def scratch_beside(output: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _disk_trouble(error: BaseException | None) -> str | None:
-    # TFDS wraps what TensorFlow raises, so the reason may stand further down the chain.
+    # TFDS wraps errors of TensorFlow, so the reason may be further down the chain of causes.
     while error is not None:
         if isinstance(error, tf.errors.ResourceExhaustedError):
             return "the disk is full"
@@ -182,13 +185,15 @@ def _disk_trouble(error: BaseException | None) -> str | None:
 
 
 def put_in_place(finished: Path, output: Path) -> None:
-    """Renames `finished` to `output`; an earlier `output` steps aside first.
+    """Renames `finished` to `output`, after moving an earlier `output` aside.
 
     Args:
-      finished: the whole result, on the disk of `output`.
-      output: path to rename it to; what lay there moves into the scratch folder.
+      finished: complete result, on the file system of `output`.
+      output: path to rename it to; an earlier folder moves beside `finished`, into the scratch
+        folder.
     """
     replaced = finished.with_name("replaced")
+    # A folder that is not empty cannot be replaced by one rename.
     if output.exists():
         output.rename(replaced)
     try:
@@ -204,6 +209,6 @@ def _refuse_existing(output: Path, overwrite: bool) -> None:
         return
     if output.exists() and not overwrite:
         raise UserError(f"--output={output}: exists already; pass --overwrite to replace it")
-    # A mistyped path must not cost anybody a folder that is no dataset.
+    # A mistyped --output must never delete a folder that is not a dataset.
     if output.exists() and not (output / DATASET_INFO).is_file():
         raise UserError(f"--output={output}: is no dataset, so --overwrite does not replace it")

@@ -1,1 +1,1 @@
-"""Sources: what pairs come from, opened to be written as a dataset."""
+"""Sources of pairs: readers of public datasets and feature files, and planted pairs."""

@@ -1,8 +1,8 @@
-"""Feature files: `{video,music}/<id>.npy` and `{train,validation,test}.csv` that pair them.
+"""Feature files: `{video,music}/<id>.npy`, paired by `{train,validation,test}.csv`.
 
-Each array is one vector (D,) or a sequence (T, D), the same for all files of a modality. Several
-videos may go with one track. Text may come with the videos, not necessarily with all: `text.csv`
-holds strings, or `text/<video_id>.npy` embeddings, one vector (E,) or a sequence (L, E) a video.
+Each array is one vector (D,) or a sequence (T, D), alike for all files of a modality. Several
+videos may share one track. Some or all videos may have text: strings in `text.csv`, or embeddings
+in `text/<video_id>.npy`, one vector (E,) or a sequence (L, E) per video.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,12 +19,12 @@ from vmr.errors import UserError
 
 PAIR_COLUMNS = ("video_id", "music_id")
 TEXT_COLUMNS = ("video_id", "text")
-_NAMED = 3  # absent ids that a message names, beside the first
+_NAMED = 3  # further absent ids that a message names after the first
 
 
 @dataclass(frozen=True)
 class _Row:
-    """Pair of ids in a CSV, and the file and line it stands on."""
+    """Pair of ids in a CSV, and the file and line that hold it, for messages."""
 
     line: str
     video_id: str
@@ -36,8 +36,8 @@ class FeatureText:
     """Text of a folder of feature files.
 
     Attributes:
-      schema: type of the stored text; None where the folder has none.
-      of: text of the video with an id, as `Pair` holds it; empty where the video has none.
+      schema: storage of the text; None if the folder has none.
+      of: function from a video id to its text, as in `Pair`; empty if the video has none.
       unused: number of lines of text.csv whose video is in no split.
     """
 
@@ -47,17 +47,17 @@ class FeatureText:
 
 
 def feature_files(root: Path, held_out: float = 0.0) -> Source:
-    """A folder of feature files as a source; the splits are those whose CSV exists.
+    """Opens a folder of feature files as a source, with a split for each CSV that exists.
 
     Args:
-      root: the folder with `video/`, `music/` and `train.csv`.
-      held_out: share of the tracks of `train.csv`, with all their videos, that validation takes,
-        and test again, by a hash of their ids; 0: none.
+      root: folder with `video/`, `music/` and `train.csv`.
+      held_out: share of the tracks of `train.csv`, with all their videos, that moves to validation,
+        and as much to test, by a hash of their ids; 0: none.
 
     Raises:
-      UserError: a CSV is missing, empty, unusable, repeats a video or names an id that is absent or
-        outside its folder, the share held out is impossible, the first array is unusable, or
-        text is, see `feature_text`.
+      UserError: a CSV is missing, empty or unusable, repeats a video, or names an id that is absent
+        or outside its folder; the share held out is impossible; the first array is unusable; or
+        the text is, see `feature_text`.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
@@ -66,10 +66,13 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }
+    # Before anything is written: a missing file should not end a build after an hour.
     _require_files(root, [row for rows in tables.values() for row in rows])
     if held_out:
         require_share(held_out, [f"{split}.csv" for split in tables if split != "train"])
+        # By track and not by video: a track in two splits would be leakage.
         tables = _by_track(tables["train"], held_out)
+    # The first array decides the schema; `_load` holds all others against it.
     first = tables["train"][0]
     video = _modality(root / "video" / f"{first.video_id}.npy")
     music = _modality(root / "music" / f"{first.music_id}.npy")
@@ -108,7 +111,7 @@ def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
         if not item:
             raise UserError(f"{line} has an empty {folder}_id, expected an id")
-        # By its name alone: a file inside may be a link to where there is more room.
+        # Judged by its name, not resolved: a file may be a symbolic link to a larger disk.
         if Path(item).is_absolute() or ".." in Path(item).parts:
             raise UserError(
                 f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
@@ -117,13 +120,14 @@ def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
 
 
 def _require_files(root: Path, rows: list[_Row]) -> None:
-    """Raises UserError that names the ids whose feature files are not there."""
+    """Refuses, with a UserError that names them, ids whose feature files are absent."""
     absent: dict[Path, str] = {}
     for row in rows:
         for folder, item in (("video", row.video_id), ("music", row.music_id)):
             file = root / folder / f"{item}.npy"
             if file in absent or _is_file(file, row.line):
                 continue
+            # macOS stores é as two code points, most tools write it as one.
             there = other_spelling(file)
             hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
             absent[file] = f"{row.line} names {folder} id {item!r}, but there is no {file}{hint}"
@@ -137,12 +141,12 @@ def _require_files(root: Path, rows: list[_Row]) -> None:
 def _is_file(file: Path, line: str) -> bool:
     try:
         return file.is_file()
-    except OSError as error:  # a name that is too long for the disk
+    except OSError as error:  # a name too long for the file system
         raise UserError(f"{line} names {file.name[:40]}…: {error.strerror}") from None
 
 
 def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
-    """Rows of each split; all videos of a track fall into one."""
+    """Assigns rows to splits by a hash of the track, so that no track is in two splits."""
     tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
     for row in rows:
         tables[split_of(row.music_id, share)].append(row)
@@ -201,15 +205,15 @@ def _load(file: Path, modality: Modality) -> np.ndarray:
 
 
 def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
-    """Text of the videos in a folder of feature files.
+    """Opens the text of the videos in a folder of feature files.
 
     Args:
       root: folder with `text.csv`, `text/` or neither.
       video_ids: ids of the videos in all splits.
 
     Raises:
-      UserError: there are both, no video has text, the table is unusable, or an array has no width.
-        `of` raises it for an array that is unusable or of another width than the first.
+      UserError: both exist, no video has text, the table is unusable, or an array has no width. The
+        function `of` raises it for an array that is unusable or differs in width from the first.
     """
     table, folder = root / "text.csv", root / "text"
     if table.exists() and folder.exists():
@@ -223,6 +227,7 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
 
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts: dict[str, str] = {}
+    # An id in another Unicode form would match no video, and its text would be lost in silence.
     spelt_alike = {composed(video_id) for video_id in video_ids}
     for line, entry in read_table(table, TEXT_COLUMNS):
         video_id = entry["video_id"]
@@ -254,6 +259,7 @@ def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:
 def _embedding(folder: Path, width: int, first: Path, video_id: str) -> np.ndarray:
     file = folder / f"{video_id}.npy"
     if not file.is_file():
+        # No file means that the text is absent, unless it is there in another Unicode form.
         form = other_spelling(file)
         if form:
             raise UserError(f"{file}: one spelt in Unicode's form {form} is there: rename either")

@@ -1,6 +1,6 @@
-"""Strict readers of CSV and npy files, and names that Unicode spells in two ways.
+"""Strict readers of CSV and npy files, and the Unicode forms of file names.
 
-A mistake in a file is reported with the file and, in a CSV, the line.
+Every message names the file and, in a CSV, the line of the mistake.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from vmr.errors import UserError
 
 
 def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of a CSV that has these columns, and perhaps others.
+    """Reads the rows of a CSV that has at least these columns.
 
-    A row is a line: a value in quotes that goes on over the end of its line is refused, since a
-    quote that was never closed takes in the rows below just so.
+    Each row is one line. A quoted value that runs over the end of its line is refused, since a
+    quote that was left open swallows the rows below in the same way.
 
     Args:
-      file: UTF-8, its first line the names of the columns.
+      file: UTF-8 file whose first line names the columns.
       columns: names of the columns to read.
 
     Yields:
-      "FILE: line N", and the row's values by column, without space around them.
+      "FILE: line N", and the values of the row by column, stripped of surrounding space.
 
     Raises:
       UserError: the file cannot be read as CSV, lacks a column or has it twice, a quote is not
         closed on its line, or a row has fewer or more values than there are columns.
     """
     try:
-        # A CSV saved by a spreadsheet may begin with a byte order mark.
+        # `utf-8-sig` drops the byte order mark that spreadsheets put before the first column.
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = _rows(file, opened)
             names = [name.strip() for name in next(rows, ("", []))[1]]
@@ -50,6 +50,7 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
 
 
 def _line_of_junk(file: Path) -> int:
+    # The decoder of an open file reports offsets within its buffer, so the file is decoded again.
     content = file.read_bytes()
     try:
         content.decode()
@@ -59,7 +60,7 @@ def _line_of_junk(file: Path) -> int:
 
 
 def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
-    """Rows that are not blank, each with its file and line."""
+    """Reads the rows that are not blank, each with its file and line."""
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     while True:
         number = reader.line_num + 1
@@ -72,6 +73,7 @@ def _rows(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
+            # An open quote ends at the end of the file, or at a stray quote in a later row.
             if reader.line_num > number or "unexpected end" in str(error):
                 raise unclosed from None
             raise UserError(f"{line} cannot be read as CSV: {error}") from None
@@ -104,7 +106,7 @@ def read_floats(file: Path) -> np.ndarray:
     """Reads an array of real numbers, of any shape, as float32.
 
     Raises:
-      UserError: the file cannot be read, is no npy file, or holds something else.
+      UserError: the file cannot be read, is no npy file, or does not hold real numbers.
     """
     try:
         with file.open("rb") as opened:
@@ -115,25 +117,25 @@ def read_floats(file: Path) -> np.ndarray:
         raise UserError(f"{file}: {error}") from None
     if array.dtype.kind not in "fiu":
         raise UserError(f"{file}: holds {array.dtype}, expected an array of real numbers")
-    # A number beyond float32 becomes inf, which validation reports with its id.
+    # A float64 beyond the range of float32 becomes inf, which validation reports with its id.
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
 
 def composed(text: str) -> str:
-    """Composed form (NFC) of a text: é as one code point or as two becomes the same."""
+    """Composes accented letters (NFC), so that é as two code points equals é as one."""
     return unicodedata.normalize("NFC", text)
 
 
 def other_spelling(file: Path) -> str | None:
-    """Normal form, NFC or NFD, under which the file exists; None if it exists under neither."""
+    """Other Unicode form, NFC or NFD, of the name under which the file exists; None if neither."""
     name = file.name
     spellings = {
         "NFC": unicodedata.normalize("NFC", name),
         "NFD": unicodedata.normalize("NFD", name),
     }
     for form, spelt in spellings.items():
-        with contextlib.suppress(OSError):  # a spelling may be too long for the disk
+        with contextlib.suppress(OSError):  # NFD is longer, perhaps too long for the file system
             if spelt != name and file.with_name(spelt).is_file():
                 return form
     return None

@@ -1,4 +1,4 @@
-"""Label files: which labels to keep, and their names as text."""
+"""Label files: indices of the labels to keep, and names of labels, which become text."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ COLUMNS = ("Index", "Name")
 
 
 def read_label_filter(file: Path) -> frozenset[int]:
-    """Label indices from JSON (an object keyed by index, or a list) or text (one a line).
+    """Reads label indices from JSON (an object keyed by index, or a list) or text (one a line).
 
     Raises:
-      UserError: the file is missing, empty, or holds something that is no label index.
+      UserError: the file is missing or empty, or an entry is not a label index.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def read_label_filter(file: Path) -> frozenset[int]:
         raise UserError(f"--labels={file}: cannot be read: {error}") from None
     try:
         labels = frozenset(_label(entry) for entry in _entries(text))
-    except (ValueError, TypeError, RecursionError):  # RecursionError: JSON in thousands of lists
+    except (ValueError, TypeError, RecursionError):  # RecursionError: JSON nested a thousand deep
         raise UserError(
             f"--labels={file}: expected label indices: a JSON object keyed by index, a JSON list, "
             "or one index a line"
@@ -40,7 +40,8 @@ def _entries(text: str) -> list:
 
 
 def _label(entry: object) -> int:
-    """Label index from a number or digits; raises ValueError for all else, 3.7 and true too."""
+    """Label index from an integer or digits; raises ValueError for anything else."""
+    # `type`, since `isinstance` would take JSON's `true` for the label 1.
     if type(entry) is int and entry >= 0:
         return entry
     if isinstance(entry, str) and entry.isdecimal():
@@ -50,21 +51,21 @@ def _label(entry: object) -> int:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names of labels.
+    """Vocabulary of labels: the name of each label index.
 
     Attributes:
-      file: CSV that lists them, for messages.
-      names: name of each label index, empty for some labels of YouTube-8M's own file.
+      file: CSV that lists the names; quoted in messages.
+      names: name of each label index; some are empty in YouTube-8M's own file.
     """
 
     file: Path
     names: Mapping[int, str]
 
     def text_of(self, labels: Iterable[int]) -> str:
-        """Text of a video: names of its labels, joined by ", ", without those that have no name.
+        """Text of a video: the non-empty names of its labels, joined by ", ".
 
         Raises:
-          ValueError: a label is not listed.
+          ValueError: a label is not in the vocabulary.
         """
         labels = tuple(labels)
         for label in labels:
@@ -74,11 +75,11 @@ class Vocabulary:
 
 
 def read_vocabulary(file: Path) -> Vocabulary:
-    """Label names from a CSV with the columns Index and Name, like YouTube-8M's vocabulary.csv.
+    """Reads label names from a CSV with columns Index and Name, as YouTube-8M's vocabulary.csv.
 
     Raises:
-      UserError: the file cannot be read, lacks a column, lists no label or one twice, or an index
-        is no number.
+      UserError: the file cannot be read, lacks a column, lists no label, lists a label twice, or an
+        index is not a number.
     """
     names: dict[int, str] = {}
     for line, entry in read_table(file, COLUMNS):

@@ -1,25 +1,25 @@
 """Planted pairs: synthetic features whose true compatibility is known.
 
 A *group* of one to three tracks shares a genre and the intensity of five qualities (tempo, energy,
-tension, brightness, density). Each modality shows an intensity with a polarity of its own, drawn
-anew for every item: a tense scene may be still or hectic, tense music soft or loud. What the two
-share is therefore the magnitude, which is uncorrelated with what is shown: a linear method sees
-the genre and little more, while one rectified layer recovers the rest. Both modalities add
-qualities of their own that say nothing about the other, then pass through a fixed random
-nonlinear map (`vmr.data.sources.planted_features`).
+tension, brightness, density). Each modality shows an intensity with a sign, its polarity, drawn
+anew for every item: a tense scene may be still or hectic, tense music soft or loud. So the
+modalities share a magnitude that is uncorrelated with the signed value shown: a linear method sees
+the genre and little more, while one rectified layer recovers the rest. Each modality adds private
+qualities that carry no information about the other, then passes through a fixed random nonlinear
+map (`vmr.data.sources.planted_features`).
 
 Items of one group are truly compatible although only some of them are paired, so retrieval can
 also be scored against the truth.
 
-Three options go beyond that: sequences of clips instead of vectors, text that tells a part of what
-is shared, and groups of a chosen size in the training split. Each draws from a generator of its
-own, so that it does not change what the others and the defaults draw: text leaves the features as
-they are, and groups of a chosen size in the training split leave validation and test as they are,
-numbers of groups aside.
+Three options add sequences of clips instead of vectors, text that reveals a part of the shared
+qualities, and groups of a chosen size in the training split. Each option has a random generator of
+its own, so it does not change the draws of the others or of the defaults: text leaves the features
+unchanged, and the size of training groups leaves validation and test unchanged, except for the
+numbers that name their groups.
 
-Text tells the genre, and four qualities in five, each as one of four levels. Each meaning has two
-or three words that say the same, and words without meaning stand between, all in random order: text
-helps and does not settle the matter.
+Text reveals the genre, and on average four qualities in five, each as one of four levels. Each
+meaning has two or three synonyms, and words without meaning stand among them, all in random order:
+text helps retrieval but does not decide it.
 """
 
 from collections.abc import Iterator
@@ -47,14 +47,15 @@ HELD_OUT = 1 / 8
 
 _GROUP_SIZES = (1, 2, 3)
 _GROUP_CHANCES = (0.6, 0.25, 0.15)
-# Generators of the options' own start from [seed, option, split]; option 0 would be the seed's.
+# Generators of the options start from [seed, option, split]. Options count from 1: NumPy pads
+# seeds with zeros, so [seed, 0, 0] would be the stream of the seed itself.
 _CLIPS, _TEXT, _GROUP_TRACKS = 1, 2, 3
 
 MIN_TRACKS = 80
-# Every act has a clip in the shortest sequence, which has half as many clips as are asked for.
+# The shortest sequence has clips/2 clips, and each of its acts (one per quality) needs one.
 MIN_CLIPS = 2 * QUALITIES
 
-# Quartiles of |N(0, 1)|: each level has as many intensities.
+# Quartiles of |N(0, 1)|, so that the four levels are equally frequent.
 _LEVELS = (0.3186, 0.6745, 1.1503)
 _TOLD = 0.8
 _MOST_FILLERS = 2
@@ -65,7 +66,7 @@ _GENRE_WORDS = (
     ("orchestral", "symphonic", "strings"),
     ("folk", "acoustic", "banjo"),
 )
-# Tempo, energy, tension, brightness, density: two words for each level, ascending.
+# Rows: tempo, energy, tension, brightness, density; two synonyms for each level, ascending.
 _QUALITY_WORDS = (
     (("glacial", "lingering"), ("slow", "unhurried"), ("fast", "brisk"), ("racing", "frantic")),
     (("sleepy", "hushed"), ("calm", "gentle"), ("energetic", "lively"), ("vigorous", "explosive")),
@@ -86,17 +87,18 @@ def planted(
     text_absent: float = 0.3,
     group_tracks: int = 0,
 ) -> Source:
-    """Synthetic pairs with known truth; an eighth of the tracks each in validation and test.
+    """Generates pairs with known truth; validation and test hold an eighth of the tracks each.
 
     Args:
-      videos: pairs over all splits, at least one a track.
-      tracks: distinct tracks over all splits, at least 80.
-      seed: everything is drawn from it, from 0; the same seed gives the same bytes.
-      clips: items are sequences of clips/2 to 2·clips clips, from 10; 0: one vector an item.
-      text: words about what the group shares come with the videos.
-      text_absent: share of the videos that have no text even so.
-      group_tracks: tracks of each training group, of which the last may be smaller; 0: one to
-        three, as in validation and test always.
+      videos: number of pairs over all splits, at least one per track.
+      tracks: number of distinct tracks over all splits, at least 80.
+      seed: seed of every draw, 0 or more; the same seed gives the same bytes.
+      clips: typical length, 10 or more: items are sequences of clips/2 to 2·clips clips; 0: one
+        vector per item.
+      text: True to give videos words about the qualities that their group shares.
+      text_absent: share of the videos that have no text even with `text`.
+      group_tracks: tracks in each training group, the last of which may be smaller; 0: one to
+        three, as always in validation and test.
 
     Raises:
       UserError: too few tracks, fewer videos than tracks, a negative seed, or an option outside
@@ -174,13 +176,13 @@ class PlantedSplit:
     """Arrays of one split: N videos, M tracks, G groups.
 
     Attributes:
-      video: (N, 192) float32, or N sequences (T, 192), each of its own length.
-      music: (M, 96) float32, or M sequences (T, 96).
-      track: (N,) row of `music` that each video is paired with.
-      group: (M,) tracks of equal group are compatible with each other's videos.
-      shared: qualities that the tracks of each group share, (G, ...).
-      first_video, first_track, first_group: numbers that the ids of this split start from.
-      text: (N,) strings, "" where the text is absent; empty if no video has any.
+      video: (N, 192) float32 vectors, or N sequences (T, 192), each of its own length.
+      music: (M, 96) float32 vectors, or M sequences (T, 96).
+      track: (N,) row of `music` with which each video is paired.
+      group: (M,) group of each track; tracks of one group are compatible with each other's videos.
+      shared: (G, ...) qualities that the tracks of each group share.
+      first_video, first_track, first_group: first numbers of the ids of this split.
+      text: N strings, "" where the text is absent; empty if no video has text.
     """
 
     video: np.ndarray | list[np.ndarray]
@@ -194,7 +196,7 @@ class PlantedSplit:
     text: tuple[str, ...] = ()
 
     def pairs(self) -> Iterator[Pair]:
-        """Pairs of the split, one a video."""
+        """Yields the pairs of the split, one per video."""
         for row, track in enumerate(self.track):
             yield Pair(
                 video_id=f"video{self.first_video + row:06d}",
@@ -207,12 +209,12 @@ class PlantedSplit:
 
     @property
     def shared_by_tracks(self) -> Shared:
-        """Qualities that each track shares with the other items of its group, (M, ...)."""
+        """Qualities that each track shares with its group, (M, ...)."""
         return self.shared.of(self.group - self.first_group)
 
     @property
     def shared_by_videos(self) -> Shared:
-        """Qualities that each video shares with the other items of its group, (N, ...)."""
+        """Qualities that each video shares with its group, (N, ...)."""
         return self.shared_by_tracks.of(self.track)
 
 
@@ -225,7 +227,7 @@ def planted_splits(
     text_absent: float | None = None,
     group_tracks: int = 0,
 ) -> dict[str, PlantedSplit]:
-    """Arrays of each split; the arguments are those of `planted`, where None gives no text."""
+    """Draws the arrays of each split; arguments as in `planted`, `text_absent=None` for no text."""
     rng = np.random.default_rng(seed)
     held_out = int(tracks * HELD_OUT)
     sizes = dict(zip(SPLITS, (tracks - 2 * held_out, held_out, held_out), strict=True))
@@ -233,12 +235,14 @@ def planted_splits(
     splits: dict[str, PlantedSplit] = {}
     first_video = first_track = first_group = 0
     for number, (name, size) in enumerate(sizes.items()):
+        # The last split takes the remainder that rounding leaves.
         last = first_track + size == tracks
         count = videos - first_video if last else round(videos * size / tracks)
         firsts = first_video, first_track, first_group
         split = _draw_split(rng, maps, _mixed_groups(rng, size), count, firsts)
         if group_tracks and name == "train":
-            # The split of mixed groups was drawn all the same: those that follow stay as they are.
+            # The mixed groups were drawn nevertheless, so that `rng` draws the same validation and
+            # test splits with and without this option.
             own = np.random.default_rng([seed, _GROUP_TRACKS, number])
             split = _draw_split(own, maps, np.arange(size) // group_tracks, count, firsts)
         if clips:
@@ -259,7 +263,7 @@ def planted_splits(
 
 
 def _mixed_groups(rng: np.random.Generator, tracks: int) -> np.ndarray:
-    # Every group has a track, so `tracks` draws are always enough.
+    # Every group has at least one track, so `tracks` sizes always suffice.
     sizes = rng.choice(_GROUP_SIZES, p=_GROUP_CHANCES, size=tracks)
     return np.repeat(np.arange(tracks), sizes)[:tracks]
 
@@ -271,9 +275,10 @@ def _draw_split(
     videos: int,
     firsts: tuple[int, int, int],
 ) -> PlantedSplit:
-    """A split of vectors, for tracks of `group` (M,) from 0; `firsts`: video, track, group."""
+    """Draws a split of vectors for groups (M,) of tracks, from 0; `firsts`: see `PlantedSplit`."""
     shared = shared_qualities(rng, int(group[-1]) + 1)
     size = len(group)
+    # Each track has one video at least, the surplus videos fall on random tracks.
     track = np.sort(np.concatenate([np.arange(size), rng.integers(size, size=videos - size)]))
     return PlantedSplit(
         video=vectors(rng, maps[0], shared.of(group[track])),
@@ -288,19 +293,19 @@ def _draw_split(
 
 
 def texts(rng: np.random.Generator, shared: Shared, absent: float) -> list[str]:
-    """Texts of n videos; a share `absent` of them is ""."""
+    """Draws the texts of n videos; a share `absent` of them is ""."""
     items = len(shared.genre)
     genre = shared.genre.argmax(axis=1)
     level = np.digitize(shared.intensity, _LEVELS)
     told = rng.random((items, QUALITIES)) < _TOLD
     missing = rng.random(items) < absent
-    # Absent texts are drawn too, so that the share of them does not change the others.
+    # Absent texts are drawn too, so that `absent` does not change the texts that remain.
     written = [_text(rng, *of_item) for of_item in zip(genre, level, told, strict=True)]
     return ["" if gone else text for gone, text in zip(missing, written, strict=True)]
 
 
 def _text(rng: np.random.Generator, genre: int, level: np.ndarray, told: np.ndarray) -> str:
-    """Words of one video in random order: genre, those levels (5,) that are told (5,), fillers."""
+    """Draws the words of a video: its genre, levels (5,) where `told` (5,), fillers; shuffled."""
     meanings: list[tuple[str, ...]] = [_GENRE_WORDS[genre]]
     meanings += [_QUALITY_WORDS[quality][level[quality]] for quality in np.flatnonzero(told)]
     words = [str(rng.choice(synonyms)) for synonyms in meanings]

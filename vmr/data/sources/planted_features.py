@@ -1,9 +1,9 @@
-"""Features of planted items: from the qualities of an item to its vector or its clips.
+"""Features of planted items: a random nonlinear map from qualities to a vector or to clips.
 
-A vector shows all qualities at once. A sequence unfolds them: it has as many equal *acts* as there
-are shared qualities, in an order of the item's own. In its act a quality shows at full strength,
-elsewhere hardly, so that a short excerpt misses most of what is shared. Genre shows throughout;
-polarity and private qualities belong to the item, jitter and noise to the clip.
+A vector shows all qualities at once. A sequence shows them in turn: it has as many equal *acts* as
+there are shared qualities, in random order. A quality shows at full strength in its own act and at
+15 % elsewhere, so that a short excerpt misses most of the shared qualities. Genre shows throughout.
+Polarity and private qualities are drawn per item, jitter and noise per clip.
 """
 
 from typing import NamedTuple
@@ -21,23 +21,23 @@ _HIDDEN = 192
 _CURVATURE = 0.5
 _NOISE = 0.3
 _ELSEWHERE = 0.15
-# Clips computed at a time: bounds the memory beyond the clips themselves.
+# Clips computed at a time, which bounds the memory of the hidden layer.
 _BLOCK = 16384
 
 
 class Shared(NamedTuple):
-    """Qualities that the items of a group share, for n groups or items.
+    """Shared qualities of n groups or items.
 
     Attributes:
-      intensity: (n, 5), not negative.
-      genre: (n, 4), one-hot.
+      intensity: (n, 5) magnitudes, 0 or more.
+      genre: (n, 4) one-hot genres.
     """
 
     intensity: np.ndarray
     genre: np.ndarray
 
     def of(self, rows: np.ndarray) -> "Shared":
-        """Shared qualities of `rows`, in their order."""
+        """Shared qualities of the groups or items at `rows`, in their order."""
         return Shared(self.intensity[rows], self.genre[rows])
 
 
@@ -50,7 +50,7 @@ class RandomMap(NamedTuple):
 
 
 def shared_qualities(rng: np.random.Generator, groups: int) -> Shared:
-    """Draws the qualities that each group shares."""
+    """Draws the shared qualities of each group."""
     intensity = np.abs(rng.normal(size=(groups, QUALITIES)))
     genre = np.eye(GENRES)[rng.integers(GENRES, size=groups)]
     return Shared(intensity, genre)
@@ -58,6 +58,7 @@ def shared_qualities(rng: np.random.Generator, groups: int) -> Shared:
 
 def random_map(rng: np.random.Generator, width: int) -> RandomMap:
     """Draws the map of one modality to D = `width` features."""
+    # Scaled by the fan-in, so that neither layer changes the size of its inputs much.
     into = rng.normal(size=(_INPUTS, _HIDDEN)) * _CURVATURE * np.sqrt(2 / _INPUTS)
     phase = rng.uniform(-np.pi, np.pi, size=_HIDDEN)
     out = rng.normal(size=(_HIDDEN, width)) * np.sqrt(2 / _HIDDEN)
@@ -65,23 +66,26 @@ def random_map(rng: np.random.Generator, width: int) -> RandomMap:
 
 
 def vectors(rng: np.random.Generator, mapping: RandomMap, shared: Shared) -> np.ndarray:
-    """Features of n items: (n, D) float32."""
+    """Draws the features of n items: (n, D) float32."""
     return _features(rng, mapping, _item_qualities(rng, shared))
 
 
 def sequences(
     rng: np.random.Generator, mapping: RandomMap, shared: Shared, clips: int
 ) -> list[np.ndarray]:
-    """Clips of n items: n arrays (T, D) float32, T from clips/2 to 2·clips."""
+    """Draws the clips of n items: n arrays (T, D) float32, T uniform in [clips/2, 2·clips]."""
     items = len(shared.genre)
     qualities = _item_qualities(rng, shared)
     lengths = rng.integers(clips // 2, 2 * clips, size=items, endpoint=True)
+    # `permuted` shuffles each row by itself; `permutation` would shuffle the rows.
     order = rng.permuted(np.tile(np.arange(QUALITIES), (items, 1)), axis=1)
+    # The sequences lie end to end in one array, whose blocks need not respect their bounds.
     ends = np.cumsum(lengths)
     features = np.empty((ends[-1], mapping.out.shape[1]), np.float32)
     for start in range(0, len(features), _BLOCK):
         clip = np.arange(start, min(start + _BLOCK, len(features)))
         item = np.searchsorted(ends, clip, side="right")
+        # Position of the clip in its own sequence, scaled to the number of acts.
         act = (clip - ends[item] + lengths[item]) * QUALITIES // lengths[item]
         strength = np.ones((len(clip), _INPUTS))
         strength[:, :QUALITIES] = np.where(order[item] == act[:, None], 1.0, _ELSEWHERE)
@@ -90,7 +94,7 @@ def sequences(
 
 
 def _item_qualities(rng: np.random.Generator, shared: Shared) -> np.ndarray:
-    """(n, 12): shared qualities with a polarity of the item's own, genre, private qualities."""
+    """Qualities of n items, (n, 12): intensities with a random sign, genre, private qualities."""
     polarity = rng.choice((-1.0, 1.0), size=shared.intensity.shape)
     private = rng.normal(size=(len(shared.genre), _PRIVATE))
     parts = (polarity * shared.intensity, _GENRE_STRENGTH * shared.genre, private)
@@ -98,7 +102,7 @@ def _item_qualities(rng: np.random.Generator, shared: Shared) -> np.ndarray:
 
 
 def _features(rng: np.random.Generator, mapping: RandomMap, qualities: np.ndarray) -> np.ndarray:
-    """(n, 12) -> (n, D) float32, with jitter before the map and noise behind it."""
+    """Maps qualities (n, 12) to features (n, D) float32, with jitter before and noise after."""
     qualities = qualities + _JITTER * rng.normal(size=qualities.shape)
     features = np.sin(qualities @ mapping.into + mapping.phase) @ mapping.out
     return (features + _NOISE * rng.normal(size=features.shape)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Sources: named splits of pairs before they are written, and splits held out by a hash.
+"""Source of pairs, as named splits; splits held out of the training data by a hash of ids.
 
-The split of a held-out item depends on nothing but its id and the share, so it is the same whatever
-else the files hold, on every machine. Validation and test are taken from opposite ends of the hash:
-of each, a larger share takes the items of a smaller one and more, and none that was in the other.
+The split of an item depends on its id and the share alone, so it is the same on every machine and
+whatever else the files hold. Validation and test take opposite ends of the hash: with a larger
+share each keeps its items and gains some, and none of them was in the other.
 """
 
 import zlib
@@ -17,15 +17,15 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset before it is written.
+    """Dataset before it is written: metadata, and a generator of pairs for each split.
 
     Attributes:
       name: name of the dataset, in snake case.
       description: sentences about the pairs and their origin, for the card.
       licence: licence of the pairs, as far as it is known.
       schema: fields of every pair.
-      splits: functions that yield the pairs of each split, from the first to the last.
-      totals: expected number of pairs in a split, where it is known; for the progress bar only.
+      splits: function of each split that yields its pairs, from the first to the last.
+      totals: number of pairs of each split for which it is known; for the progress bar only.
     """
 
     name: str
@@ -43,12 +43,13 @@ def require_share(share: float, others: Collection[str]) -> None:
     """Refuses a share that cannot be held out of a source.
 
     Args:
-      share: share of validation, and of test again.
-      others: files or flags given for splits beside train, in the user's words.
+      share: share of the items for validation, and again for test.
+      others: files or flags given for splits other than train, as the user typed them.
 
     Raises:
-      UserError: the share is not in [0, 0.5), or splits beside train have files of their own.
+      UserError: the share is not in [0, 0.5), or other splits than train have files of their own.
     """
+    # From 0.5 on, the two ends of the hash would overlap and leave nothing to train on.
     if not 0 <= share < 0.5:
         raise UserError(
             f"--held_out={share}: expected a share from 0 to less than 0.5, which validation takes "
@@ -63,6 +64,7 @@ def require_share(share: float, others: Collection[str]) -> None:
 
 def split_of(item: str, share: float) -> str:
     """Split of an id: validation for the lowest `share` of CRC-32 / 2³², test for the highest."""
+    # CRC-32 and not `hash`, which Python salts anew in every process.
     position = zlib.crc32(item.encode()) / _HASHES
     if position < share:
         return "validation"

@@ -1,7 +1,7 @@
-"""YouTube-8M and AudioSet: features of videos of YouTube in TFRecord files.
+"""YouTube-8M and AudioSet: features of YouTube videos in TFRecord files.
 
-Both store tf.train.Example or SequenceExample protos with the ids of videos and label indices. A
-video's own sound is its track, so the track has the video's id.
+Both store tf.train.Example or SequenceExample protos with video ids and label indices. The track
+of a video is its own sound, so both have one id.
 
 YouTube-8M, releases of 2017 and 2018. Video level: an Example with `mean_rgb` (1024) and
 `mean_audio` (128) floats. Frame level: a SequenceExample with one `rgb` and one `audio` bytes value
@@ -10,7 +10,7 @@ Source: https://research.google.com/youtube8m/download.html
 
 AudioSet, frame level, music alone. Each clip of at most ten seconds is a SequenceExample with
 `video_id`, `labels` and a list `audio_embedding` of 128 bytes a second, quantised like YouTube-8M's
-frames. A video gives one clip, so the video's id names it.
+frames. There is one clip per video, so the id of the video serves as that of the clip.
 Source: https://research.google.com/audioset/download.html
 """
 
@@ -32,7 +32,7 @@ from vmr.errors import UserError
 
 VIDEO_WIDTH = 1024
 MUSIC_WIDTH = 128
-# Frames that a sequence can have, one a second, by the name of the dataset.
+# Longest sequence of each dataset, in frames at one per second.
 MAX_FRAMES = {"youtube8m": 300, "audioset": 10}
 
 _ID_KEYS = ("id", "video_id")
@@ -46,16 +46,16 @@ def youtube8m(
     vocabulary: Vocabulary | None = None,
     held_out: float = 0.0,
 ) -> Source:
-    """YouTube-8M shards as a source; the first record tells video level from frame level.
+    """Opens YouTube-8M shards as a source; the first record tells video level from frame level.
 
     Args:
       patterns: globs of the TFRecord files of each split.
-      labels: keep videos with at least one of these labels; None keeps all.
+      labels: label indices, at least one of which a video must carry; None keeps all videos.
       vocabulary: names of the labels, which become the text of the videos; None: no text.
-      held_out: see `vmr.data.sources.youtube.splits_of`.
+      held_out: share of videos held out of `train`, see `splits_of`.
 
     Raises:
-      UserError: a glob matches nothing, the first file cannot be read or its first record is none
+      UserError: a glob matches nothing, the first file cannot be read, its first record is not one
         of YouTube-8M, or the share held out is impossible.
     """
     files = files_of(patterns)
@@ -87,6 +87,7 @@ def youtube8m(
 def _is_frame_level(path: Path) -> bool:
     _, record = next(read_records(path))
     try:
+        # An Example of the video level, read as a SequenceExample, has no feature lists.
         return bool(parse(record).feature_lists.feature_list)
     except ValueError as fault:
         raise UserError(f"{path}: record 0 {fault}") from None
@@ -130,12 +131,12 @@ def audioset(
     labels: frozenset[int] | None = None,
     held_out: float = 0.0,
 ) -> Source:
-    """AudioSet's feature files as a source of music without video.
+    """Opens AudioSet's feature files as a source of music without video.
 
     Args:
       patterns: globs of the TFRecord files of each split.
-      labels: keep clips with at least one of these labels; None keeps all.
-      held_out: see `vmr.data.sources.youtube.splits_of`.
+      labels: label indices, at least one of which a clip must carry; None keeps all clips.
+      held_out: share of clips held out of `train`, see `splits_of`.
 
     Raises:
       UserError: a glob matches nothing, or the share held out is impossible.
@@ -167,7 +168,7 @@ def _clip(record: bytes) -> Pair:
 
 
 def files_of(patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """Files of each split in order: a path that exists, or the sorted matches of a glob.
+    """Lists the files of each split: a path that exists, or the sorted matches of a glob.
 
     Raises:
       UserError: a glob matches nothing.
@@ -186,7 +187,7 @@ def _matches(split: str, pattern: str) -> list[Path]:
 
 
 def _with_literal_start(pattern: str) -> str:
-    """Glob pattern with the part that exists on disk escaped: a folder may be called `[a]`."""
+    """Escapes the part of a glob that exists on disk: a folder may be called `[a]`."""
     path = Path(pattern)
     for start in (path, *path.parents):
         if start.exists():
@@ -201,19 +202,21 @@ def splits_of(
     labels: frozenset[int] | None,
     held_out: float,
 ) -> Splits:
-    """Functions that yield the pairs of each split, by its name.
+    """Makes a function for each split that yields its pairs.
 
     Args:
       files: TFRecord files of each split.
-      read: turns a record into its pair; raises ValueError that says what is wrong with it.
-      labels: keep videos with at least one of these labels; None keeps all.
-      held_out: share of the videos of `train` that validation takes, and test again; 0: none.
+      read: function from a record to its pair; raises ValueError that describes a fault.
+      labels: label indices, at least one of which a video must carry; None keeps all videos.
+      held_out: share of the videos of `train` that moves to validation, and as much to test; 0:
+        none.
 
     Raises:
-      UserError: the share is impossible. The functions raise it, with file and number, for a record
-        that cannot be read, and for a split that keeps no video.
+      UserError: the share is impossible. The functions raise it too, for a record that cannot be
+        read, with its file and number, and for a split that keeps no video.
     """
     require_share(held_out, [f"--{split}" for split in files if split != "train"])
+    # Each split held out reads all of train and keeps its own: three passes, but no memory.
     paths = dict.fromkeys(SPLITS, files["train"]) if held_out else files
     return {
         split: partial(_pairs, split, of_split, read, labels, held_out)
@@ -247,7 +250,7 @@ def _pairs(
 
 
 def describe_kept(labels: frozenset[int] | None, held_out: float) -> str:
-    """Phrase for the card: the videos of the files that a dataset keeps."""
+    """Phrase for the card that says which videos of the files the dataset keeps."""
     kept = "all videos" if labels is None else f"videos with at least one of {len(labels)} labels"
     if not held_out:
         return kept
@@ -256,8 +259,9 @@ def describe_kept(labels: frozenset[int] | None, held_out: float) -> str:
 
 
 def parse(record: bytes) -> tf.train.SequenceExample:
-    """Example or SequenceExample of a record; raises ValueError if it is neither."""
-    # Context and features share field number 1, so this message reads both.
+    """Parses a record, an Example or a SequenceExample; raises ValueError if it is neither."""
+    # `SequenceExample.context` and `Example.features` share field number 1 and type, so one message
+    # class reads both.
     try:
         return tf.train.SequenceExample.FromString(record)
     except DecodeError:
@@ -265,7 +269,7 @@ def parse(record: bytes) -> tf.train.SequenceExample:
 
 
 def video_id_of(context: Mapping[str, Any]) -> str:
-    """Id of the video, under either of its keys; raises ValueError where there is none."""
+    """Id of the video, under either of its keys; raises ValueError if there is none."""
     for key in _ID_KEYS:
         if key in context:
             ids = values_of(context, key, "bytes_list")
@@ -276,12 +280,12 @@ def video_id_of(context: Mapping[str, Any]) -> str:
 
 
 def labels_of(context: Mapping[str, Any]) -> tuple[int, ...]:
-    """Label indices, perhaps none; raises ValueError where they are no integers."""
+    """Label indices, perhaps none; raises ValueError if they are not stored as integers."""
     return tuple(values_of(context, "labels", "int64_list")) if "labels" in context else ()
 
 
 def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
-    """Values of a feature, perhaps none.
+    """Values of a feature of a record, perhaps none.
 
     Args:
       context: features of the record.
@@ -289,7 +293,7 @@ def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
       kind: expected type, `bytes_list`, `float_list` or `int64_list`.
 
     Raises:
-      ValueError: they are stored as another kind; protobuf would give no value at all.
+      ValueError: the values are of another type, for which protobuf would return no value.
     """
     stored = context[key].WhichOneof("kind")
     if stored not in (None, kind):
@@ -298,11 +302,12 @@ def values_of(context: Mapping[str, Any], key: str, kind: str) -> Sequence[Any]:
 
 
 def frames_of(lists: Mapping[str, Any], key: str, width: int) -> np.ndarray:
-    """Frames stored as one bytes value each: (T, width) uint8; raises ValueError if malformed."""
+    """Joins frames stored as bytes values: (T, width) uint8; raises ValueError if malformed."""
     if key not in lists:
         raise ValueError(f"has no {key}, expected frames of {width} bytes (a frame-level record)")
     content = [b"".join(values_of({key: frame}, key, "bytes_list")) for frame in lists[key].feature]
     for second, frame in enumerate(content):
         if len(frame) != width:
             raise ValueError(f"has {len(frame)} bytes in frame {second} of {key}, expected {width}")
+    # One array over one buffer, instead of up to 300 small arrays.
     return np.frombuffer(b"".join(content), np.uint8).reshape(-1, width)

@@ -1,1 +1,1 @@
-"""Validation: a report that says if a dataset is fit to train on and to be evaluated with."""
+"""Validation: reports if a dataset is fit for training and evaluation."""

@@ -1,7 +1,7 @@
-"""Checks of one split: its pairs, features and text, fed item by item as they are stored.
+"""Checks of one split: its pairs, features and text, added item by item in their stored form.
 
-Every class of findings has `errors`, which make results wrong, and `warnings`, which are for
-somebody to look at.
+Findings are reported as `errors`, which make results wrong, and `warnings`, which a person should
+look at.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from vmr.data.validation.leakage import Contents, Occurrences, SplitItems
 
 
 def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
-    """Shortest, median and longest of the counted lengths; None if there are none."""
+    """Minimum, median and maximum of the counted lengths; None if there are none."""
     if not lengths:
         return None
     ordered = sorted(lengths.elements())
@@ -45,6 +45,7 @@ class FeatureFindings:
     def add(self, item: str, stored: bytes) -> None:
         """Checks the stored bytes of the item with this id."""
         if size_fault(len(stored), self.modality):
+            # Cannot be reshaped to frames, so no further check applies.
             self.wrong_size.add(item)
             return
         frames = np.frombuffer(stored, self.modality.dtype).reshape(-1, self.modality.width)
@@ -56,16 +57,20 @@ class FeatureFindings:
             if self.max_frames and len(frames) > self.max_frames:
                 self.too_long.add(item)
         low, high = frames.min(axis=0), frames.max(axis=0)
-        # A NaN anywhere in a column is its minimum too.
+        # NumPy's minimum propagates NaN, and an infinity is a minimum or a maximum: so
+        # two rows of D numbers tell about all T·D.
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             self.not_finite.add(item)
             return
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        # A single number equals itself, so width 1 says nothing.
         if self.modality.width > 1 and low.min() == high.max():
             self.constant.add(item)
+        # A hash of 64 bits stands for the features, which would not fit into memory.
         self._compare(item, hash(stored))
 
     def _compare(self, item: str, content: int) -> None:
+        # A track comes once for each of its videos, always with the same features.
         if item not in self._content_of_owner:
             self._content_of_owner[item] = content
             self.contents.add(item, content)
@@ -76,13 +81,13 @@ class FeatureFindings:
             self.duplicates.add(f"{item} = {owner}")
 
     def constant_dimensions(self) -> list[int]:
-        """Dimensions with one value throughout the split; none if the split has one item only."""
+        """Dimensions that are constant over the split; empty if the split has only one item."""
         if len(self._content_of_owner) < 2:
             return []
         return [int(dimension) for dimension in np.flatnonzero(self._low == self._high)]
 
     def errors(self, name: str) -> Iterator[str]:
-        """Faults that make the features unfit for training; `name` is that of the modality."""
+        """Faults that make the features of the modality `name` unfit for training."""
         expected = f"{self.modality.width} numbers a {'frame' if self.modality.sequence else 'row'}"
         findings = (
             (self.wrong_size, f"{name} features have a wrong size, expected {expected}"),
@@ -106,7 +111,7 @@ class FeatureFindings:
             yield f"{len(constant)} of {self.modality.width} {name} dimensions are constant ({few})"
 
     def describe_lengths(self) -> dict[str, int] | None:
-        """Shortest, median and longest sequence in frames; None for vectors."""
+        """Minimum, median and maximum length of a sequence in frames; None for vectors."""
         return described_lengths(self.lengths)
 
 
@@ -172,7 +177,7 @@ class PairFindings:
     ) -> None:
         """Checks the pair with this number in the split.
 
-        `content` hashes both features; None if the dataset has one modality, thus no whole pairs.
+        `content` is a hash of both features; None if the dataset has one modality, thus no pairs.
         """
         if not video_id or not music_id:
             self.nameless.add(f"example {number}")
@@ -196,7 +201,7 @@ class PairFindings:
         return (f"{where} {what}" for where, what in findings if where.count)
 
     def multiplicity(self) -> dict[str, int]:
-        """Number of tracks with one video, with two videos, and so on."""
+        """Number of tracks by their number of videos, ascending; keys are strings, as in JSON."""
         return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
 
 
@@ -213,9 +218,10 @@ class SplitFindings:
         self.text = TextFindings(schema.text) if schema.text else None
 
     def add(self, number: int, batch: Batch, row: int) -> None:
-        """Checks one row of a stored batch, the pair with this number in the split."""
+        """Checks one row of a stored batch, pair `number` of the split."""
         ids = {name: batch[f"{name}_id"][row].decode() for name in ("video", "music")}
         stored = {name: batch[name][row] for name in self.features}
+        # A pair of one modality is that feature, which is compared on its own.
         content = hash(tuple(stored.values())) if len(stored) > 1 else None
         self.pairs.add(number, ids["video"], ids["music"], int(batch["track"][row]), content)
         for name, findings in self.features.items():
@@ -239,7 +245,7 @@ class SplitFindings:
             yield from self.text.warnings()
 
     def facts(self) -> dict[str, Any]:
-        """Examples, tracks, multiplicity, chance levels; width and lengths of each field."""
+        """JSON-ready facts: numbers of examples and tracks, chance levels, widths and lengths."""
         multiplicities = list(self.pairs.tracks.values())
         facts: dict[str, Any] = {
             "examples": len(self.pairs.videos),
@@ -255,7 +261,7 @@ class SplitFindings:
         return facts
 
     def items(self) -> SplitItems:
-        """Content of the split, to be compared with the other splits."""
+        """Ids and hashes of the split, for comparison with other splits."""
         contents = {name: findings.contents for name, findings in self.features.items()}
         return SplitItems(
             self.pairs.videos, self.pairs.tracks.keys(), self.pairs.contents, contents

@@ -1,7 +1,7 @@
-"""Validation report of a dataset: written beside it, trusted until its files change, shown as text.
+"""Validation report of a dataset: stored in its folder, valid until its files change.
 
 Errors make results wrong: corrupt records, wrong sizes, NaN, a video, a track or a copy of a pair
-in two splits. Warnings are for somebody to look at: duplicate or constant features.
+in two splits. Warnings are for a person to look at: duplicate or constant features.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ class Report:
 
     Attributes:
       fingerprint: fingerprint of the validated content.
-      errors, warnings: one line each.
-      splits: facts about each split: examples, tracks, multiplicity, lengths, chance levels.
-      files: size in bytes and time of change (ns) of every file that enters the fingerprint.
+      errors, warnings: messages of one line.
+      splits: facts of each split: examples, tracks, multiplicity, lengths, chance levels.
+      files: size in bytes and modification time in ns of every file in the fingerprint.
     """
 
     fingerprint: str
@@ -44,12 +44,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True if there are no errors; warnings are allowed."""
+        """True if there is no error; warnings are allowed."""
         return not self.errors
 
     @property
     def first_errors(self) -> str:
-        """First two errors in one line, and the number of further ones."""
+        """First two errors and the number of further ones, in one line."""
         more = f" (and {len(self.errors) - 2} more)" if len(self.errors) > 2 else ""
         return "; ".join(self.errors[:2]) + more
 
@@ -58,11 +58,11 @@ def validate(data_dir: str | Path) -> Report:
     """Validates the whole dataset, writes validation.json into its folder, returns the report.
 
     Raises:
-      UserError: the folder is no dataset or lacks a shard. What is wrong inside it stands in the
-        report.
+      UserError: the folder is not a dataset or lacks a shard. Faults of the content are listed in
+        the report instead.
     """
     dataset = open_dataset(data_dir)
-    # Before the content is read: whatever changes meanwhile will be validated again.
+    # Taken before the content is read, so that a file changed meanwhile is validated again.
     files = _files(dataset)
     report = Report(fingerprint=_content(dataset), files=files)
     if report.fingerprint != dataset.fingerprint:
@@ -74,14 +74,14 @@ def validate(data_dir: str | Path) -> Report:
         report.errors.append("there is no train split")
     if "validation" not in dataset.splits:
         report.warnings.append("there is no validation split, which training needs")
-    # Somebody else's folder may be read-only, a disk full; the report is still worth having.
+    # A shared dataset may be read-only and a disk full; the report is useful all the same.
     with contextlib.suppress(OSError):
         _write(report, dataset.data_dir / REPORT_FILE)
     return report
 
 
 def require_valid(data_dir: str | Path) -> None:
-    """Refuses a dataset that is not valid, by `report_of`.
+    """Refuses a dataset whose report (`report_of`) has errors.
 
     Raises:
       UserError: validation found errors; the first ones are named.
@@ -95,12 +95,12 @@ def require_valid(data_dir: str | Path) -> None:
 
 
 def report_of(data_dir: str | Path) -> Report:
-    """Report that lies beside the dataset or, if there is none, of a validation now.
+    """Returns the stored report of a dataset, or validates it now if there is none.
 
-    The former is trusted as long as the files have the sizes and times that it lists.
+    A stored report is trusted while all files have the sizes and times that it lists.
 
     Raises:
-      UserError: as `validate`.
+      UserError: see `validate`.
     """
     dataset = open_dataset(data_dir)
     report = _read(dataset.data_dir / REPORT_FILE)
@@ -116,9 +116,11 @@ def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
     try:
         for batch in _stored_batches(dataset, split):
             for row in range(len(batch["track"])):
+                # The bar counts pairs, so `bar.n` is the number of this one in the split.
                 findings.add(bar.n, batch, row)
                 bar.update()
     except UserError as fault:
+        # The records before the fault were checked; their findings follow.
         report.errors.append(f"{split}: {fault}")
     finally:
         bar.close()
@@ -151,6 +153,7 @@ def _content(dataset: Dataset) -> str:
 
 
 def _write(report: Report, file: Path) -> None:
+    # Renamed when complete: another process may read the report, or write it, at the same time.
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     content = {"schema_version": 1, "ok": report.ok, **asdict(report)}
     try:
@@ -165,12 +168,12 @@ def _read(file: Path) -> Report | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return Report(**{part.name: content[part.name] for part in fields(Report)})
-    except (OSError, ValueError, KeyError, TypeError):  # ValueError: no JSON, or not even UTF-8
+    except (OSError, ValueError, KeyError, TypeError):  # ValueError: not JSON, or not UTF-8
         return None
 
 
 def format_report(report: Report) -> str:
-    """Report for a terminal: a block a split, then warnings, then errors, then the verdict."""
+    """Formats a report for a terminal: a block per split, warnings, errors, the verdict."""
     lines = [f"fingerprint {report.fingerprint}"]
     for split, facts in report.splits.items():
         lines += _split_lines(split, facts)
