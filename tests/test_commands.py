@@ -23,7 +23,7 @@ def start(module: str, *flags: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
     )
 
 

@@ -8,9 +8,8 @@ import made_datasets
 import ml_collections
 import pytest
 from made_datasets import RICH
-from runs import Trained, config_of, trained
+from runs import Trained, config_of, smoke_config, trained
 
-from configs import vmnet
 from vmr.data.building.build import build
 from vmr.data.sources.planted import planted
 
@@ -24,11 +23,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def config(data_dir: str) -> ml_collections.ConfigDict:
-    """The smoke variant, which takes eight steps, each logged: one program, not two, to compile."""
-    config = vmnet.get_config("runlocal")
-    config.dataset.data_dir = data_dir
-    config.log_every = 1
-    return config
+    """The smoke variant of VM-NET."""
+    return smoke_config(data_dir)
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ def config_of(name: str, data_dir: str) -> ml_collections.ConfigDict:
     return config
 
 
+def smoke_config(data_dir: str) -> ml_collections.ConfigDict:
+    """VM-NET's eight steps, each of them logged: one program, not two, to compile."""
+    config = config_of("vmnet:runlocal", data_dir)
+    config.log_every = 1
+    return config
+
+
 def trained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Trained:
     """Trains on one device."""
     run = Trained(config, workdir)

@@ -4,9 +4,9 @@ import dataclasses
 import json
 import pathlib
 import subprocess
-import sys
 from collections.abc import Callable
 
+import front_doors
 import ml_collections
 import numpy as np
 import pytest
@@ -288,18 +288,11 @@ def test_a_report_is_in_the_form_that_its_name_ends_in(runs: Runs, tmp_path: pat
         compare.write_report(tmp_path / "file" / "x.md", found, None)
 
 
-@pytest.mark.slow
 def test_the_command_prints_a_verdict_and_answers_mistakes_in_one_line(
     runs: Runs, tmp_path: pathlib.Path
 ) -> None:
     def command(*flags: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "experiments.compare", "--split=test", *flags],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return front_doors.run("experiments.compare", "--split=test", *flags)
 
     both = f"--runs=a={runs['one.npz']},b={runs['other.npz']}"
     output = tmp_path / "found.json"

@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 import numpy as np
 import pytest
-from runs import ONE
+from runs import ONE, smoke_config
 
 from vmr.errors import UserError
 from vmr.runs.restore import restore_run
@@ -59,24 +59,29 @@ def require_same_run(found: pathlib.Path, expected: pathlib.Path) -> None:
             np.testing.assert_allclose(batch[name], other[name], atol=2e-5)
 
 
-@pytest.fixture(params=[True, False], ids=["vmapped", "one_after_another"])
-def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both ways of taking the members' steps."""
-    monkeypatch.setattr(grids, "runs_at_once", lambda devices: request.param)
-    return request.param
-
-
-@pytest.mark.usefixtures("at_once")
-def test_each_member_is_the_run_alone(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
-) -> None:
-    grid = grid_of(config, tmp_path / "together")
+@pytest.fixture(scope="module")
+def whole(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> list[list[Run]]:
+    """Four runs trained together, one after another at every step, as on a CPU."""
+    grid = grid_of(smoke_config(data_dir), tmp_path_factory.mktemp("whole"))
     assert train_grid(grid, ONE) == {}
+    return grid
+
+
+def test_each_member_is_the_run_alone(
+    config: ml_collections.ConfigDict,
+    whole: list[list[Run]],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grids, "runs_at_once", lambda devices: True)  # as on an accelerator
+    vmapped = grid_of(config, tmp_path / "vmapped")
+    assert train_grid(vmapped, ONE) == {}
     for seed, column in ((0, 0), (1, 1)):
         alone = member(config, tmp_path / "alone", seed, column)
         loop.train(*alone, devices=ONE)
-        require_same_run(grid[seed][column].workdir, alone.workdir)
-    scores = {lines_of(run.workdir)[-1]["train/loss"] for row in grid for run in row}
+        for grid in (whole, vmapped):
+            require_same_run(grid[seed][column].workdir, alone.workdir)
+    scores = {lines_of(run.workdir)[-1]["train/loss"] for row in whole for run in row}
     assert len(scores) == 4  # they are four runs, not one four times
 
 
@@ -95,12 +100,11 @@ def test_embeddings_stand_side_by_side() -> None:
 
 
 def test_devices_share_the_batches(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+    config: ml_collections.ConfigDict, whole: list[list[Run]], tmp_path: pathlib.Path
 ) -> None:
-    one, eight = (grid_of(config, tmp_path / name) for name in ("one", "eight"))
-    train_grid(one, ONE)
+    eight = grid_of(config, tmp_path)
     train_grid(eight)
-    for found, expected in zip(eight, one, strict=True):
+    for found, expected in zip(eight, whole, strict=True):
         require_same_run(found[1].workdir, expected[1].workdir)
 
 
@@ -109,10 +113,12 @@ class Killed(BaseException):
 
 
 def test_interrupted_members_go_on_where_they_were_saved(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    config: ml_collections.ConfigDict,
+    whole: list[list[Run]],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, cut = (grid_of(config, tmp_path / name) for name in ("whole", "cut"))
-    train_grid(whole, ONE)
+    cut = grid_of(config, tmp_path)
 
     def dies_at_step_4(self: loop._Loop, state: object) -> None:
         raise Killed

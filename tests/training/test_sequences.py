@@ -24,12 +24,12 @@ NAMES = ("ii_clvm:runlocal", "ii_clvtm:runlocal", "ii_clvtm:tokens,runlocal")
 def test_resumed_is_uninterrupted_to_the_bit(
     name: str,
     lost_at: int,
-    rich_dir: str,
     run_of: RunOf,
     workdir: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, config = run_of(name), config_of(name, rich_dir)
+    whole = run_of(name)
+    config = whole.config.copy_and_resolve_references()
     with monkeypatch.context() as patch:
         stopping_at(lost_at, patch)
         with pytest.raises(InterruptedError):

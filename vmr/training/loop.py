@@ -309,7 +309,7 @@ class _Loop:
         if is_best.any():
             best = state if self.best is None else self.best
             self.best = grids.updated(best, state, jax.device_put(is_best))
-        if due.logs or due.validates:
+        if running and (due.logs or due.validates):
             print(self._line(lines, validations), flush=True)
         # A run that ends with this step is saved whatever is due.
         saved = [place for place, run in running.items() if due.saves or not run.is_running]
