@@ -44,7 +44,7 @@ class Embeddings:
       video_ids: (N,) unicode.
       music_ids: (M,) unicode, unique.
       gt_music_index: (N,) int32, the track of each video.
-      split: of the dataset.
+      split: split of the dataset.
       meta: schema_version, config, step, dataset fingerprint, created.
       video_group: (N,) int32 or None; items of equal group are truly compatible.
       music_group: (M,) int32 or None.
@@ -265,7 +265,7 @@ def save(
     """Writes arrays as an npz that `load` reads and the commands score; all of it or nothing.
 
     Args:
-      path: of the file to write; an earlier one is replaced.
+      path: file to write; an earlier one is replaced.
       video_emb: (N, D) unit rows.
       music_emb: (M, D) unit rows, one a distinct track.
       gt_music_index: (N,) integers, the row of music_emb that belongs to each video.

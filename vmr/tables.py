@@ -55,7 +55,7 @@ def markdown_head(cells: Sequence[str], columns: str = "lr") -> str:
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
+    """Line of a Markdown table."""
     return "| " + " | ".join(spell(cell, "markdown") for cell in cells) + " |"
 
 

@@ -38,9 +38,9 @@ class Branch(Encoder):
       dropout: rate after each hidden layer, inverted (kept units are scaled up in training).
       input_dropout: rate on the inputs; the published branches have none.
       linear: leaves every ReLU out, as the released training script does: an ablation.
-      batch_norm_decay: of the running mean and variance.
+      batch_norm_decay: decay of the running mean and variance.
       batch_norm_epsilon: added to the variance.
-      axis_name: of the pmapped axis over which a training batch is sharded, so that batch
+      axis_name: name of the pmapped axis over which a training batch is sharded, so that batch
         normalisation is over the global batch; None for a single device.
     """
 

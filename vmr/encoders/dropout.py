@@ -19,7 +19,7 @@ class RowDropout(nn.Module):
     So the same step gives the same masks on 1, 2 or 8 devices, and for a batch in pieces.
 
     Attributes:
-      rate: of units dropped, to the nearest 1/65536; at most `HIGHEST_RATE`. Below half of
+      rate: rate of units dropped, to the nearest 1/65536; at most `HIGHEST_RATE`. Below half of
         1/65536 it is 0.
     """
 

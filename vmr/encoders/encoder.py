@@ -30,7 +30,7 @@ class Clips(NamedTuple):
     Attributes:
       features: (B, N, P); what stands where there is no clip has no influence on anything.
       mask: (B, N) bool, true where there is a clip.
-      text: of the items, if they have any.
+      text: text of the items, if they have any.
     """
 
     features: Array

@@ -1,4 +1,4 @@
-"""From the tokens of a sequence to one vector."""
+"""Pooling of a sequence's tokens into one vector."""
 
 import flax.linen as nn
 import jax

@@ -47,7 +47,7 @@ class TokenDropout(nn.Module):
     """Hides tokens in training: a whole text would be a key by which to know its item.
 
     Attributes:
-      rate: of tokens hidden.
+      rate: rate of tokens hidden.
     """
 
     rate: float
@@ -64,7 +64,7 @@ class TextEncoder(nn.Module):
 
     Attributes:
       width: D, of the features.
-      model_width: of the vectors of the tokens.
+      model_width: width of the tokens' vectors.
       vocabulary: buckets of the int ids; 0 where the values are float embeddings.
     """
 
@@ -87,8 +87,8 @@ class GatedText(Encoder):
     exactly those of the encoder alone.
 
     Attributes:
-      encoder: of the clips; its head is the head.
-      model_width: of the vectors of the tokens.
+      encoder: encoder of the clips, whose head is the head of both.
+      model_width: width of the tokens' vectors.
       vocabulary: buckets of the int ids; 0 where the text is float embeddings.
       token_dropout: rate of tokens hidden in training.
     """

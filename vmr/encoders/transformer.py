@@ -27,7 +27,7 @@ class Transformer(Encoder):
       width: D, of the embedding.
       model_width: M, of the tokens within.
       layers: blocks.
-      heads: of the attention, which share M.
+      heads: heads of the attention, which share M.
       mlp_ratio: the hidden width of the MLP, in M.
       positions: `learned`, `sinusoidal` or `none`.
       max_clips: N at most, where positions are learned.
@@ -100,7 +100,7 @@ class Block(nn.Module):
     """x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)): (b, T, M) -> (b, T, M).
 
     Attributes:
-      heads: of the attention.
+      heads: heads of the attention.
       mlp_ratio: the hidden width of the MLP, in M.
       dropout: rate on what is added.
     """

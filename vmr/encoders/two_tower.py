@@ -1,4 +1,4 @@
-"""Two towers: any video encoder beside any music encoder, into one space."""
+"""Two-tower model: any video encoder beside any music encoder, into one space."""
 
 import flax.linen as nn
 import jax

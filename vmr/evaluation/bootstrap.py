@@ -1,4 +1,4 @@
-"""Many runs resampled together: what other queries would have shown, and what labels are worth.
+"""Cluster bootstrap and randomisation test over many runs at once.
 
 *Bootstrap*: videos that share a track share its fate, and to draw them one by one would pretend to
 more evidence than there is. So clusters (tracks) are drawn with replacement, with all their
@@ -72,7 +72,7 @@ def resampled(
         values: by metric, of each run and query.
         cluster: integers from 0, the cluster of each query.
         samples: B.
-        seed: of the draws.
+        seed: seed of the draws.
         progress: called with the size of each block of draws.
     """
     clusters = int(cluster.max()) + 1
@@ -114,7 +114,7 @@ def randomised(
         systems: which of the R runs are a system's.
         pairs: P pairs of systems; the difference is first less second.
         samples: B.
-        seed: of the coins.
+        seed: seed of the coins.
         progress: called with the size of each block of draws.
     """
     clusters = int(cluster.max()) + 1
@@ -169,7 +169,7 @@ def _blocks(samples: int, clusters: int, progress: Drawn | None) -> Iterator[int
 
 @dataclass(frozen=True)
 class Reweighted:
-    """One multiset under many reweightings: weights on T distinct values, linear in C factors.
+    """Multiset under many reweightings: weights on T distinct values, linear in C factors.
 
     Value t weighs `fixed[t] + Σ_c varying[t, c] · factor[c]`, never less than 0: a bootstrap gives
     every cluster of values a whole number of copies, a randomisation moves clusters from one

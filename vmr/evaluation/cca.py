@@ -143,7 +143,7 @@ class CCA:
         correlations: (C,) regularised canonical correlations, descending.
         video_ridge: added to the video covariance, as a fraction of its mean eigenvalue.
         music_ridge: likewise for music.
-        power: of the correlations, as weights of the components.
+        power: power of the correlations, as weights of the components.
     """
 
     video: Projection
@@ -219,7 +219,7 @@ def _candidates(
     components: Sequence[int],
     powers: Sequence[float],
 ) -> Iterator[CCA]:
-    """One decomposition a pair of ridges; components and powers are cut and weighted from it."""
+    """Candidates of one decomposition a pair of ridges, cut to components, weighted by powers."""
     video_mean, music_mean = moments.video_mean, moments.music_mean
     video_scale = _scale(video_mean, moments.video_covariance)
     music_scale = _scale(music_mean, moments.music_covariance)

@@ -62,7 +62,7 @@ class SegmentedItems:
         return self.embeddings[items, np.minimum(position, self.segments[items] - 1)]
 
     def rows(self) -> np.ndarray:
-        """All segments, item by item: (sum of segments, D); a copy only if there is padding."""
+        """Segments of all items, stacked: (sum of segments, D); a copy only if there is padding."""
         present = self.present
         if present.all():
             return self.embeddings.reshape(-1, self.embeddings.shape[2])

@@ -45,7 +45,7 @@ def compare(
       against: `all` pairs, each system against those before it; `first`, all against the first.
       correct_over: as of `compare_values`.
       samples: resamples.
-      seed: of the resamples.
+      seed: seed of the resamples.
 
     Raises:
       UserError: fewer than two systems, one without a seed or over other items, an unknown
@@ -122,7 +122,7 @@ def compare_values(
       against: `all` or `first`.
       correct_over: `systems` or `all`.
       samples: resamples.
-      seed: of the resamples.
+      seed: seed of the resamples.
       progress: as of `vmr.evaluation.significance.differences`.
 
     Raises:

@@ -39,7 +39,7 @@ def evaluate(
         split: name of the split, for the record.
         step: training step of the embeddings, for the record.
         bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
-        seed: of the resamples.
+        seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
         music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with

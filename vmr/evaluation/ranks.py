@@ -241,7 +241,7 @@ def _block(videos: _Side) -> int:
 
 
 def _walk(videos: _Side, tracks: _Side) -> Iterator[tuple[int, int]]:
-    """All tile pairs (i, j), in an order that loads a music tile once for a block of videos."""
+    """Walks tile pairs (i, j) in an order that loads a music tile once for a block of videos."""
     block = _block(videos)
     for start in range(0, videos.tiles, block):
         for j in range(tracks.tiles):

@@ -55,7 +55,7 @@ def evaluate_segments(
         split: as in `evaluate`, like all arguments that follow.
         step: for the record.
         bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
-        seed: of the resamples.
+        seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
         not_unit: what is done about segments that are not of unit length: see `pair_ranks`.

@@ -62,7 +62,7 @@ class Difference:
     """Difference of one metric between two systems, the first less the second.
 
     Attributes:
-        difference: of the means over seeds.
+        difference: difference of the means over seeds.
         low: end of its 95 % interval.
         high: the other end.
         p: two-sided, not corrected; never 0.
@@ -101,11 +101,11 @@ def differences(
     """Compares pairs of systems from their values per query: see above.
 
     Args:
-        systems: of at least two, metric -> (S,Q); the same metrics and queries in all.
+        systems: at least two systems, metric -> (S,Q); the same metrics and queries in all.
         cluster: (Q,) integers or strings, the track of each query.
-        pairs: of names; the first less the second.
+        pairs: pairs of names; the first less the second.
         samples: resamples.
-        seed: of the resamples; the same seed gives the same answer.
+        seed: seed of the resamples; the same seed gives the same answer.
         progress: called with how many draws were added, of 2 · samples in all.
 
     Raises:
@@ -179,7 +179,7 @@ def scope(system: str, baseline: str, seeds: Sequence[int]) -> str:
 
 
 class _System:
-    """One metric of one system: its mean, its resamples, and the variances of its seeds."""
+    """Metric of one system: its mean, its resamples, and the variances of its seeds."""
 
     def __init__(self, reached: np.ndarray, drawn: np.ndarray, clusters: int):
         """Takes what each seed reaches (S,), and in each resample (B,S)."""

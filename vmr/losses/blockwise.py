@@ -51,7 +51,7 @@ def by_rows(
     Args:
       loss: its options bound.
       term: names the anchors and the gallery that it compares.
-      pairs: of this device.
+      pairs: pairs of this device.
       learnt: parameters of an inter-modal loss.
       execution: block size and axis.
     """
@@ -159,7 +159,7 @@ def sum_and_gradients(
 
 
 def in_blocks(tree: Any, block_rows: int) -> Any:
-    """Each (n, ...) -> (n / b, b, ...), the last block filled up with zeros."""
+    """Splits (n, ...) into blocks (n / b, b, ...), the last one filled up with zeros."""
 
     def split(array: Array) -> Array:
         missing = -array.shape[0] % block_rows

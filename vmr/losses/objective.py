@@ -36,7 +36,7 @@ Array = jax.Array
 
 
 class Fused(NamedTuple):
-    """How a loss is computed where its plain rows would take more.
+    """Cheaper computation of a loss than by its plain rows.
 
     Attributes:
       form: (options, weights, pairs, learnt, execution) -> the outcome of the terms that have a
@@ -62,7 +62,7 @@ def _siglip_both(
     learnt: Mapping[str, Array],
     execution: Execution,
 ) -> Outcome:
-    """Each pair counts by itself: the mean is the same in either direction."""
+    """SigLIP of both directions at once: each pair counts by itself, so their means are one."""
     loss = functools.partial(inter.siglip, **options)
     part = by_rows(loss, "v2m", pairs, learnt, execution)
     terms = dict.fromkeys(INTER_TERMS, part.terms["v2m"])
@@ -95,7 +95,7 @@ class Objective:
       intra: (inputs, embeddings, all_inputs, all_embeddings, rows) -> (n,), of
         `vmr.losses.intra`, or a partial of it; None leaves the two intra-modal terms out.
       block_rows: anchors at a time, for bounded memory; None leaves it to each loss.
-      similarity_dtype: of the factors of InfoNCE's products, e.g. bfloat16; None: as they come.
+      similarity_dtype: dtype of the factors of InfoNCE's products, as bfloat16; None keeps theirs.
     """
 
     inter: Loss
@@ -130,7 +130,7 @@ class Objective:
         The gradient is that of the *global* value, summed over the devices that it reaches.
 
         Args:
-          pairs: of this device.
+          pairs: pairs of this device.
           weights: one scalar a term; those of absent terms are not read.
           learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnable`), if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
@@ -180,7 +180,7 @@ class Objective:
 
         Args:
           outcome: that of `value_and_gradient` for the same pairs.
-          pairs: of this device.
+          pairs: pairs of this device.
           learnt: the inter-modal loss's learnt parameters, if it has any.
           axis_name: the pmapped axis over which the global batch is sharded.
         """
@@ -256,7 +256,7 @@ def _refuse(primals: Any, tangents: Any) -> Any:
 
 
 def _norm(gradient: dict[str, Array], axis_name: str | None) -> Array:
-    """Of a gradient whose rows the devices of an axis share."""
+    """Norm of a gradient whose rows are shared among the devices of an axis."""
     squares = jnp.asarray(sum(jnp.sum(jnp.square(side)) for side in gradient.values()))
     return jnp.sqrt(squares if axis_name is None else lax.psum(squares, axis_name))
 

@@ -70,7 +70,7 @@ def global_rows(count: int, axis_name: str | None) -> Array:
 
 
 class Execution(NamedTuple):
-    """How a term is computed: this changes its cost, never its value.
+    """Execution of a term: it changes the cost, never the value.
 
     Attributes:
       block_rows: anchors at a time, for bounded memory; None takes all of this device at once.

@@ -67,13 +67,13 @@ def _found(text: str, part: str) -> list[pathlib.Path]:
 
 @dataclass(frozen=True)
 class Scored:
-    """One run's values, its queries in the order of their ids.
+    """Per-query values of one run, sorted by the ids of its queries.
 
     Attributes:
-      path: of the run.
-      step: of its checkpoint, if known.
+      path: path of the run.
+      step: step of its checkpoint, if known.
       pairing: what is sought with what, as `config.pairing` says.
-      fingerprint: of the dataset, if known.
+      fingerprint: fingerprint of the dataset, if known.
       videos: (N, 2) unicode, the id of each video and of its track.
       tracks: (M,) unicode, the gallery of v2m.
       asked: (K,) unicode, the tracks that have a video: the queries of m2v.
@@ -97,7 +97,7 @@ def score_run(path: pathlib.Path, split: str, data_dir: str | None = None) -> Sc
 
     Args:
       path: a run's folder, of which the best checkpoint by validation counts, or an npz file.
-      split: of the dataset.
+      split: split of the dataset.
       data_dir: where a run's dataset lies now; None where it lay in training.
 
     Raises:
@@ -140,7 +140,7 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
 
     Args:
       path: where they come from, for messages.
-      embedded: of a split.
+      embedded: embeddings of a split.
 
     Raises:
       UserError: queries that cannot be told apart by their ids.
@@ -176,7 +176,7 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
 
 
 def _pairing(embedded: Embeddings) -> str:
-    """As the config in the file says; without one, as all embeddings of others are."""
+    """Pairing of the config in the file; foreign embeddings without one are of video and music."""
     config = embedded.meta.get("config")
     return str(config.get("pairing", "video_music")) if isinstance(config, dict) else "video_music"
 
@@ -221,14 +221,14 @@ def compare_runs(
 
     Args:
       systems: by name, the folders of runs or npz files that are its seeds.
-      split: of the dataset.
+      split: split of the dataset.
       metrics: columns of the retrieval table.
       against: `all` pairs, each system against those before it; `first`, all against the first.
       correct_over: what p-values are corrected over: `systems`; or `all`, metrics and directions
         too.
       baseline: `cca` is fitted on the training split, and stands in narrow tables; or `none`.
       samples: resamples.
-      seed: of the resamples.
+      seed: seed of the resamples.
       data_dir: where the dataset lies now; None where it lay in training.
 
     Raises:
@@ -263,7 +263,7 @@ def compare_scored(
     samples: int = significance.SAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """As `compare_runs`, of runs that have been scored; see there.
+    """Compares runs that have been scored; see `compare_runs`.
 
     Raises:
       UserError: runs over different queries.
@@ -321,7 +321,7 @@ def write_report(
 def _require_sound(
     systems: Systems, metrics: Sequence[str], against: str, correct_over: str
 ) -> None:
-    """What can be told before anything is read."""
+    """Checks everything that can be checked before anything is read."""
     if len(systems) < 2:
         raise UserError(
             f"--runs: a comparison needs at least two systems, found {len(systems)}; several paths "

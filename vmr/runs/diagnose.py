@@ -1,4 +1,4 @@
-"""What is behind a run's table: suspected false negatives, hubs, the geometry of the embedding."""
+"""Diagnosis of a run: suspected false negatives, hubs, the geometry of the embedding."""
 
 import itertools
 import pathlib
@@ -49,11 +49,11 @@ def diagnose_run(
 
     Args:
       workdir: the run's folder.
-      split: of the run's dataset.
+      split: split of the run's dataset.
       data_dir: where the dataset lies now; None where it lay in training.
       deviations: that a similarity of inputs stands above the usual where items are alike.
       examples: suspects to name, at most.
-      seed: of what is drawn: training pairs, and rows to measure uniformity on.
+      seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
 
     Raises:
       UserError: no finished validation in the folder, no such split, or a run of one modality.
@@ -127,7 +127,7 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
 
 
 def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
-    """Each batch with `video` (b, P) and `music` (b, Q) as the intra-modal losses see them."""
+    """Batches with `video` (b, P) and `music` (b, Q) as the intra-modal losses see them."""
     inputs_of = jax.jit(_inputs)
     for batch in batches:
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
@@ -278,7 +278,7 @@ def _batch(found: dict) -> list[str]:
 
 
 def _examples(found: Sequence[dict]) -> list[str]:
-    """One suspect a line; its deviations are those of the videos and of the tracks."""
+    """Suspects, one a line, with the deviations of their videos and of their tracks."""
     if not found:
         return []
     lines = [["LOOK AT FIRST", "its track", "above it", "video", "music", ""]]

@@ -37,7 +37,7 @@ def evaluate_run(
 
     Args:
       workdir: the run's folder.
-      split: of the run's dataset.
+      split: split of the run's dataset.
       baseline: `cca` adds its results under `baselines`.
       data_dir: where the dataset lies now; None where it lay in training.
       segments: S; if not 1, `segments` holds the results of S parts of each sequence, and of tracks
@@ -161,7 +161,7 @@ def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Datas
 
 
 def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
-    """Both directions over the whole split, with intervals, and the true relevance if known."""
+    """Scores both directions over the whole split, with intervals, and true relevance if known."""
     with progress_bar(desc="ranking", unit="tile") as bar:
 
         def show(done: int, total: int) -> None:

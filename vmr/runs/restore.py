@@ -38,12 +38,12 @@ class TrainedRun:
     """A run at its best checkpoint by validation.
 
     Attributes:
-      config: of the run.
+      config: config of the run.
       dataset: that it was trained on.
       spec: what its batches show.
       model: the two towers.
       state: restored.
-      step: of the checkpoint.
+      step: step of the checkpoint.
     """
 
     config: ml_collections.ConfigDict
@@ -68,7 +68,7 @@ class TrainedRun:
         """The embeddings of the parts of each sequence, each embedded as a whole one would be.
 
         Args:
-          split: of the dataset.
+          split: split of the dataset.
           segments: S, equal parts of a sequence; one of fewer clips has fewer.
           batch_size: items at a time.
 
@@ -89,7 +89,7 @@ class TrainedRun:
             yield {**batch, **whole}
 
     def meta(self) -> dict[str, Any]:
-        """What an npz of this run's embeddings says of their origin."""
+        """Origin of this run's embeddings, the `meta` of their npz."""
         return {
             "config": resolved(self.config),
             "step": self.step,

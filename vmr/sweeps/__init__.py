@@ -1,1 +1,1 @@
-"""Many runs as one experiment: which, trained where, and what became of them."""
+"""Sweeps: many runs as one experiment, their points, their jobs, their results."""

@@ -53,10 +53,10 @@ def run_sweep(
     goes on: finished points are left as they are, failed ones are tried again.
 
     Args:
-      path: of the sweep file.
+      path: path of the sweep file.
       config: that each point changes.
       workdir: the sweep's folder.
-      launcher: of the jobs that train the points.
+      launcher: launcher of the jobs that train the points.
       together: runs in a job, at most.
       choose_per: a field: one setting is chosen for each of its values; None chooses one of all.
 
@@ -89,7 +89,7 @@ def run_search(
         has in its points are choices; the seeds are those of its points.
       config: that each point changes.
       workdir: the search's folder.
-      launcher: of the jobs; `launcher.parallel` trials are proposed at a time.
+      launcher: launcher of the jobs; `launcher.parallel` trials are proposed at a time.
       trials: in all.
       together: runs in a job, at most.
       choose_per: as of `run_sweep`.

@@ -36,7 +36,7 @@ class Job(NamedTuple):
 
     @property
     def runs(self) -> list[Run]:
-        """All runs, row by row."""
+        """Runs of the grid, row by row."""
         return [run for row in self.grid for run in row]
 
     @property
@@ -132,7 +132,7 @@ def note_failure(run: Run, failure: str) -> None:
 
 
 def failure_of(run: Run) -> str:
-    """What stopped the run at its last try; empty where nothing did."""
+    """Reason why the run failed at its last try; empty if it did not."""
     return _noted(run, "failure.txt")
 
 

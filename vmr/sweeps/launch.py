@@ -46,7 +46,7 @@ class Ended(NamedTuple):
 
 
 class Launcher(Protocol):
-    """Where jobs are trained.
+    """Launcher of jobs: the place where they are trained.
 
     Attributes:
       parallel: jobs at a time.
@@ -68,8 +68,8 @@ def train_all(runs: Sequence[Run], launcher: Launcher, together: int) -> None:
     train its runs together, each of them has a job of its own.
 
     Args:
-      runs: of the sweep.
-      launcher: of the jobs.
+      runs: runs of the sweep.
+      launcher: launcher of the jobs.
       together: runs in a job, at most.
     """
     for run in runs:

@@ -49,7 +49,7 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
 
     Args:
       folder: where to write.
-      results: of the sweep.
+      results: results of the sweep.
 
     Raises:
       UserError: a file cannot be written; an earlier one is whole.
@@ -153,7 +153,7 @@ def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
     where no two settings share a value, all are drawn, and not joined.
 
     Args:
-      scores: of the settings.
+      scores: scores of the settings.
       x: the numeric axis.
       axes: all those in which the settings differ.
     """
@@ -334,7 +334,7 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
     Where settings differ in further fields, the best of them stands in each cell.
 
     Args:
-      scores: of the settings.
+      scores: scores of the settings.
       x: the axis of the columns.
       y: the axis of the rows.
       axes: all those in which the settings differ.
@@ -395,7 +395,7 @@ def setting_rows(scores: Scores, axes: Sequence[Axis]) -> Figure:
     """Means with 95 % t-intervals, and single seeds as faint dots; the best 40 settings.
 
     Args:
-      scores: of the settings.
+      scores: scores of the settings.
       axes: in which the settings differ, if they do.
     """
     ranked = sorted(scores.finished, key=lambda index: -scores.mean[index])[:_MOST_ROWS]
@@ -422,9 +422,9 @@ def _draw_rows(
 
     Args:
       panel: to draw in.
-      means: of each row.
-      halves: of each row's interval.
-      values: of each row, (S,) one a seed.
+      means: means of each row.
+      halves: halves of each row's interval.
+      values: values of each row, (S,) one a seed.
     """
     rows = np.arange(len(means))
     panel.errorbar(
@@ -451,9 +451,9 @@ def difference_rows(
     """Mean differences with 95 % t-intervals, and single seeds as faint dots; at most 40 settings.
 
     Args:
-      differences: of `paired_differences`.
+      differences: differences of `paired_differences`.
       axes: in which the settings differ.
-      label: of the metric.
+      label: label of the metric.
     """
     differences = differences[:_MOST_ROWS]
     values = [of_setting for _, of_setting in differences]

@@ -36,7 +36,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One run of a sweep.
+    """Run of a sweep: its name, its config, its changes.
 
     Attributes:
       name: `SETTING/seed-N`, the folder of the run below WORKDIR/points. It depends on the point's

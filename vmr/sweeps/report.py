@@ -27,12 +27,12 @@ class Report:
     """Results of a sweep with all that was concluded from them.
 
     Attributes:
-      title: of the sweep.
+      title: title of the sweep.
       results: on validation.
       chosen: those of the settings that were chosen.
       per: the field for each of whose values one setting was chosen; None if one of all.
       test: name of a chosen setting -> one result a seed, each as `results/test.json` holds it.
-      comparison: of the chosen settings on test, JSON-ready; None if there is none.
+      comparison: comparison of the chosen settings on test, JSON-ready; None if there is none.
       verdicts: the comparison as Markdown to read.
     """
 
@@ -119,7 +119,7 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 def as_csv(report: Report) -> str:
-    """One row a run: the swept fields, how far it came, its best validation."""
+    """Table with a row a run: the swept fields, how far it came, its best validation."""
     rows = list(report.results.by_setting())
     fields = [name for axis in report.results.axes for name in axis.fields]
     metrics = list(dict.fromkeys(name for row in rows for name in row.validation))
@@ -146,7 +146,7 @@ def as_csv(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """One row a setting, then what failed, and the test split of the chosen ones."""
+    """Table with a row a setting, then failures, and the test split of the chosen settings."""
     results = report.results
     header, *rows = _rows(report, results.settings)
     numbers = [axis.numeric for axis in results.axes if axis.varies]

@@ -22,11 +22,11 @@ class Row:
     """A run as its folder tells of it.
 
     Attributes:
-      point: of the sweep.
-      run: of the point.
+      point: point of the sweep.
+      run: run of the point.
       status: `finished`, `failed` or `unfinished`.
       failure: what stopped it, if it failed.
-      best_step: of the best validation so far; None before the first.
+      best_step: step of the best validation so far; None before the first.
       validation: the metrics at that step, `v2m/R@10` and so on; empty before the first.
     """
 
@@ -72,7 +72,7 @@ class Setting:
     """Rows that differ in their seeds alone.
 
     Attributes:
-      name: of the setting.
+      name: name of the setting.
       rows: one a seed.
     """
 
@@ -124,7 +124,7 @@ class Axis:
     """A field in which settings may differ, or fields that are equal in every setting.
 
     Attributes:
-      fields: of the config.
+      fields: fields of the config.
       values: one a setting.
     """
 
@@ -157,7 +157,7 @@ class Results:
 
     Attributes:
       rows: in the order of the sweep.
-      metric: of validation, which chooses: `v2m/R@10`.
+      metric: metric of validation, which chooses: `v2m/R@10`.
     """
 
     rows: tuple[Row, ...]

@@ -41,7 +41,7 @@ class SearchSpace:
     Attributes:
       config: locked; the base that a setting changes.
       ranges: what a field may be; fields of a tuple take the same value.
-      seeds: of the runs of each setting.
+      seeds: seeds of the runs of each setting.
     """
 
     config: ml_collections.ConfigDict
@@ -132,7 +132,7 @@ class _Trial:
     """A setting that is being tried.
 
     Attributes:
-      number: of the trial, from 0.
+      number: number of the trial, from 0.
       points: one a seed; none where they have no sound config.
       mistake: in their config, empty if it is sound.
     """
@@ -166,7 +166,7 @@ def search(
       workdir: the search's folder; one call at a time.
       train: trains runs, or goes on with them; notes failures in their folders.
       at_once: trials that are proposed and trained together: none learns from the others.
-      seed: of the proposals.
+      seed: seed of the proposals.
 
     Returns:
       The points of all trials; those of a setting that was tried twice stand there once.

@@ -25,7 +25,7 @@ _DIGITS = 4  # significant ones, of a random value: enough to find it, few enoug
 
 
 def sweep(fields: Fields, values: Iterable[Any]) -> Space:
-    """One point a value; of several fields, all take it.
+    """Points of one field's values, one a value; several fields take it together.
 
     Raises:
       UserError: there are no values, or one is not plain data.
@@ -105,7 +105,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely as any other."""
+    """Choice among some values, each as likely as any other."""
 
     values: tuple[Any, ...]
 
@@ -132,7 +132,7 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def choice(values: Iterable[Any]) -> Choice:
-    """One of these values; UserError where there are none, or one is not plain data."""
+    """Choice among these values; UserError if there are none, or one is not plain data."""
     found = tuple(plain("choice", value) for value in values)
     if not found:
         raise UserError("choice() has no values")
@@ -145,9 +145,9 @@ def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: boo
     The same seed draws the same points, and more of them begins with those of fewer.
 
     Args:
-      ranges: of each field, or of several fields that take the same value.
-      count: of points.
-      seed: of the draw.
+      ranges: ranges of each field, or of several fields that take the same value.
+      count: count of points.
+      seed: seed of the draw.
       sobol: draws a scrambled Sobol sequence instead of independent points: it fills the ranges
         more evenly (Owen, "Scrambling Sobol' and Niederreiter-Xing points", 1998). Powers of two
         are the counts at which it is balanced.

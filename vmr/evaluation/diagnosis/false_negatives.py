@@ -80,7 +80,7 @@ class Suspect:
         track: the row of the track that the data do not pair with it.
         video_deviations: of the video from the nearest video of the track, above the median; None
             where the track has no video.
-        music_deviations: of the track from the video's own track, above the median.
+        music_deviations: deviations of the track from the video's own track, above the median.
         compatible: whether they truly are; None where no group tells.
     """
 
@@ -111,7 +111,7 @@ class _Direction:
     Args:
         levels: (L,) deviations above which a pair is suspected, the rule's own first.
         queries: how many there are.
-        items: of the side that asks.
+        items: items of the querying side.
     """
 
     def __init__(self, levels: np.ndarray, queries: int, items: int) -> None:
@@ -181,7 +181,7 @@ def false_negatives(items: Items, rule: Rule, *, examples: int = 10) -> dict:
     O(N·(N + M)) time.
 
     Args:
-        items: of a split.
+        items: items of a split.
         rule: when inputs are alike.
         examples: how many to name, at most.
     """

@@ -32,7 +32,7 @@ def geometry(
         video_emb: (N,D) unit rows, one per video.
         music_emb: (M,D) unit rows, one per unique track.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
-        seed: of the rows that uniformity is measured on, where there are more than 5,000.
+        seed: seed of the rows that uniformity is measured on, where there are more than 5,000.
 
     Raises:
         UserError: NaN or infinity, rows that are not of unit length, widths that differ, or an

@@ -95,7 +95,7 @@ def measured_rule(
         music_inputs: (N,Q) one row a pair.
         track: (N,) pairs of equal track are no random pair.
         deviations: above the median, beyond which items are alike.
-        seed: of the random pairs.
+        seed: seed of the random pairs.
 
     Raises:
         UserError: deviations not above 0, or all pairs are of one track.

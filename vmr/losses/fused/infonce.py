@@ -255,7 +255,7 @@ def _gradients(
     block: int,
     dtype: Any,
 ) -> tuple[Array, Array]:
-    """Of the weighted sum of the means: at this device's videos (n,D), at all music (N,D)."""
+    """Gradients of the weighted sum of the means: this device's videos (n,D), all music (N,D)."""
     rows, columns = sides
     music, music_columns = _cast(scores.music, dtype), _cast(scores.music.T, dtype)
     # Per row and per column, as they are broadcast over a block.

@@ -1,4 +1,4 @@
-"""Both directions of the ranking loss from one score matrix, held whole: for small batches.
+"""Ranking loss in both directions from one score matrix, held whole: for small batches.
 
 6 N²D operations, where two row losses need 12 N²D.
 """

@@ -106,7 +106,7 @@ def float_of_key(keys: jax.Array) -> jax.Array:
 
 
 def sort_columns(keys: jax.Array) -> jax.Array:
-    """Each column ascending: (M,n) -> (M,n) integers, M a power of two.
+    """Sorts each column in ascending order: (M,n) -> (M,n) integers, M a power of two.
 
     Batcher, "Sorting networks and their applications" (1968), in the form where every comparison
     points upwards: position i meets ``i ^ mask`` and the lower of the two keeps the smaller key.
@@ -126,7 +126,7 @@ def sort_columns(keys: jax.Array) -> jax.Array:
 
 
 def _masks(size: int) -> list[tuple[int, int]]:
-    """Two comparisons a step: half the passes over memory for half as many more operations."""
+    """Masks of two comparisons: half the passes over memory for half as many more operations."""
     pairs = []
     for level in range(1, size.bit_length()):
         mirror = (1 << level) - 1  # the upper half in reverse makes two sorted runs bitonic
