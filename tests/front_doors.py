@@ -50,22 +50,16 @@ def succeed(module: str, *arguments: str) -> str:
 @contextlib.contextmanager
 def _only_flags_of_absl() -> Iterator[None]:
     """Puts the flags of all other modules aside: two commands may have flags of one name."""
-    others = {name: flags.FLAGS[name] for name in _flags()}
+    by_module = flags.FLAGS.flags_by_module_dict()
+    absl = {flag.name for name in by_module if name.startswith("absl") for flag in by_module[name]}
+    others = {name: flags.FLAGS[name] for name in flags.FLAGS if name not in absl}
     flags.FLAGS.remove_flag_values(list(others))
+    before = set(flags.FLAGS)
     try:
         yield
     finally:
-        flags.FLAGS.remove_flag_values(_flags())
+        # Fields of a config count as flags of absl's own module.
+        flags.FLAGS.remove_flag_values([name for name in flags.FLAGS if name not in before])
         flags.FLAGS.unparse_flags()
         for name, flag in others.items():
             flags.FLAGS[name] = flag
-
-
-def _flags() -> list[str]:
-    absl = {
-        flag.name
-        for module, of_module in flags.FLAGS.flags_by_module_dict().items()
-        if module.startswith("absl")
-        for flag in of_module
-    }
-    return [name for name in flags.FLAGS if name not in absl]

@@ -100,7 +100,7 @@ def test_results_are_written_whatever_the_terminal_can_show(folder: pathlib.Path
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing(folder: pathlib.Path) -> None:
-    flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=60")
+    flags = (RUNLOCAL, f"--config.dataset.data_dir={folder}/data", "--config.steps=40")
     flags += ("--config.checkpoint_every=1", "--config.log_every=1", "--config.eval_every=5")
     succeed_apart("experiments.train", *flags, f"--workdir={folder}/whole")
     for seconds in (0.0, 0.3):

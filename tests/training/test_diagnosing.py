@@ -97,7 +97,7 @@ def test_inputs_are_the_standardised_means_of_the_clips(clips: pathlib.Path) -> 
     """Of the four clips that the view shows, or of the fewer that there are; text is left out."""
     run = restore_run(clips)
     items = _items(run, embeddings.collect(run.embed("test"), "test", {}))
-    (batch,) = eval_batches(run.dataset, "test", 100, run.view)
+    (batch,) = eval_batches(run.dataset, "test", 100, run.spec)
     assert not batch["video_mask"].all()
     of_tracks = items.music_inputs[items.gt_music_index]
     for side, found in (("video", items.video_inputs), ("music", of_tracks)):

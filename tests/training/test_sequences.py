@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from runs import ONE, Trained, assert_identical, config_of, scalars, stopping_at
+from runs import ONE, Trained, assert_identical, scalars, stopping_at
 
 from vmr import embeddings
 from vmr.data.pipeline import train_batches
@@ -59,10 +59,11 @@ def test_a_step_is_traced_once_for_sequences_of_all_lengths(
     ],
 )
 def test_devices_and_pieces_train_as_one_device_on_the_whole_batch(
-    name: str, count: int, microbatch: int, rich_dir: str, run_of: RunOf, workdir: pathlib.Path
+    name: str, count: int, microbatch: int, run_of: RunOf, workdir: pathlib.Path
 ) -> None:
     """With dropout of units and of tokens on."""
-    config, whole = config_of(name, rich_dir), run_of(name)
+    whole = run_of(name)
+    config = whole.config.copy_and_resolve_references()
     assert config.model.dropout
     assert config.model.text.dropout
     config.microbatch = microbatch
