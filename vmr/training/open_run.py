@@ -1,8 +1,8 @@
 """One run of a grid while it trains: its folder's files, its best score, its end."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import ml_collections
@@ -37,20 +37,14 @@ class OpenRun:
         self.is_running, self.failure = True, ""
         self.unsaved_best: tuple[int, Scalars] | None = None
         self._validated: tuple[int, Scalars] = -1, {}  # the last validation's step and metrics
-        self.checkpoints = Checkpoints(workdir, config.selection)
+        self._files = contextlib.ExitStack()
+        self.checkpoints = self._files.enter_context(Checkpoints(workdir, config.selection))
 
     def __enter__(self) -> "OpenRun":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self.checkpoints:
-            if hasattr(self, "log"):
-                self.log.__exit__(None, None, None)
+    def __exit__(self, *raised: Any) -> None:
+        self._files.__exit__(*raised)
 
     def start(
         self, widths: Mapping[str, int], measured: Callable[[], Mapping[str, Any]]
@@ -70,7 +64,8 @@ class OpenRun:
             like = abstract_state(self.config, widths)
             state = self.checkpoints.restore_latest(like)
         step = int(state.step)
-        self.log = MetricsLog(self.workdir, resumed_step=step)
+        # Not before: a damaged newest checkpoint takes the lines after the one restored with it.
+        self.log = self._files.enter_context(MetricsLog(self.workdir, resumed_step=step))
         self.is_running = self._goes_on_after(step)
         return state
 
