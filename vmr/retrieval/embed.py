@@ -162,8 +162,8 @@ class _Parts:
         for number in range(len(self.sizes)):
             if not self._is_whole(number):
                 break
-            of_source = pq.read_schema(self.tables[number]).metadata[_OF_SOURCE].decode()
-            if of_source != self._fingerprint(source, number):
+            metadata = pq.read_schema(self.tables[number]).metadata or {}
+            if metadata.get(_OF_SOURCE) != self._fingerprint(source, number).encode():
                 raise UserError(
                     f"{self.rows[number]} is of items that {source.path} held before and that "
                     f"changed: delete {self.folder} or give another --output"
@@ -255,7 +255,12 @@ def _claimed(folder: pathlib.Path, work: Mapping[str, Any]) -> Iterator[None]:
         for file in folder.glob("*.unfinished"):  # of a write that was killed
             file.unlink()
         write_json(plan, dict(work))
-        yield
+        try:
+            yield
+        except Exception:
+            if not any(folder.glob("*_emb/*.npy")):  # nothing to go on with
+                shutil.rmtree(folder)
+            raise
 
 
 def _write_parts(model: Model, source: Source, parts: _Parts, batch_size: int) -> None:
