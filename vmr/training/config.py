@@ -13,7 +13,7 @@ import ml_collections
 
 from vmr.data.decoding import PAIRINGS
 from vmr.data.sampling import METHODS
-from vmr.encoders.dropout import HIGHEST_RATE
+from vmr.encoders.layers import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.transformer import POSITIONS
 from vmr.errors import UserError
