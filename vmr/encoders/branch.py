@@ -1,4 +1,4 @@
-"""The branch of VM-NET: a multilayer perceptron, batch normalisation, unit length.
+"""Branch of VM-NET: a multilayer perceptron, batch normalisation, unit length.
 
 Hong, Im, Yang, "Content-Based Video-Music Retrieval Using Soft Intra-Modal Structure Constraint",
 arXiv 1704.06761, ICMR 2018.

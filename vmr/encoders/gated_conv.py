@@ -71,7 +71,7 @@ class GatedBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, rows: Array, *, train: bool) -> Array:
-        """(b, N, M), (b, N), (b,) -> (b, N, M)."""
+        """Convolves the clips of items at `rows`: (b, N, M), (b, N), (b,) -> (b, N, M)."""
         width = x.shape[-1]
         # Padding is zeroed after the normalisation, whose bias makes zeros something else.
         normalized = zero_absent(nn.LayerNorm(name="norm")(x), mask)

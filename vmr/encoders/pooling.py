@@ -59,5 +59,5 @@ class ClassToken(nn.Module):
         batch, _, width = tokens.shape
         token = self.param("token", nn.initializers.normal(0.02), (width,))
         token = jnp.broadcast_to(token, (batch, 1, width)).astype(tokens.dtype)
-        there = jnp.ones((batch, 1), bool)
-        return jnp.concatenate([tokens, token], 1), jnp.concatenate([mask, there], 1)
+        present = jnp.ones((batch, 1), bool)
+        return jnp.concatenate([tokens, token], 1), jnp.concatenate([mask, present], 1)

@@ -26,8 +26,8 @@ class TokenVectors(nn.Module):
         """Embeds or projects the tokens; the values of padding have no influence."""
         is_ids = jnp.issubdtype(text.values.dtype, jnp.integer)
         if is_ids != bool(self.vocabulary):
-            given = "ids" if is_ids else "embeddings"
-            raise ValueError(f"the text is {given}, but the vocabulary is {self.vocabulary}")
+            kind = "ids" if is_ids else "embeddings"
+            raise ValueError(f"the text is {kind}, but the vocabulary is {self.vocabulary}")
         if is_ids:
             # Flax gives NaN for ids beyond the vocabulary, which rightly stops a run. Padding may
             # hold any id, so it is set to a valid one.

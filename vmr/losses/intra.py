@@ -209,9 +209,10 @@ def rkd_distance(
         )
     check_scalars(mean_of_inputs=means[0], mean_of_embeddings=means[1])
     # A mean of 0, of embeddings that are all equal, divides nothing: their distances are 0 anyway.
-    mean_before, mean_after = (jnp.where(mean > 0, mean, 1.0) for mean in means)
-    before = distances(inputs, all_inputs) / mean_before
-    after = distances(embeddings, all_embeddings) / mean_after
+    apart = distances(inputs, all_inputs), distances(embeddings, all_embeddings)
+    before, after = (
+        x / jnp.where(mean > 0, mean, 1.0) for x, mean in zip(apart, means, strict=True)
+    )
     change = jnp.where(is_own(rows, items), 0.0, after - before)
     return jnp.sum(optax.losses.huber_loss(change), axis=1) / max(items - 1, 1)
 

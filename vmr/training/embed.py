@@ -1,4 +1,4 @@
-"""Embeds batches on all devices, while the next ones are read."""
+"""Embedding of batches on all devices, while the next ones are read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -20,7 +20,7 @@ def embed_batches(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Each batch without its features, with `video_emb` (b, D) and `music_emb` (b, D) instead.
+    """Yields each batch with `video_emb` (b, D) and `music_emb` (b, D) in place of its features.
 
     Every batch is filled up to one size that the devices can share, so that the program compiles
     once and the last, partial batch is kept. A batch is dispatched before the one in front of it

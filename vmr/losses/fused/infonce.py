@@ -81,7 +81,7 @@ class IdOrder(NamedTuple):
     offsets: Array  # (N,) position of the item within its group
 
     def positives(self, turn: Array) -> Array:
-        """One positive of each item (N,): itself in turn 0, all of its group in `size` turns."""
+        """Positive (N,) of each item in a turn: itself in turn 0, all its group in `size` turns."""
         # Items of a group rotate: no two of them have the same positive in one turn.
         return self.order[self.starts + (self.offsets + turn) % self.sizes]
 
