@@ -208,8 +208,8 @@ def rkd_distance(
             jnp.mean(mean_distances(all_embeddings, all_embeddings, everywhere)),
         )
     check_scalars(mean_of_inputs=means[0], mean_of_embeddings=means[1])
-    # A mean of 0, of embeddings that are all equal, divides nothing: their distances are 0 anyway.
     apart = distances(inputs, all_inputs), distances(embeddings, all_embeddings)
+    # A mean of 0, of items that are all equal, is replaced: their distances are 0 anyway.
     before, after = (
         x / jnp.where(mean > 0, mean, 1.0) for x, mean in zip(apart, means, strict=True)
     )

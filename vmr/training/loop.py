@@ -244,7 +244,7 @@ class _Loop:
         self.trace.end()
         if unchecked is not None:
             self._require_finite(unchecked, state)
-            # Runs that have not ended: a stop was requested, or more than half have ended.
+            # Runs that have not ended: a stop was requested, or half of the runs have ended.
             self._save(self._running(), state)
         return state
 
