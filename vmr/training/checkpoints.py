@@ -91,9 +91,10 @@ def _object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Filter that drops tracebacks logged by Orbax."""
+    """Filter that drops what Orbax logs of its own settings, and its tracebacks."""
     # Errors of its saving thread are raised again at the next call, and reported there in one line.
-    return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
+    is_orbax = "orbax" in pathlib.Path(record.pathname).parts
+    return not (is_orbax and (record.exc_info or record.levelno < logging.ERROR))
 
 
 @contextlib.contextmanager
@@ -217,6 +218,23 @@ class Checkpoints:
                 f"{path} is damaged: its arrays have not the checksum they were saved with"
             )
         return state
+
+    def feature_widths(self, step: int) -> dict[str, int]:
+        """Feature widths of video and music of the state saved at a step.
+
+        Raises:
+          UserError: the account that Orbax keeps of its arrays cannot be read.
+        """
+        path = self._folder / str(step)
+        try:
+            with _one_error():
+                arrays = ocp.PyTreeCheckpointer().metadata(path / "default").item_metadata.tree
+            sides = arrays["standardization"]
+            return {side: sides[side]["mean"].shape[0] for side in ("video", "music")}
+        except Exception as error:  # Orbax raises whatever its readers do
+            raise UserError(
+                f"{path} is damaged: its arrays cannot be told ({reason_of(error)})"
+            ) from None
 
     def restore_latest(self, template: TrainState) -> TrainState:
         """Restores the newest sound checkpoint; sets damaged newer ones aside, with a message.

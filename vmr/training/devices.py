@@ -34,9 +34,9 @@ def pmapped_train_step(
 
 
 def pmapped_embed_step(
-    embed: Callable[..., tuple[jax.Array, jax.Array]], devices: Sequence[jax.Device]
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Pmaps an embedding step: `(state, sharded batch) -> video, music`, (devices, n, D) each."""
+    embed: Callable[..., Any], devices: Sequence[jax.Device]
+) -> Callable[..., Any]:
+    """Pmaps an embedding step: `(trained, sharded batch) -> (devices, n, D)`, one side or both."""
     return jax.pmap(embed, in_axes=(None, 0), devices=devices)
 
 
