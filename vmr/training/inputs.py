@@ -37,7 +37,7 @@ def model_inputs(
 
 
 def side_inputs(batch: Mapping[str, Array], side: str, standardization: Standardization) -> Clips:
-    """One modality of a batch, see `model_inputs`; text goes with the video."""
+    """Encoder inputs of one modality of a batch, see `model_inputs`; text goes with the video."""
     features, mask = batch[side], batch.get(f"{side}_mask")
     # Bytes are dequantised on the device: they take a quarter of the transfer.
     if features.dtype == jnp.uint8:

@@ -45,8 +45,8 @@ def claimed(
     schedule and the path of its data may change; `config.json` then has the new values.
 
     Args:
-      workdir: the run's folder.
-      config: the run's.
+      workdir: folder of the run.
+      config: config of the run.
       data: `Dataset.description` of what it trains on.
 
     Raises:

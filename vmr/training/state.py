@@ -18,7 +18,7 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class Trained:
-    """The part of a run's state that embeds.
+    """Part of a run's state that embeds.
 
     Attributes:
       params: parameters of both towers.
@@ -57,7 +57,7 @@ class TrainState:
 
     @property
     def trained(self) -> Trained:
-        """The part that embeds: averaged parameters where there are any, none of the loss."""
+        """Part that embeds: averaged parameters if there are any, without those of the loss."""
         params = dict(self.average or self.params)
         params.pop("loss", None)
         return Trained(params, self.batch_stats, self.standardization)
