@@ -177,12 +177,7 @@ def report_of(
         is_named = choose_per is None or setting is reference
         name = setting.name if is_named else str(setting.value(str(choose_per)))
         systems[name] = [scored for _, scored in read]
-    comparison, no_verdict = None, ""
-    try:
-        if len(systems) > 1:
-            comparison = compare_scored(systems, "test", against="first")
-    except UserError as mistake:  # as one track alone: the tables stand all the same
-        no_verdict = f"No verdict on test: {mistake}"
+    comparison, verdicts = _compared(systems)
     return Report(
         title=title,
         results=results,
@@ -190,8 +185,21 @@ def report_of(
         per=choose_per,
         test={setting.name: test[setting.name] for setting in chosen},
         comparison=comparison,
-        verdicts=table.render_comparison(comparison, "markdown") if comparison else no_verdict,
+        verdicts=verdicts,
     )
+
+
+def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, str]:
+    """Comparison on test with the first system, and its Markdown, or why there is none."""
+    if not systems:
+        return None, ""
+    if len(systems) == 1:
+        return None, "No verdict on test: no other setting has come to its end with all its seeds."
+    try:
+        comparison = compare_scored(systems, "test", against="first")
+    except UserError as mistake:  # a single track, say: the tables are written all the same
+        return None, f"No verdict on test: {mistake}"
+    return comparison, table.render_comparison(comparison, "markdown")
 
 
 def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
