@@ -192,7 +192,7 @@ def test_a_search_trains_its_trials_together_and_ends_in_the_same_tables(
 def test_points_are_listed_and_nothing_starts(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:
-    told = listed(file_of(tmp_path, [0.1, 5.0]), config, together=3)
+    told = listed(file_of(tmp_path, [0.1, 5.0]), config, runs_per_job=3)
     assert told.splitlines()[0] == "loss.weights.music-0.1/seed-0"
     assert told.splitlines()[-1] == "4 points: 4 in 2 programs, 0 by themselves"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.py"]

@@ -22,7 +22,7 @@ from vmr.training.disk import write_bytes
 _DPI = 150
 _MOST_ROWS = 40
 _ROW = 0.32  # inches
-_MOST_CELLS = 14  # of a heat map, along one side
+_MOST_CELLS = 14  # along one side of a heat map
 _CELL = 0.75  # inches
 # Okabe and Ito, "Color Universal Design", 2008, which colour-blind readers tell apart too; without
 # its yellow, which is hardly seen on white, and with a grey.
@@ -31,12 +31,12 @@ _MARKERS = "osD^vPX*"
 _MOST_CURVES = 2 * len(_COLOURS)  # the second half with dashes
 _MOST_TICKS = 9
 _LEAST_GAP = 0.055  # between two ticks with level labels, as a share of the axis
-_APART = 0.008  # of the axis, between error bars at one value
+_APART = 0.008  # share of the axis between error bars at one value
 _BARS = "bars: 95 % t-interval of the mean over seeds; faint dots: single seeds"
 
 
 def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
-    """Draws what the sweep's fields allow; returns the files, each written whole or not at all.
+    """Draws all plots that the sweep's fields allow; returns the files, each whole or not at all.
 
     `response_FIELD.png` for each numeric field, `heat_map_FIELD_FIELD.png` for each two that were
     crossed; `settings.png` where no field is numeric; `differences.png`, seed by seed, where seeds
@@ -101,7 +101,7 @@ class Scores:
         self.finished = [index for index, values in enumerate(self.seeds) if len(values)]
 
     def limits(self, low: float, high: float) -> tuple[float, float]:
-        """Cuts the ends of an axis to the values that the metric can have."""
+        """Limits of an axis, cut to the values that the metric can have."""
         most = 100.0 if self.is_percent else np.inf
         return max(low, 0.0), min(high, most)
 
@@ -248,9 +248,10 @@ def _draw(
     style = {"color": look["color"], "markersize": 3.5, "markeredgewidth": 0, "alpha": 0.35}
     panel.plot(*(dots[::-1] if sideways else dots), "o", **style)
     panel.spines[["top", "right"]].set_visible(False)
-    x, y = (means, positions) if sideways else (positions, means)
-    bars = {"xerr" if sideways else "yerr": halves}
-    return panel.errorbar(x, y, **bars, markersize=5, capsize=2.5, elinewidth=1.0, **look)
+    lines = {"markersize": 5.0, "capsize": 2.5, "elinewidth": 1.0, **look}
+    if sideways:
+        return panel.errorbar(means, positions, xerr=halves, **lines)
+    return panel.errorbar(positions, means, yerr=halves, **lines)
 
 
 def _mark_missing(panel: Axes, scores: Scores, x: Axis) -> Sequence[Line2D]:
@@ -277,7 +278,7 @@ def _set_scale(panel: Axes, values: Sequence[float]) -> None:
             return
         # Too many to label each: 0 and powers of ten, within few decades 2 and 5 times them too.
         locator = LogLocator(subs=(1, 2, 5) if positive[-1] < 1000 * positive[0] else (1,))
-        ticks = locator.tick_values(positive[0], positive[-1])
+        ticks = np.asarray(locator.tick_values(positive[0], positive[-1]))
         round_numbers = ticks[(ticks >= positive[0]) & (ticks <= positive[-1])]
         values = [*values[: values[0] == 0], *round_numbers.tolist()]
     panel.set_xticks(values, [in_short(value) for value in values])
@@ -319,13 +320,15 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
     panel = figure.add_subplot()
     panel.set_facecolor("0.93")
     image = panel.imshow(means, origin="lower", cmap="viridis", aspect="auto")
+    low, high = np.nanmin(means), np.nanmax(means)
     for row, column in np.ndindex(means.shape):
         text, colour = "–", "0.4"
         if (row, column) in best:
             half = scores.half[best[row, column]]
             spread = "" if np.isnan(half) else f"\n± {half:.{scores.digits}f}"
             text = f"{means[row, column]:.{scores.digits}f}{spread}"
-            colour = "white" if image.norm(means[row, column]) < 0.55 else "black"
+            # White is unreadable on the light half of the colour map.
+            colour = "white" if means[row, column] <= low + 0.55 * (high - low) else "black"
         panel.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
     row, column = max(best, key=lambda cell: means[cell])
     frame = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False)
