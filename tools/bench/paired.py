@@ -75,7 +75,11 @@ def take_turns(
         count += 1
     for pipe in pipes.values():
         pipe.send(False)
-    return {name: Measured(*np.transpose(times[name]), facts=facts[name]) for name in contenders}
+    measured = {}
+    for name in contenders:
+        wall, processor = np.transpose(times[name])
+        measured[name] = Measured(wall, processor, facts[name])
+    return measured
 
 
 def _answer(name: str, pipe: Connection) -> Any:
