@@ -114,12 +114,11 @@ def exactness(bench: Bench) -> Rows:
     The slope is the derivative along the gradient and some noise, by central differences in NumPy.
     """
     yield "loss", "N", "fused", "rows", "slope", "gradient, fused − rows", "fused, by default"
-    names = [name for name in LOSSES if name in IN_NUMPY]
     for items in (48,) if bench.small else (256, 2304):  # beyond 2,048, blocks of rows
         bench.require_time()
         pairs = jax.device_put(Pairs(*random_batch(Problem(items, 32, 48))))
         programs = {}
-        for name in names:
+        for name in LOSSES:
             # An accelerator's default products have fewer bits: the errors of those stand apart.
             with jax.default_matmul_precision("highest"):
                 programs[name, "fused"] = jax.jit(LOSSES[name].fused).lower(pairs)
@@ -127,8 +126,7 @@ def exactness(bench: Bench) -> Rows:
             if bench.device.platform != "cpu":
                 programs[name, "default"] = jax.jit(LOSSES[name].fused).lower(pairs)
         compiled = dict(zip(programs, all_compiled(programs.values()), strict=True))
-
-        for name in names:
+        for name in LOSSES:
             yield from guarded_rows(bench, name, _exact_row, name, pairs, compiled)
 
 
@@ -176,6 +174,7 @@ def ranks(bench: Bench) -> Rows:
     yield "videos × tracks", "s", "v2m R@10", "matrix share"
     seconds, before = 0.0, 0
     for items in (1000, 2000) if bench.small else (20_000, 200_000):
+        # Quadratic in the items: a size that cannot end in time is not begun.
         bench.require_time(seconds * (items / before) ** 2 if before else 0.0)
         video, music = noisy_pairs(items, 512)
         start = time.perf_counter()
@@ -230,7 +229,7 @@ def _loss_rows(bench: Bench, name: str, sizes: Sequence[int]) -> Rows:
 
 @functools.cache
 def _largest_batch(small: bool) -> Pairs:
-    """The largest batch, drawn once; its rows are independent, so its first are a smaller one."""
+    """Largest batch, drawn once; its rows are independent, so the first are a smaller batch."""
     return Pairs(*random_batch(Problem(64 if small else 32768, *_WIDTHS)))
 
 

@@ -130,7 +130,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def lines(measured: Mapping[str, Measured], unit: str = "", count: float = 0) -> str:
-    """A line for each contender: median time, rate in `unit`s, both ratios of the first, facts."""
+    """Lines of the contenders: median time, rate in `unit`s, both ratios of the first, facts."""
     text, ours = [], next(iter(measured))
     for name, result in measured.items():
         median = float(np.median(result.seconds))

@@ -110,7 +110,7 @@ def optax_ntxent(pairs: Pairs) -> Array:
 
 
 def structure(pairs: Pairs) -> Array:
-    """The structure loss over every triplet of videos, as its formula stands."""
+    """Structure loss over every triplet of videos, as its formula stands."""
     items = pairs.track.size
     i, j, k = jnp.ogrid[:items, :items, :items]
     before, after = pairs.video_inputs @ pairs.video_inputs.T, pairs.video @ pairs.video.T
@@ -121,7 +121,7 @@ def structure(pairs: Pairs) -> Array:
 
 
 def structure_sort(pairs: Pairs) -> Array:
-    """The structure loss from ranks, by `lax.sort` with the columns carried along."""
+    """Structure loss from ranks, by `lax.sort` with the columns carried along."""
     items = pairs.track.size
     own = jnp.eye(items, dtype=bool)
     anchors, columns = (lax.broadcasted_iota(jnp.int32, own.shape, axis) for axis in (0, 1))
@@ -352,7 +352,7 @@ def _vmnet(ranking: Callable[..., Any], adjacent: Callable[..., Any], batch: Bat
 
 
 def structure_in_torch() -> Loss:
-    """The structure loss over all triplets of videos, from ranks by argsort."""
+    """Structure loss over all triplets of videos, from ranks by argsort."""
     import torch
 
     def ranks(values: Any) -> Any:  # see `structure_sort`
@@ -378,7 +378,7 @@ def structure_in_torch() -> Loss:
 
 
 def open_clip(name: str, *scales: float) -> Loss:
-    """A loss of open_clip at its scale and, if it has one, its bias."""
+    """Loss of open_clip at its scale and, if it has one, its bias."""
     import torch
 
     loss = getattr(importlib.import_module("open_clip.loss"), name)()
@@ -428,7 +428,7 @@ def in_tensorflow(form: Callable[[], Loss], problem: Problem) -> Prepared:
 
     def step_of(problem: Problem) -> Callable[[], Any]:
         batch = Batch(*map(tf.constant, random_batch(problem)))
-        value_and_gradient.get_concrete_function(batch)  # traced
+        value_and_gradient.get_concrete_function(batch)  # traced here, not in a timed step
         return lambda: value_and_gradient(batch)
 
     return _first_step(step_of, problem)
@@ -460,6 +460,7 @@ def _first_step(step_of: Callable[[Problem], Callable[[], Any]], problem: Proble
     # A smaller step first, for whatever a library allocates once.
     step_of(replace(problem, items=min(problem.items, 128)))()
     step = step_of(problem)
+    # The peak of a process never falls: what a library frees and takes again is not seen.
     before = peak_bytes()
     loss = float(step()[0])
     megabytes = (peak_bytes() - before) / 1e6
@@ -468,7 +469,7 @@ def _first_step(step_of: Callable[[Problem], Callable[[], Any]], problem: Proble
 
 @dataclass(frozen=True)
 class Peer:
-    """A contender of a family of losses.
+    """Contender of a family of losses.
 
     Attributes:
       prepare: function of a problem, called in the contender's own process.

@@ -197,7 +197,7 @@ def our_tower(sizes: Sizes) -> Prepared:
 
 
 def flax_tower(sizes: Sizes) -> Prepared:
-    """The tower of Flax's `nn.MultiHeadDotProductAttention` and plain `nn.Dense`."""
+    """Tower of Flax's `nn.MultiHeadDotProductAttention` and plain `nn.Dense`."""
     import flax.linen as nn
     import jax.numpy as jnp
 
@@ -238,7 +238,7 @@ def _in_jax(model: Any, sizes: Sizes) -> Prepared:
 
 
 def torch_tower(sizes: Sizes) -> Prepared:
-    """The tower of torch's `nn.TransformerEncoder`, eager."""
+    """Tower of torch's `nn.TransformerEncoder`, eager."""
     import torch
     from torch import nn
 

@@ -71,7 +71,7 @@ def our_step(batch_size: int) -> Prepared:
 
 
 def tensorflow_step(batch_size: int) -> Prepared:
-    """The step as one `tf.function`."""
+    """Step as one `tf.function`."""
     import tensorflow as tf
 
     batch = {name: tf.constant(rows) for name, rows in features(batch_size).items()}
@@ -128,7 +128,7 @@ def _tensorflow_embed(tf: Any, tower: dict[str, Any], x: Any, train: bool) -> An
 
 
 def torch_step(batch_size: int) -> Prepared:
-    """The step in torch, eager."""
+    """Step in torch, eager."""
     import torch
 
     batch = {name: torch.from_numpy(rows) for name, rows in features(batch_size).items()}
@@ -177,7 +177,7 @@ def our_export(batch_size: int) -> Prepared:
 
 
 def tensorflow_export(batch_size: int) -> Prepared:
-    """The export of the video tower as a `tf.function`."""
+    """Export of the video tower as a `tf.function`."""
     import tensorflow as tf
 
     tower = _tensorflow_tower(tf, "video")

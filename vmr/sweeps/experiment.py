@@ -1,4 +1,4 @@
-"""A sweep from its file to its tables: training, choice on validation, one look at test."""
+"""Sweep from its file to its tables: training, choice on validation, one look at test."""
 
 import contextlib
 import pathlib

@@ -7,7 +7,7 @@ killed at any moment, and the next call makes new jobs of the runs that have not
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
@@ -72,10 +72,11 @@ def jobs_of(runs: Sequence[Run], at_most: int) -> list[Job]:
 
 def _program(run: Run) -> tuple[str, int, str]:
     fields = json.dumps(shared_fields(run.config), sort_keys=True)
+    # A program takes one step of all its runs at a time, so they begin at the same one.
     return fields, latest_step(run.workdir), name_of(run) if own_job_reason(run) else ""
 
 
-def grouped(items: Sequence[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
+def grouped(items: Iterable[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
     """Groups items of equal keys; groups and items keep the order of their first appearance."""
     groups: dict[Any, list[_T]] = {}
     for item in items:
@@ -112,7 +113,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def run_of(point: SweepPoint, workdir: pathlib.Path) -> Run:
-    """The run of a point, in a folder like any other run's."""
+    """Run of a point, in a folder like any other run's."""
     return Run(point.config, workdir / "points" / point.name)
 
 
@@ -158,4 +159,5 @@ def _note(run: Run, name: str, text: str) -> None:
 
 def _noted(run: Run, name: str) -> str:
     path = run.workdir / name
+    # Reasons quote other programs, whose bytes need not be text.
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""

@@ -39,7 +39,7 @@ _TAIL = 4096  # bytes at the end of a log that are searched for its last line
 
 
 class Ended(NamedTuple):
-    """A job that has ended, and the reason why its process died, if it did."""
+    """Job that has ended, and the reason why its process died, if it did."""
 
     job: Job
     cause: str = ""
@@ -167,6 +167,7 @@ class Processes:
                     while waiting and free:
                         progress.skip(waiting[0])
                         working.append(_Process(waiting.pop(0), free.pop(0), slots))
+                    # Returns as soon as a process ends, else in time for a look at the logs.
                     wait([each.process.sentinel for each in working], _PROGRESS_SECONDS)
                     progress.print_new(process.job for process in working)
                     for ended in [each for each in working if not each.process.is_alive()]:
@@ -178,7 +179,7 @@ class Processes:
 
 
 class _Process:
-    """A job and the process that trains it, in one of the machine's slots."""
+    """Job and the process that trains it, in one of the machine's slots."""
 
     def __init__(self, job: Job, slot: int, slots: int) -> None:
         self.job, self.slot = job, slot
@@ -210,6 +211,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # At once: sys.exit would end no more than this thread.
         os._exit(1)
 
 
@@ -234,6 +236,7 @@ def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
 @contextlib.contextmanager
 def _sigterm_raised() -> Iterator[None]:
     """Raises SystemExit at SIGTERM, which would otherwise leave no time for jobs to be saved."""
+    # Python sets handlers on the main thread only, and a handler of the caller's is left alone.
     on_main = threading.current_thread() is threading.main_thread()
     if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -250,7 +253,7 @@ def _sigterm_raised() -> Iterator[None]:
 
 
 def _share(gpus: list[str], slot: int, slots: int) -> list[str]:
-    """GPUs of one of so many slots; several slots share one where there are too few."""
+    """GPUs of one of so many slots; slots share a GPU where there are too few."""
     return gpus[slot::slots] or [gpus[slot % len(gpus)]]
 
 
@@ -269,7 +272,7 @@ def _gpus() -> list[str]:
 
 
 def _cores(slot: int, slots: int) -> set[int]:
-    """Cores of one of so many slots; all share all cores where there are too few."""
+    """Cores of one of so many slots; slots share all cores where there are too few."""
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         return set()
     cores = sorted(os.sched_getaffinity(0))

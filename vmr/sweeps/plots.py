@@ -65,7 +65,7 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
     if differences:
         figures["differences"] = difference_rows(differences, axes, scores.label)
     for name, figure in figures.items():
-        drawn = io.BytesIO()
+        drawn = io.BytesIO()  # first to memory: a full disk leaves an earlier plot whole
         figure.savefig(drawn, format="png", dpi=_DPI)
         write_bytes(folder / f"{name}.png", drawn.getvalue())
     return [folder / f"{name}.png" for name in figures]
@@ -76,7 +76,7 @@ def _file_name(axis: Axis) -> str:
 
 
 class Scores:
-    """A validation metric of S settings, as arrays; a setting is named by its index.
+    """Validation metric of S settings, as arrays; a setting is its index.
 
     Attributes:
       label: metric with its split and unit.
@@ -106,7 +106,7 @@ class Scores:
         return max(low, 0.0), min(high, most)
 
     def best(self, indices: Iterable[int]) -> int:
-        """The setting with the highest mean, of equals the first."""
+        """Setting with the highest mean, of ties the first."""
         return max(indices, key=lambda index: self.mean[index])
 
 
@@ -187,7 +187,7 @@ def _hue_axis(x: Axis, axes: Sequence[Axis]) -> Axis | None:
 
 
 def _curves(scores: Scores, x: Axis, hue: Axis | None, has_rest: bool) -> list[_Curve]:
-    """A curve for each value of `hue`; of settings that share both values the best is taken."""
+    """Curves, one for each value of `hue`; of settings that share both values the best one."""
     cells: dict[Any, dict[Any, list[int]]] = {}
     for index in scores.finished:
         cell = cells.setdefault(hue.values[index] if hue else None, {})
@@ -269,6 +269,7 @@ def _set_scale(panel: Axes, values: Sequence[float]) -> None:
     """Makes the axis logarithmic where positive values span more than a decade; 0 stays on it."""
     positive = [value for value in values if value > 0]
     is_log = values[0] >= 0 and len(positive) > 1 and positive[-1] > 10 * positive[0]
+    # Linear from 0 to the least positive value, since 0 has no logarithm.
     if is_log and values[0] == 0:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
     elif is_log:
@@ -378,7 +379,7 @@ def difference_rows(
 
 
 def _rows(rows: Sequence[tuple[int, np.ndarray]], axes: Sequence[Axis], label: str) -> Figure:
-    """A row for each of the first 40 settings: (index, values of its seeds)."""
+    """Rows of the first 40 settings, each (index, values of its seeds)."""
     rows = rows[:_MOST_ROWS]
     figure = Figure(figsize=(7.2, len(rows) * _ROW + 1.2), layout="constrained")
     panel = figure.add_subplot()

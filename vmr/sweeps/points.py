@@ -130,6 +130,7 @@ def _checked(
     changes = {
         field: _fitting(field, plain(field, value), leaves) for field, value in point.items()
     }
+    # A copy without references, so that a change in one point reaches no other.
     config = base_config.copy_and_resolve_references()
     with config.unlocked():
         config.update_from_flattened_dict(changes)
@@ -168,6 +169,7 @@ _TYPES = {
 
 def _fits(value: Any, current: Any) -> bool:
     """True if a value has the type of the current one; a field that is not set takes text."""
+    # Exact types: True is an int to isinstance, and would train as 1.
     if current is None:
         return value is None or isinstance(value, str)
     if isinstance(current, tuple):

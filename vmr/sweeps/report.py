@@ -47,7 +47,7 @@ class Report:
 
     @property
     def directions(self) -> tuple[str, str]:
-        """The metric that chooses, and the same of the other direction."""
+        """Metric that chooses, and the same of the other direction."""
         direction, name = self.results.metric.split("/")
         return self.results.metric, f"{'m2v' if direction == 'v2m' else 'v2m'}/{name}"
 
@@ -123,26 +123,19 @@ def as_csv(report: Report) -> str:
     """Table with a row a run: the swept fields, its status, its best validation."""
     rows = list(report.results.by_setting())
     fields = [name for axis in report.results.axes for name in axis.fields]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.validation))
+    metrics = dict.fromkeys(name for row in rows for name in row.validation)
     chosen = {setting.name for setting in report.chosen}
     head = ["name", "setting", "chosen", "seed", *fields, "status", "best_step", *metrics]
     text = io.StringIO()
-    lines = csv.DictWriter(text, [*head, "failure"], restval="", lineterminator="\n")
+    lines = csv.DictWriter(
+        text, [*head, "failure"], restval="", extrasaction="ignore", lineterminator="\n"
+    )
     lines.writeheader()
     for row in rows:
-        lines.writerow(
-            {
-                "name": row.point.name,
-                "setting": row.point.setting,
-                "chosen": str(row.point.setting in chosen).lower(),
-                **{name: row.value(name) for name in fields},
-                "seed": row.seed,
-                "status": row.status,
-                "best_step": row.best_step,
-                **row.validation,
-                "failure": row.failure,
-            }
-        )
+        # A field has its value from the config: the changes lack it where a point leaves it out.
+        values = {name: row.value(name) for name in fields}
+        is_chosen = {"chosen": str(row.point.setting in chosen).lower()}
+        lines.writerow({**_row_json(row), **is_chosen, **values, **row.validation})
     return text.getvalue()
 
 
@@ -169,7 +162,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_text(report: Report) -> str:
-    """The best settings first, aligned for a terminal; the others are left to sweep.md."""
+    """Table of the best settings, the best first, for a terminal; sweep.md has all of them."""
     results = report.results
     means = {setting.name: setting.mean(results.metric) for setting in results.settings}
     # NaN, of a setting without a finished run, has no order: such settings come last.
@@ -190,7 +183,7 @@ def as_text(report: Report) -> str:
 
 
 def _rows(report: Report, settings: Sequence[Setting]) -> list[list[str]]:
-    """A header and a row a setting: what it sets, its seeds, both directions, a mark."""
+    """Header and a row a setting: its values, its seeds, both directions, a mark if chosen."""
     axes = [axis for axis in report.results.axes if axis.varies]
     titles = [metric.replace("/", " ") for metric in report.directions]
     rows = [[*(axis.label for axis in axes), "seeds", *titles, ""]]
@@ -203,7 +196,7 @@ def _rows(report: Report, settings: Sequence[Setting]) -> list[list[str]]:
 
 
 def _test_rows(report: Report) -> list[list[str]]:
-    """A header and a row a chosen setting: its metrics on test, mean over the seeds."""
+    """Header and a row a chosen setting: its test metrics, mean over the seeds."""
     rows = [["", "seeds", *(column.replace("/", " ") for column in _TEST_COLUMNS)]]
     for name, results in report.test.items():
         cells = []
@@ -228,7 +221,7 @@ def interval(values: np.ndarray, metric: str) -> str:
     """Mean ± half of the 95 % t-interval: `33.6 ± 0.4`; of one value itself, of none a dash."""
     if not len(values):
         return "–"
-    digits = 3 if metric.endswith("MRR") else 1
+    digits = 3 if metric.endswith("MRR") else 1  # MRR is a share, the others percent or ranks
     mean = f"{np.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
@@ -250,7 +243,7 @@ def _escaped(text: str) -> str:
 
 
 def _known(content: Any) -> Any:
-    """The content with None for NaN and infinity, which JSON has no number for."""
+    """Content with None for NaN and infinity, for which JSON has no number."""
     if isinstance(content, Mapping):
         return {name: _known(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

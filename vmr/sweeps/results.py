@@ -55,6 +55,7 @@ def row_of(point: SweepPoint, run: Run) -> Row:
     key = f"val/{point.config.selection}"
     log = run.workdir / "metrics.jsonl"
     lines = [line for line in whole_lines(log) if _is_score(line.get(key))]
+    # Its checkpoint may be whole, but nothing says how good it is: it must not be chosen.
     if not lines and status == "finished":
         failure = f"{log} is damaged: it holds no {key}, although the run has come to its end"
         status = "failed"
@@ -103,7 +104,7 @@ class Setting:
         }
 
     def values(self, metric: str) -> np.ndarray:
-        """A validation metric of each finished run, (S,)."""
+        """Validation metric of each finished run, (S,)."""
         return np.array(list(self.by_seed(metric).values()))
 
     def mean(self, metric: str) -> float:
@@ -116,12 +117,13 @@ def half_interval(values: np.ndarray) -> float:
     """Half the width of the 95 % t-interval of the mean of (S,) values; NaN for fewer than two."""
     if len(values) < 2:
         return math.nan
+    # Of a few seeds: with three, the normal distribution would give less than half of this.
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A field in which settings may differ, or fields that are equal in every setting.
+    """Field in which settings may differ, or fields that are equal in every setting.
 
     Attributes:
       fields: fields of the config.
@@ -148,6 +150,7 @@ class Axis:
     @property
     def numeric(self) -> bool:
         """True if all its values are numbers."""
+        # By exact type: a bool is an int to isinstance, yet no point of an axis.
         return all(type(value) in (int, float) for value in self.values)
 
 
@@ -165,18 +168,16 @@ class Results:
 
     @functools.cached_property
     def settings(self) -> list[Setting]:
-        """The rows by setting, in the order of the sweep."""
+        """Rows by setting, in the order of the sweep."""
         groups = grouped(self.rows, lambda row: row.point.setting)
         return [Setting(rows[0].point.setting, tuple(rows)) for rows in groups]
 
     @functools.cached_property
     def axes(self) -> list[Axis]:
         """Fields that the sweep sets, but the seed, in its order; equal ones are one axis."""
-        tied: dict[tuple[Any, ...], list[str]] = {}
-        for field in dict.fromkeys(name for setting in self.settings for name in setting.changes):
-            values = tuple(setting.value(field) for setting in self.settings)
-            tied.setdefault(values, []).append(field)
-        return [Axis(tuple(fields), values) for values, fields in tied.items()]
+        fields = dict.fromkeys(field for setting in self.settings for field in setting.changes)
+        values = {name: tuple(each.value(name) for each in self.settings) for name in fields}
+        return [Axis(tuple(tied), values[tied[0]]) for tied in grouped(fields, values.__getitem__)]
 
     @property
     def failed(self) -> list[Row]:
@@ -196,14 +197,10 @@ class Results:
         Args:
           per: field for each of whose values one setting is chosen; None chooses one of all.
         """
-        best: dict[str, Setting] = {}
-        for setting in self.settings:
-            if not setting.finished:
-                continue
-            group = str(setting.value(per)) if per else ""
-            if group not in best or setting.mean(self.metric) > best[group].mean(self.metric):
-                best[group] = setting
-        return list(best.values())
+        finished = [setting for setting in self.settings if setting.finished]
+        groups = grouped(finished, lambda setting: str(setting.value(per)) if per else "")
+        # Of ties the first in the sweep, so that the same call again chooses the same.
+        return [max(group, key=lambda setting: setting.mean(self.metric)) for group in groups]
 
     def reference(self, best: Setting, config: ml_collections.ConfigDict) -> Setting | None:
         """Setting that a single chosen one is compared with; never looks at another split.

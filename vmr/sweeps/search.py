@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.sweeps.jobs import run_of
+from vmr.sweeps.jobs import grouped, run_of
 from vmr.sweeps.points import SweepPoint, checked_points
 from vmr.sweeps.results import Setting, row_of
 from vmr.sweeps.space import (
@@ -75,6 +75,7 @@ class SearchSpace:
         """Optuna's distribution of each range, by its name."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+        # Choices as text: Optuna's database holds no tuples.
         return {
             _name(fields): CategoricalDistribution(list(map(str, drawn.values)))
             if isinstance(drawn, Choice)
@@ -117,20 +118,19 @@ def choices_of(points: Sequence[Point]) -> dict[Fields, Range]:
     without ranges also tries combinations that the sweep leaves out.
     """
     fields = dict.fromkeys(field for point in points for field in point if field != "seed")
-    tied: dict[tuple[tuple[bool, Any], ...], list[str]] = {}
-    for field in fields:
-        tied.setdefault(tuple((field in point, point.get(field)) for point in points), []).append(
-            field
-        )
+    # A point may leave a field as it is, which is not the same as setting it to None.
+    columns = {
+        field: tuple((field in point, point.get(field)) for point in points) for field in fields
+    }
     return {
-        tuple(names): choice(dict.fromkeys(value for is_set, value in column if is_set))
-        for column, names in tied.items()
+        tuple(tied): choice(dict.fromkeys(value for is_set, value in columns[tied[0]] if is_set))
+        for tied in grouped(fields, columns.__getitem__)
     }
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A setting that is being tried.
+    """Setting that is being tried.
 
     Attributes:
       number: number of the trial, from 0.
@@ -248,6 +248,7 @@ def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as the database of a search: {reason}") from None
     try:
+        # Loaded whatever it holds; its description then says whether this search may go on in it.
         study = optuna.create_study(
             storage=storage, study_name="search", direction="maximize", load_if_exists=True
         )
@@ -260,6 +261,7 @@ def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
         study.set_user_attr("space", description)
         yield study
     finally:
+        # SQLAlchemy would otherwise keep the file open until garbage collection.
         storage.remove_session()
         storage.engine.dispose()
 

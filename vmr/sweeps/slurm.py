@@ -85,6 +85,7 @@ class Slurm:
                 by_id.setdefault(id, []).append(run)
         jobs = []
         for id, of_job in by_id.items():
+            # submitit asks Slurm by the id; the task itself lies in the folder.
             self._submitted[id] = submitit.SlurmJob(self.folder, id)
             if not self._submitted[id].done():
                 jobs.append(Job([of_job], id))
@@ -104,6 +105,7 @@ class Slurm:
         for job, by_slurm in zip(new, submitted, strict=True):
             self._submitted[by_slurm.job_id] = by_slurm
             waiting.append(job._replace(id=by_slurm.job_id))
+            # On disk, so that the next call finds the job if this one is killed.
             for run in job.runs:
                 write_text(run.workdir / _ID, f"{by_slurm.job_id}\n")
         yield from self._ended(waiting)

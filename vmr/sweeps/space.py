@@ -38,17 +38,17 @@ def sweep(fields: Fields, values: Iterable[Any]) -> Space:
 
 
 def seeds(count: int) -> Space:
-    """The seeds 0 … count − 1."""
+    """Seeds 0 … count − 1."""
     return sweep("seed", range(count))
 
 
 def grid(values: Mapping[Fields, Iterable[Any]]) -> Space:
-    """Every combination of the values of each field; the last field varies fastest."""
+    """Combinations of the values of all fields; the last field varies fastest."""
     return product(*(sweep(fields, choices) for fields, choices in values.items()))
 
 
 def product(*spaces: Space) -> Space:
-    """Every combination of a point of each space; the last space varies fastest.
+    """Combinations of a point of each space; the last space varies fastest.
 
     Raises:
       UserError: two spaces give a field different values in one combination.
@@ -57,7 +57,7 @@ def product(*spaces: Space) -> Space:
 
 
 def zipped(*spaces: Space) -> Space:
-    """The first points of all spaces joined, then the second ones, to the last.
+    """Points of all spaces joined one by one: the first ones, the second ones, and so on.
 
     Raises:
       UserError: the spaces differ in length, or give a field different values in one point.
@@ -70,9 +70,10 @@ def zipped(*spaces: Space) -> Space:
 
 
 def chain(*spaces: Space) -> Space:
-    """The points of all spaces, one after another; equal ones once, where they come first."""
+    """Points of all spaces, one space after another; equal points once, at the first place."""
     distinct: dict[frozenset, Point] = {}
     for point in itertools.chain(*spaces):
+        # The order in which a point names its fields makes no difference.
         content = frozenset((name, plain(name, value)) for name, value in point.items())
         distinct.setdefault(content, point)
     return list(distinct.values())
@@ -182,7 +183,7 @@ def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: boo
 
 
 def plain(name: str, value: Any) -> Any:
-    """The value in Python's own types: NumPy's become numbers, lists become tuples.
+    """Value in Python's own types: NumPy's become numbers, lists become tuples.
 
     Raises:
       UserError: it is neither a number, text, true or false, None, nor a sequence of these.
@@ -210,5 +211,5 @@ def _joined(points: Iterable[Point]) -> Point:
 
 
 def rounded(value: float, low: float, high: float) -> float:
-    """The value to four significant digits, within its range."""
+    """Value to four significant digits, within its range."""
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)

@@ -1,4 +1,4 @@
-"""The process that trains a job, on this machine or on a node of a cluster."""
+"""Process that trains a job, on this machine or on a node of a cluster."""
 
 import contextlib
 import os
