@@ -1,4 +1,4 @@
-"""Evaluation of embeddings as plain data: `results/{split}.json`, and recalls alone for logs."""
+"""Evaluation of embeddings as plain data, for `results/{split}.json`, and metrics for logs."""
 
 from collections.abc import Callable
 
@@ -27,10 +27,11 @@ def evaluate(
 ) -> dict:
     """Scores embeddings in both directions: (N,D),(M,D),(N,)->JSON-ready dict.
 
-    Keys: `split`, `step`, `queries` (videos), `gallery` (unique tracks), `v2m`, `m2v`, `chance`
-    (v2m's), `ci95`, and for the other direction `m2v_queries` (tracks that have a video),
-    `m2v_gallery` (videos) and `m2v_chance`. Recalls in percent, ranks 1-based, MRR, mAP@10 and
-    nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant".
+    Keys: `split`, `step`, `seed`, `bootstrap_samples`; for v2m `queries` (videos), `gallery`
+    (unique tracks) and `chance`; for m2v `m2v_queries` (tracks that have a video), `m2v_gallery`
+    (videos) and `m2v_chance`; `v2m`, `m2v` and `ci95` by metric. Recalls are in percent, ranks
+    1-based, MRR, mAP@10 and nDCG@10 in [0, 1]. With groups, `truth` has the keys of both directions
+    for the task in which all items of the query's group are relevant.
 
     Args:
         video_emb: (N,D) unit rows, one per video, or N `SegmentedItems`.
@@ -38,18 +39,18 @@ def evaluate(
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         split: name of the split, for the record.
         step: training step of the embeddings, for the record.
-        bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
+        bootstrap_samples: number of resamples for the intervals; 0 leaves `ci95` empty.
         seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
-        music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with
-            the videos that point at it; by default every row of music_emb stands alone.
-        not_unit: what is done about rows that are not of unit length: see `pair_ranks`.
-        progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
+        music_cluster: (M,) integers or strings; the bootstrap draws rows of one cluster together,
+            with the videos that point at them. By default each row is a cluster.
+        not_unit: treatment of rows that are not of unit length, see `pair_ranks`.
+        progress: function called with (tiles done, tiles in all), from the start again for `truth`.
 
     Raises:
         UserError: NaN or infinity, a row that is not of unit length, widths that differ, an index
-            outside the gallery, groups for one side only, or clusters of another length.
+            outside the gallery, groups of one modality only, or clusters of another length.
     """
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
@@ -71,6 +72,7 @@ def evaluate(
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
     music_cluster = checks.check_labels("music_cluster", music_cluster, len(music_emb))
+    # A video falls into the cluster of its track: both directions resample the same clusters.
     video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,
@@ -102,7 +104,7 @@ def recalls(
 ) -> dict[str, float]:
     """Computes the table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
 
-    Keys are direction/column for all columns of the table; callers prefix the split.
+    Keys are direction/column for all columns of the table; callers prepend the split.
 
     Raises:
         UserError: as `evaluate`.
@@ -122,7 +124,7 @@ def _scores(
     music_cluster: np.ndarray,
     intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
 ) -> dict:
-    """Summaries of both directions; clusters are by row of each side, (N,) and (M,)."""
+    """Summaries of both directions; clusters by row of each modality, (N,) and (M,)."""
     return {
         "queries": len(v2m.query),
         "gallery": len(music_cluster),
