@@ -23,8 +23,8 @@ TILE = 1024
 VIDEO_PADDING = -1
 MUSIC_PADDING = -2
 
-# While a tile is summed, the upper 16 bits of an integer count the tied items and the lower ones the
-# items above, so that one reduction yields both: each is at most TILE < 2**16.
+# While a tile is summed, the upper 16 bits of an integer count the tied items and the lower
+# bits the items above, so that one reduction yields both: each is at most TILE < 2**16.
 _TIED = 16
 
 
