@@ -27,11 +27,10 @@ def evaluate(
 ) -> dict:
     """Scores embeddings in both directions: (N,D),(M,D),(N,)->JSON-ready dict.
 
-    Keys: `split`, `step`, `seed`, `bootstrap_samples`; for v2m `queries` (videos), `gallery`
-    (unique tracks) and `chance`; for m2v `m2v_queries` (tracks that have a video), `m2v_gallery`
-    (videos) and `m2v_chance`; `v2m`, `m2v` and `ci95` by metric. Recalls are in percent, ranks
-    1-based, MRR, mAP@10 and nDCG@10 in [0, 1]. With groups, `truth` has the keys of both directions
-    for the task in which all items of the query's group are relevant.
+    Keys: `split`, `step`, `queries` (videos), `gallery` (unique tracks), `v2m`, `m2v`, `chance`
+    (v2m's), `ci95`, and for the other direction `m2v_queries` (tracks that have a video),
+    `m2v_gallery` (videos) and `m2v_chance`. Recalls in percent, ranks 1-based, MRR, mAP@10 and
+    nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant".
 
     Args:
         video_emb: (N,D) unit rows, one per video, or N `SegmentedItems`.
@@ -43,14 +42,14 @@ def evaluate(
         seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
-        music_cluster: (M,) integers or strings; the bootstrap draws rows of one cluster together,
-            with the videos that point at them. By default each row is a cluster.
-        not_unit: treatment of rows that are not of unit length, see `pair_ranks`.
-        progress: function called with (tiles done, tiles in all), from the start again for `truth`.
+        music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with
+            the videos that point at it; by default every row of music_emb stands alone.
+        not_unit: what is done about rows that are not of unit length: see `pair_ranks`.
+        progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
 
     Raises:
         UserError: NaN or infinity, a row that is not of unit length, widths that differ, an index
-            outside the gallery, groups of one modality only, or clusters of another length.
+            outside the gallery, groups for one side only, or clusters of another length.
     """
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
