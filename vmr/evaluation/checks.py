@@ -131,9 +131,11 @@ def check_segments(
             f"{embeddings.shape}"
         )
     _check_kind(name, embeddings)
-    segments = _check_counts(f"{name}_segments", segments, *embeddings.shape[:2])
+    counts = check_labels(f"{name}_segments", segments, len(embeddings))
+    most = embeddings.shape[1]
+    segments = _within(f"{name}_segments", counts, 1, most, "item {} has {} segments")
     items = SegmentedItems(embeddings, segments)
-    step = max(1, _ROWS // embeddings.shape[1])
+    step = max(1, _ROWS // most)
     for start in range(0, len(embeddings), step):
         batch = SegmentedItems(embeddings[start : start + step], segments[start : start + step])
         fault = _first_fault(name, batch.rows(), not_unit)
@@ -224,34 +226,21 @@ def check_pairs(gt_music_index: np.ndarray, videos: int, tracks: int) -> np.ndar
     Raises:
         UserError: wrong length, not integers, or an index outside the gallery.
     """
-    index = _integers("gt_music_index", gt_music_index, videos, "one entry per video")
-    outside = (index < 0) | (index >= tracks)
-    if outside.any():
-        video = int(np.argmax(outside))
-        raise UserError(
-            f"gt_music_index: video {video} points at track {int(index[video])}; expected 0 to "
-            f"{tracks - 1}"
-        )
-    return index.astype(np.int64)
+    index = check_labels("gt_music_index", gt_music_index, videos, "one entry per video")
+    return _within("gt_music_index", index, 0, tracks - 1, "video {} points at track {}")
 
 
-def _check_counts(name: str, segments: np.ndarray, items: int, most: int) -> np.ndarray:
-    segments = _integers(name, segments, items)
-    outside = (segments < 1) | (segments > most)
-    if outside.any():
-        item = int(np.argmax(outside))
-        raise UserError(
-            f"{name}: item {item} has {int(segments[item])} segments; expected 1 to {most}"
-        )
-    return segments.astype(np.int64)
-
-
-def _integers(name: str, values: np.ndarray, items: int, each: str = "one per item") -> np.ndarray:
-    # Returned in the type given: as int64, a large uint64 would be quoted as a negative number.
-    values = check_labels(name, values, items, each)
+def _within(name: str, values: np.ndarray, low: int, high: int, fault: str) -> np.ndarray:
+    """Integers as int64; `fault` is the message about one outside, with its row and value."""
     if values.dtype.kind not in "iu":
         raise UserError(f"{name}: expected integers, found {values.dtype}")
-    return values
+    # Compared in the type given: as int64, a large uint64 would be quoted as a negative number.
+    outside = (values < low) | (values > high)
+    if outside.any():
+        row = int(np.argmax(outside))
+        message = fault.format(row, int(values[row]))
+        raise UserError(f"{name}: {message}; expected {low} to {high}")
+    return values.astype(np.int64)
 
 
 def check_labels(
