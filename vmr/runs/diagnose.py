@@ -25,7 +25,7 @@ from vmr.training.run_dir import saved_config
 Batch = Mapping[str, np.ndarray]
 
 _BATCH = 256
-# Training pairs that the rule, and the share of false negatives a batch, are estimated on.
+# Number of training pairs from which the rule and the false negatives of a batch are estimated.
 _SAMPLE = 4096
 
 
@@ -38,22 +38,22 @@ def diagnose_run(
     examples: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The diagnosis of a run's best checkpoint on a split, as `results/diagnosis_{split}.json`.
+    """Diagnoses a run's best checkpoint on a split, for `results/diagnosis_{split}.json`.
 
-    Keys: `split`, `step`, `videos`, `tracks`, `seed`, `geometry`, `hubness`, `false_negatives`,
-    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`, and `rule`:
-    `deviations`, and of `video` and `music` the `median`, the `deviation` and the `threshold`, all
+    Keys: `split`, `step`, `videos`, `tracks`, `seed`; `geometry`, `hubness`, `false_negatives` and
+    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`; and `rule`, with
+    `deviations` and, for `video` and `music`, the `median`, `deviation` and `threshold` of the
     cosines of inputs.
-    Inputs are what the intra-modal losses compare: each item's standardised features, the mean over
-    its clips, without text. The rule is measured on training pairs, whatever the split.
+    Inputs are those of the intra-modal losses: the standardised features of each item, averaged
+    over its clips, without text. The rule is measured on training pairs, for every split.
 
     Args:
       workdir: the run's folder.
       split: split of the run's dataset.
-      data_dir: where the dataset lies now; None where it lay in training.
-      deviations: that a similarity of inputs stands above the usual where items are alike.
+      data_dir: folder of the dataset; None if it is where it was in training.
+      deviations: threshold of alike inputs, in deviations above the median similarity.
       examples: suspects to name, at most.
-      seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
+      seed: seed of the drawn training pairs, and of the rows that uniformity is measured on.
 
     Raises:
       UserError: no finished validation in the folder, no such split, or a run of one modality.
@@ -91,7 +91,7 @@ def diagnose_run(
 
 def _items(run: TrainedRun, embedded: Embeddings) -> Items:
     batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.spec)
-    # Inputs are collected as embeddings are, each track once and in the same order.
+    # Passed off as embeddings, inputs are collected in the same order, each track once.
     as_embeddings = (
         {**batch, "video_emb": batch["video"], "music_emb": batch["music"]}
         for batch in _with_inputs(run, batches)
@@ -109,10 +109,10 @@ def _items(run: TrainedRun, embedded: Embeddings) -> Items:
 
 
 def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
-    """Pairs as training draws them: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
+    """Pairs drawn as in training: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
 
-    `track` says which are positives of each other for the run. Where that is by label nothing else
-    is known to be compatible, and there is no `group`.
+    Pairs of equal `track` are positives of each other in this run. If positives are by label, no
+    other compatible pairs are known, and there is no `group`.
     """
     examples = run.dataset.examples("train")
     size = min(_BATCH, examples)
@@ -127,7 +127,8 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
 
 
 def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
-    """Batches with `video` (b, P) and `music` (b, Q) as the intra-modal losses see them."""
+    """Yields batches with the inputs of the intra-modal losses, `video` (b, P), `music` (b, Q)."""
+    # Compiled once: batches that differ in shape, such as the last, are compiled anew.
     inputs_of = jax.jit(_inputs)
     for batch in batches:
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
@@ -152,7 +153,7 @@ def _told(rule: Rule) -> dict[str, Any]:
 
 
 def _named(embedded: Embeddings, suspect: dict[str, Any]) -> dict[str, Any]:
-    """A suspect by the ids of its items, and the id of the track that the video is paired with."""
+    """Replaces the rows of a suspect by ids, and adds the id of the video's own track."""
     video, track = suspect["video"], suspect["track"]
     partner = embedded.gt_music_index[video]
     return suspect | {
@@ -164,13 +165,13 @@ def _named(embedded: Embeddings, suspect: dict[str, Any]) -> dict[str, Any]:
 
 _WAYS = ("v2m", "m2v")
 _HEADINGS = ("video → music", "music → video")
-# Beyond this skew the lists of a retrieval are crowded by a few items; ours.
+# Skew above which we speak of hubs; the bound is ours.
 _HUBS = 1.0
 _WIDTHS = (46, 15)
 
 
 def render(found: dict) -> str:
-    """The result of a diagnosis -> text for a terminal, at most 100 columns wide."""
+    """Renders the result of a diagnosis for a terminal, at most 100 columns wide."""
     title = (
         f"Diagnosis, {found['split']}, step {found['step']:,}: {found['videos']:,} videos, "
         f"{found['tracks']:,} unique tracks"
@@ -278,7 +279,7 @@ def _batch(found: dict) -> list[str]:
 
 
 def _examples(found: Sequence[dict]) -> list[str]:
-    """Suspects, one a line, with the deviations of their videos and of their tracks."""
+    """Lines of the suspects, with the deviations of their videos and of their tracks."""
     if not found:
         return []
     lines = [["LOOK AT FIRST", "its track", "above it", "video", "music", ""]]
