@@ -1,4 +1,4 @@
-"""Comparison of runs, or of embeddings in files, on the same queries, with tests of significance."""
+"""Comparison of runs, or of embeddings in files, on the same queries, with tests."""
 
 import glob
 import json
@@ -58,6 +58,7 @@ def _found(text: str, part: str) -> list[pathlib.Path]:
     if not part:
         raise UserError(f"--runs: {text!r} has an empty path, expected [NAME=]PATH[+PATH...]")
     path = pathlib.Path(part)
+    # Before the glob, for which a `[` in the name of a folder would be a pattern.
     if path.exists():
         return [path]
     found = sorted(map(pathlib.Path, glob.glob(part)))
@@ -128,7 +129,7 @@ def require_same_queries(one: Scored, other: Scored) -> None:
 def _embedded(path: pathlib.Path, split: str, data_dir: str | None) -> Embeddings:
     if path.is_dir():
         run = restore_run(path, data_dir)
-        run.dataset.examples(split)  # raises where it is missing
+        run.dataset.examples(split)  # raises if there is no such split
         return embeddings.collect(run.embed(split), split, run.meta())
     loaded = embeddings.load(path)
     if loaded.split and loaded.split != split:
@@ -189,6 +190,7 @@ def _require_same_ids(
 ) -> None:
     if np.array_equal(ids, others):
         return
+    # Ids may occur several times, so that sets of ids can agree where the arrays do not.
     missing, surplus = np.setdiff1d(ids, others), np.setdiff1d(others, ids)
     told = [
         f"{len(absent)} of the {what} are only in {path}, such as {str(absent[0])!r}"
@@ -302,7 +304,7 @@ def compare_scored(
 
 
 def report(found: dict[str, Any], form: str, layout: str = "full") -> str:
-    """Renders a comparison as `text`, `markdown`, `latex` or `json`, as `full` or `narrow` table."""
+    """Renders a comparison as `text`, `markdown`, `latex` or `json`, `full` or `narrow`."""
     if form == "json":
         return json.dumps(found, indent=2)
     if layout == "narrow":
@@ -344,7 +346,7 @@ def _require_sound(
                 )
             seen[path.resolve()] = name
             if path.is_dir():
-                saved_config(path)  # raises where it is no run
+                saved_config(path)  # raises if the folder is not a run's
             elif not path.exists():
                 raise UserError(f"{path} does not exist; expected a run's folder or an npz file")
 
@@ -360,6 +362,7 @@ def _dataset_of_baseline(systems: Systems, data_dir: str | None) -> Dataset:
 
 def _require_same_data(dataset: Dataset, scored: Mapping[str, Sequence[Scored]]) -> None:
     for run in (run for runs in scored.values() for run in runs):
+        # Embeddings from elsewhere have no fingerprint, and are trusted to be of this dataset.
         if run.fingerprint not in (None, dataset.fingerprint):
             raise UserError(
                 f"--baseline=cca: {dataset.data_dir} holds other data than {run.path} is of, "

@@ -64,7 +64,7 @@ def diagnose_run(
             f"{workdir} compares {pairing} with itself; a diagnosis is of video and music"
         )
     run = restore_run(workdir, data_dir)
-    run.dataset.examples(split)  # raises where it is missing
+    run.dataset.examples(split)  # raises if there is no such split
     sample = _training_sample(run, seed)
     drawn = (sample["video"], sample["music"], sample["track"])
     rule = measured_rule(*drawn, deviations=deviations, seed=seed)
@@ -128,7 +128,6 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
 
 def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches with the inputs of the intra-modal losses, `video` (b, P), `music` (b, Q)."""
-    # Compiled once: batches that differ in shape, such as the last, are compiled anew.
     inputs_of = jax.jit(_inputs)
     for batch in batches:
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}

@@ -80,6 +80,7 @@ def _require_comparable(
 def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
     """Results of segments, and of tracks by the mean and the maximum over their segments."""
     parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
+    # Set, as `embed_segments` gives them in every batch; the types of `Embeddings` cannot say so.
     assert parts.video_segments is not None
     assert parts.music_segments is not None
     return evaluate_segments(
@@ -108,6 +109,7 @@ def evaluate_file(
     if split and loaded.split and split != loaded.split:
         raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
+    # Opened first, so that a missing dataset is reported before all the work of ranking.
     dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
     found = score(loaded, loaded.meta.get("step"))
     if dataset is not None:

@@ -135,11 +135,13 @@ def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
     for side in ("video", "music"):
         mask = batch.get(f"{side}_mask")
         if mask is None:
+            # Repeated, since both towers embed a batch of b·S; the copies are never read.
             flat[side] = np.repeat(batch[side], segments, axis=0)
             flat[f"{side}_segments"] = np.ones(len(batch[side]), np.int64)
         else:
             flat[side] = batch[side].reshape(-1, *batch[side].shape[2:])
             flat[f"{side}_mask"] = mask.reshape(-1, mask.shape[-1])
+            # Short sequences fill their first segments: the others have no valid clip.
             flat[f"{side}_segments"] = mask.any(axis=2).sum(axis=1)
     for name in ("text", "text_mask", "track"):
         if name in batch:
