@@ -129,6 +129,7 @@ def compare_values(
       UserError: as `vmr.evaluation.significance.differences`.
     """
     names = list(values)
+    # The later system is compared to the earlier one, since users name baselines first.
     pairs = [(later, earlier) for earlier, later in itertools.combinations(names, 2)]
     if against == "first":
         pairs = [pair for pair in pairs if pair[1] == names[0]]
@@ -141,6 +142,7 @@ def compare_values(
         "correction": _correction(len(pairs), len(metric_names), correct_over),
         "systems": {name: {"seeds": count} for name, count in seeds.items()},
     }
+    # The same seed serves both directions: each is a test of its own, and may share its draws.
     for place, direction in enumerate(DIRECTIONS):
         by_system = {
             name: {
@@ -232,6 +234,7 @@ def _correct(comparison: dict[str, Any], correct_over: str) -> None:
     for direction in DIRECTIONS:
         for pair in comparison[direction]["pairs"]:
             for metric, test in pair["metrics"].items():
+                # Holm's correction is within a family: one for all tests, or one per column.
                 family = None if correct_over == "all" else (direction, metric)
                 families.setdefault(family, []).append((metric, test))
     for tests in families.values():

@@ -71,7 +71,8 @@ def evaluate(
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
     music_cluster = checks.check_labels("music_cluster", music_cluster, len(music_emb))
-    # A video falls into the cluster of its track: both directions resample the same clusters.
+    # A video is in the cluster of its track, so that both directions resample the same clusters.
+    # The index has been checked by `pair_ranks`.
     video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,

@@ -200,6 +200,7 @@ def _both_directions(
     classes: int,
     progress: Progress | None,
 ) -> tuple[Ranks, Ranks]:
+    # One numbering of the labels of both modalities: equal integers are relevant to each other.
     groups, label = np.unique(np.concatenate([video_group, music_group]), return_inverse=True)
     video_label, music_label = np.split(label.astype(np.int32), [len(video_emb)])
     videos_of = np.bincount(video_label, minlength=len(groups))
@@ -260,6 +261,7 @@ def _score(video: jax.Array, music: jax.Array) -> jax.Array:
 
 def _find_relevant(videos: _Side, tracks: _Side) -> None:
     """Fills `best` with each item's distinct relevant scores, and `peers` with their counts."""
+    # `_walk` returns to the tiles of its block of videos, and keeps to one music tile at a time.
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
     band = [(i, j) for i, j in _walk(videos, tracks) if videos.meets(i, tracks, j)]

@@ -65,7 +65,7 @@ def _results(rows: Rows) -> list[tuple[str, list[list[str]]]]:
         for name, result in rows:
             intervals = result.get("ci95", {}).get(direction, {})
             lines.append([name, *_cells(result[direction], intervals)])
-        # A result of another program may hold one direction's chance only.
+        # Results of other programs may have the chance of one direction only.
         if chance in rows[0][1]:
             lines.append(["chance", *_cells(rows[0][1][chance], {})])
         blocks.append((_result_title(direction, rows[0][1]), lines))

@@ -67,6 +67,7 @@ def diagnose_run(
     run.dataset.examples(split)  # raises if there is no such split
     sample = _training_sample(run, seed)
     drawn = (sample["video"], sample["music"], sample["track"])
+    # From training pairs, so that all splits of a run are judged by one rule.
     rule = measured_rule(*drawn, deviations=deviations, seed=seed)
     embedded = embeddings.collect(run.embed(split), split, {})
     suspects = false_negatives(_items(run, embedded), rule, examples=examples)
@@ -130,6 +131,7 @@ def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str
     """Yields batches with the inputs of the intra-modal losses, `video` (b, P), `music` (b, Q)."""
     inputs_of = jax.jit(_inputs)
     for batch in batches:
+        # Track ids are no input of the model, and stay in the batch as they are.
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
         video, music = inputs_of(shown, run.state.standardization)
         kept = {name: rows for name, rows in batch.items() if name not in shown}

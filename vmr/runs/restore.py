@@ -82,6 +82,7 @@ class TrainedRun:
         )
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
+        # Embedded as b·S items, then folded back, so that the model needs no form for segments.
         rows = embed_batches(embed, self.state, parts, batch_size * segments, devices)
         for batch in rows:
             shape = (len(batch["video_segments"]), segments, -1)
