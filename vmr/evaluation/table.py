@@ -36,7 +36,7 @@ Comparison = dict[str, Any]
 def render(rows: Rows) -> str:
     """Renders (name, result of `evaluate`) pairs as aligned text for a terminal.
 
-    A row may also be one of the results of `evaluate_segments`, the same one in all rows.
+    Of `evaluate_segments`, one of its results a model, the same for all rows.
 
     Raises:
         UserError: no rows, or rows that cannot be compared: other queries or galleries, segments
@@ -57,7 +57,7 @@ def render_markdown(rows: Rows) -> str:
 
 
 def _results(rows: Rows) -> list[tuple[str, list[list[str]]]]:
-    """Title and lines of the block of each direction."""
+    """Title and lines of each direction's block."""
     _check_comparable(rows)
     blocks = []
     for direction, chance in (("v2m", "chance"), ("m2v", "m2v_chance")):

@@ -50,10 +50,10 @@ def diagnose_run(
     Args:
       workdir: the run's folder.
       split: split of the run's dataset.
-      data_dir: folder of the dataset; None if it is where it was in training.
-      deviations: threshold of alike inputs, in deviations above the median similarity.
+      data_dir: where the dataset lies now; None where it lay in training.
+      deviations: that a similarity of inputs stands above the usual where items are alike.
       examples: suspects to name, at most.
-      seed: seed of the drawn training pairs, and of the rows that uniformity is measured on.
+      seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
 
     Raises:
       UserError: no finished validation in the folder, no such split, or a run of one modality.
