@@ -19,7 +19,7 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "−": r"$-$",
     "<": r"$<$",
 }
-# A minus sign, unlike the hyphen of a name such as crossclr-2.
+# A minus sign, unlike the hyphen in a name (run-2).
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 
 

@@ -239,7 +239,7 @@ def exchanged(
 ) -> Reweighted:
     """Values of the first system where a cluster's factor is 1, of the second where it is −1.
 
-    The S and R seeds of the two systems, (S,Q),(R,Q), share one weight, whatever their numbers; the
+    The S and R seeds of the two systems, (S,Q),(R,Q), share one weight, in any numbers; the
     medians are over seeds and queries together.
     """
     # A common multiple of both numbers of seeds, so that weights are integers and add up exactly.
