@@ -199,6 +199,20 @@ def test_a_dataset_of_other_counts_than_it_says_is_told(
             file.write_text(text)
 
 
+def test_a_dataset_of_music_alone_has_no_videos_and_its_broken_shard_is_named(
+    tmp_path: pathlib.Path,
+) -> None:
+    folder = made(tmp_path / "data", Schema(None, Modality(2)), lambda n: {"video": None})
+    with pytest.raises(UserError, match=f"{folder}: has no video, only music"):
+        open_source(folder, "video", "test")
+    source = open_source(folder, "music", "test")
+    assert len(read(source)[0]) == 3
+    (shard,) = (tmp_path / "data").glob("*test*")
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(UserError, match=f"{shard.name}: record 6 is truncated"):
+        read(source)
+
+
 @pytest.mark.parametrize(
     ("side", "split", "message"),
     [

@@ -208,7 +208,9 @@ def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
     except OSError as error:
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        # NumPy's own error of a full disk has a count of numbers alone.
+        reason = error.strerror or f"no space left? ({error})"
+        raise UserError(f"{path} cannot be written: {reason}") from None
 
 
 def _is_finished(output: pathlib.Path, plan: Mapping[str, Any]) -> bool:
