@@ -41,6 +41,7 @@ INTRA: dict[str, Loss] = {
     "js": intra.js,
 }
 SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: as the embeddings are
+# Cases of `_encoder`; `vmr.training.config` holds the ranges of their options.
 ENCODERS = ("branch", "transformer", "gated_conv")
 FUSIONS = ("none", "gated_sum", "tokens")
 
@@ -217,7 +218,7 @@ def _kernels(params: optax.Params) -> Any:
 
 
 def _schedule(optimizer: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """Schedule of the share of the learning rate, from a step's number."""
+    """Learning rate as a share of its peak, from the number of the step."""
     warmup = optimizer.warmup_steps
     if optimizer.schedule == "constant":
         if not warmup:
