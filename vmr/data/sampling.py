@@ -53,6 +53,9 @@ def contiguous(length: int, offsets: np.ndarray) -> np.ndarray:
     return np.arange(start, start + len(offsets))
 
 
+_CHOOSE = {"global_sparse": global_sparse, "contiguous": contiguous}
+
+
 def segment_offsets(
     first: int, count: int, clips: int, seed: int | None, samples: int, method: str
 ) -> np.ndarray:
@@ -107,7 +110,6 @@ def sampled_clips(
       clips (B, N, P) of the stored type, zeros after the last one, and the mask (B, N) bool; for
       several segments (B, S, N, P) and (B, S, N).
     """
-    choose = contiguous if method == "contiguous" else global_sparse
     count, clips = offsets.shape
     dtype = np.float32 if method == "mean" else modality.dtype
     batch = np.zeros((count, segments, clips, modality.width), dtype)
@@ -122,7 +124,7 @@ def sampled_clips(
                 chosen = mean_frame(within, modality)[None, :]
             else:
                 most = clips if samples == 1 else max(1, len(within) // 2)
-                chosen = within[choose(len(within), offsets[row, :most])]
+                chosen = within[_CHOOSE[method](len(within), offsets[row, :most])]
             batch[row, part, : len(chosen)] = chosen
             mask[row, part, : len(chosen)] = True
     return (batch[:, 0], mask[:, 0]) if segments == 1 else (batch, mask)
