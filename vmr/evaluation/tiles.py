@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Items above and items tied with each class, both (T,R) int32.
 Counts = tuple[jax.Array, jax.Array]
@@ -42,6 +43,13 @@ def score(video: jax.Array, music: jax.Array) -> jax.Array:
     # A running maximum, so that the memory is that of one pair of segments, however many there are.
     lowest = jnp.full((video.shape[1], music.shape[1]), -jnp.inf, video.dtype)
     return jax.lax.scan(against_all, lowest, video)[0]
+
+
+def padded(rows: np.ndarray) -> jax.Array:
+    """Rows filled up with zeros to a tile, in float32: (n,D)->(T,D)."""
+    values = np.zeros((TILE, rows.shape[-1]), np.float32)
+    values[: len(rows)] = rows
+    return jnp.asarray(values)
 
 
 def _product(video: jax.Array, music: jax.Array) -> jax.Array:
