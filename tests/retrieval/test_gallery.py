@@ -545,12 +545,16 @@ def opened(browser: Any, page: tuple[pathlib.Path, list[str]]) -> Iterator[Any]:
     """The page in a browser, which has logged no error when the test ends."""
     browser.get("about:blank")  # to load anew, not again
     browser.get(page[0].as_uri())
-    deadline = time.monotonic() + 20
-    while browser.execute_script("return document.readyState") != "complete":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(browser, "return document.readyState === 'complete'")
     yield browser
     assert browser.get_log("browser") == []
+
+
+def wait(browser: Any, until: str, *arguments: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not browser.execute_script(until, *arguments):
+        assert time.monotonic() < deadline, until
+        time.sleep(0.05)
 
 
 def choose(browser: Any, name: str, value: str) -> None:
@@ -619,18 +623,17 @@ def test_a_browser_plays_one_at_a_time(opened: Any) -> None:
         "return [...document.querySelectorAll('audio, video')].map((player, n) => [player, n])"
         ".filter(([player]) => !player.paused && player.currentTime > 0).map(([, n]) => n)"
     )
+    film = opened.find_element("css selector", "article:not([hidden]) video")
+    opened.execute_script("arguments[0].scrollIntoView()", film)
+    wait(opened, "return arguments[0].controls", film)
+    assert film.get_attribute("poster").startswith("data:image/webp")
     players = opened.find_elements("css selector", "article:not([hidden]) audio")
     for player in players[:2]:
         opened.execute_script("return arguments[0].play()", player)
-        deadline = time.monotonic() + 20
-        while opened.execute_script("return arguments[0].currentTime", player) == 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait(opened, "return arguments[0].currentTime > 0", player)
         assert len(opened.execute_script(playing)) == 1
     choose(opened, "way", "m2v")
     assert opened.execute_script(playing) == []
-    poster = "return document.querySelector('video').poster"
-    assert opened.execute_script(poster).startswith("data:image/webp")
 
 
 def test_a_browser_fits_the_page_to_a_phone(opened: Any) -> None:

@@ -26,7 +26,7 @@ MARK = '<meta name="generator" content="vmr gallery">'
 _SIDES: dict[Direction, tuple[str, str]] = {"v2m": ("video", "music"), "m2v": ("music", "video")}
 _COLUMNS = ("R@1", "R@5", "R@10", "R@25", "MedR")
 # Leaves room for hundreds of queries in a page of 2 MB.
-_THUMBNAIL_BYTES = 1_000_000
+_THUMBNAIL_BYTES = 600_000
 _TITLE = 120  # characters
 _LABELS = 6  # of an item
 
@@ -84,7 +84,6 @@ class Cards:
             "id": str(self._ids[side][row]),
             "title": text if len(text) <= _TITLE else f"{text[:_TITLE]}…",
             "labels": () if video is None else self._read.labels[video],
-            "symbol": f"{side[0]}{row}",
             "player": media and media.player,
             "file": media and media.file and media.file.name,
             "address": media and media.file and address(media.file, self._output),
@@ -99,13 +98,15 @@ class Cards:
         files = sorted({file for file in thumbnail_of.values() if file})
         made, self._unreadable = thumbnails(files, _THUMBNAIL_BYTES)
         bars = {side: plotted(inputs) for side, inputs in self._inputs.items()}
+        # A video and its track may have the same file: an image stands in the page once.
+        names = {file: f"t{number}" for number, file in enumerate(made)}
         for (side, row), card in self._cards.items():
-            thumbnail = made.get(thumbnail_of.get((side, row)) or pathlib.Path())
-            card["picture"] = thumbnail is not None or card["player"] is None
-            if thumbnail:
-                yield _image(card["symbol"], thumbnail)
-            elif card["picture"]:
-                yield _plot(card["symbol"], bars[side][row])
+            card["picture"] = names.get(thumbnail_of.get((side, row)) or pathlib.Path())
+            if not card["picture"] and not card["player"]:
+                card["picture"] = f"{side[0]}{row}"
+                yield _plot(card["picture"], bars[side][row])
+        for file, name in names.items():
+            yield _image(name, made[file])
 
     def told(self) -> list[str]:
         """Lines about the media of the cards: how many have any, and what plays in no browser."""
@@ -151,7 +152,7 @@ def _image(name: str, thumbnail: Thumbnail) -> str:
     size = f'width="{thumbnail.width}" height="{thumbnail.height}"'
     box = f"0 0 {thumbnail.width} {thumbnail.height}"
     image = f'<image {size} href="{thumbnail.address}"/>'
-    return f'<symbol id="{name}" viewBox="{box}">{image}</symbol>'
+    return f'<symbol id="{name}" viewBox="{box}" preserveAspectRatio="xMinYMid">{image}</symbol>'
 
 
 def render(

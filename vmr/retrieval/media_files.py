@@ -27,7 +27,7 @@ _PREFERRED = {
     "music": (*AUDIO, *VIDEO, *NOT_PLAYED),
 }
 
-_WIDTHS = (160, 112, 80, 56)  # of thumbnails, pixels
+_WIDTHS = (160, 112, 80, 56, 40)  # of thumbnails, pixels
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,22 @@
     },
     true,
   );
-  // A thumbnail stands in the page once, however many players show it.
-  for (const player of document.querySelectorAll("video[data-poster]")) {
-    player.poster = document.querySelector(`#${player.dataset.poster} image`).getAttribute("href");
-  }
+  // Controls and posters wait for their row to come near: those of thousands take seconds.
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        for (const player of target.querySelectorAll("audio, video")) {
+          player.controls = true;
+          // A thumbnail stands in the page once, however many players show it.
+          const image = document.querySelector(`#${player.dataset.poster ?? "none"} image`);
+          if (image) player.poster = image.getAttribute("href");
+        }
+      }
+    },
+    { rootMargin: "1000px" },
+  );
+  for (const { row } of rows) near.observe(row);
   update();
 }
