@@ -352,8 +352,9 @@ def test_media_are_counted_and_films_that_play_nowhere_are_told(
 
 def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a").mkdir()
+    (tmp_path / "video").mkdir()
     names = ("x.mp4", "x.mp3", "y.mkv", "y.wav", "a/b.c.OGG", "e\u0301.flac", "...mp3", "z.txt")
-    for name in (*names, "t.png"):
+    for name in (*names, "t.png", "video/t.webm"):
         (tmp_path / name).touch()
     folder = MediaFolder(tmp_path)
 
@@ -368,7 +369,9 @@ def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
     assert file("music", "y") == ("audio", "y.wav")
     assert file("music", "a/b.c") == ("audio", "b.c.OGG")
     assert file("music", "\u00e9") == ("audio", "e\u0301.flac")
-    assert file("video", "t") == (None, None)
+    assert file("music", "t") == (None, None)
+    assert file("video", "t") == ("video", "t.webm")
+    assert folder.of("video", "t").thumbnail == tmp_path / "t.png"  # type: ignore[union-attr]
     for absent in ("z", "../x", "/x", "a/../x", ""):
         assert folder.of("video", absent) is None
     odd = tmp_path / "a" / 'javascript:"<%41>.ogg'
@@ -426,7 +429,9 @@ def test_hundreds_of_queries_stay_under_2_mb(tmp_path: pathlib.Path) -> None:
         way: outcomes(way, items, rule, ranks, ranks, top=5, most=250)
         for way, ranks in zip(("v2m", "m2v"), both, strict=True)
     }
-    read = Annotations(["A title of some forty characters or more"] * 1000, [(1, 2, 3)] * 1000)
+    read = Annotations(
+        ["A title of some forty characters or more"] * 1000, [(1, 2, 3)] * 999 + [tuple(range(8))]
+    )
     cards = Cards(embedded, items, read, None, tmp_path)
     dataset = types.SimpleNamespace(name="made", fingerprint="0" * 64)
     page = render(
@@ -439,6 +444,7 @@ def test_hundreds_of_queries_stay_under_2_mb(tmp_path: pathlib.Path) -> None:
         against=None,
     )
     assert page.count("<article") == 500
+    assert "<i>+2</i>" in page
     assert len(page.encode()) < 2_000_000
 
 

@@ -58,10 +58,7 @@ class Cards:
         self._ids = {"video": embedded.video_ids, "music": embedded.music_ids}
         self._inputs = {"video": items.video_inputs, "music": items.music_inputs}
         tracks, first = np.unique(items.gt_music_index, return_index=True)
-        self._video_of = {
-            "video": dict(enumerate(range(len(embedded.video_ids)))),
-            "music": dict(zip(tracks.tolist(), first.tolist(), strict=True)),
-        }
+        self._first_video = dict(zip(tracks.tolist(), first.tolist(), strict=True))
         self._read = read
         self._folder = folder
         self._output = output
@@ -78,7 +75,7 @@ class Cards:
         return self._cards[key]
 
     def _made(self, side: str, row: int, media: Media | None) -> dict[str, Any]:
-        video = self._video_of[side].get(row)
+        video = row if side == "video" else self._first_video.get(row)
         text = "" if video is None else " ".join(self._read.texts[video].split())
         return {
             "id": str(self._ids[side][row]),
@@ -175,7 +172,7 @@ def render(
     )
     style, script = (templates.get_template(f"gallery.{kind}").render() for kind in ("css", "js"))
     rows = [row for way, of_way in found.items() for row in _rows(way, of_way, cards)]
-    return templates.get_template("gallery.html").render(
+    page = templates.get_template("gallery.html").render(
         mark=Markup(MARK),
         style=Markup(style),
         script=Markup(script),
@@ -193,6 +190,8 @@ def render(
         top=found["v2m"].top,
         deviations=f"{rule.deviations:g}",
     )
+    # The name of a folder may be no Unicode.
+    return page.encode(errors="replace").decode()
 
 
 def _hash(text: str) -> str:
@@ -251,10 +250,12 @@ def _answers(
         }
 
 
-def _labels(card: Mapping[str, Any], query: Mapping[str, Any]) -> list[tuple[int, bool]]:
+def _labels(card: Mapping[str, Any], query: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """Labels of a card, each with whether the query has it too, and those first."""
     shared = sorted((label not in query["labels"], label) for label in card["labels"])
-    return [(label, not other) for other, label in shared[:_LABELS]]
+    shown = [(str(label), not other) for other, label in shared[:_LABELS]]
+    more = len(shared) - len(shown)
+    return [*shown, (f"+{more}", False)] if more else shown
 
 
 def _number(value: float) -> str:

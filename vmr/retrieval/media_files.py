@@ -77,7 +77,12 @@ class MediaFolder:
 
     def of(self, side: str, item: str) -> Media | None:
         """Media of a video (`video`) or a track (`music`); None if there is none."""
-        files = self._files.get(_plain(f"{side}/{item}")) or self._files.get(_plain(item))
+        names = item, f"{side}/{item}"
+        files = {
+            suffix: file
+            for name in names
+            for suffix, file in self._files.get(_plain(name), {}).items()
+        }
         if not files:
             return None
         suffix = next((suffix for suffix in _PREFERRED[side] if suffix in files), None)
