@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Numbers of items above each class and tied with it, both (T,C) int32.
 Counts = tuple[jax.Array, jax.Array]
@@ -45,6 +46,13 @@ def score(video: jax.Array, music: jax.Array) -> jax.Array:
     # A running maximum takes the memory of one pair of segments, for any number of pairs.
     lowest = jnp.full((video.shape[1], music.shape[1]), -jnp.inf, video.dtype)
     return jax.lax.scan(against_all, lowest, video)[0]
+
+
+def padded(rows: np.ndarray) -> jax.Array:
+    """Rows filled up with zeros to a tile, in float32: (n,D)->(T,D)."""
+    values = np.zeros((TILE, rows.shape[-1]), np.float32)
+    values[: len(rows)] = rows
+    return jnp.asarray(values)
 
 
 def _product(video: jax.Array, music: jax.Array) -> jax.Array:

@@ -109,6 +109,21 @@ def _items(run: TrainedRun, embedded: Embeddings) -> Items:
     )
 
 
+def suspicion(
+    run: TrainedRun, embedded: Embeddings, *, deviations: float = DEVIATIONS, seed: int = 0
+) -> tuple[Items, Rule]:
+    """Items of an embedded split with their inputs, and the rule for which of them are alike.
+
+    As `diagnose_run` has them.
+
+    Raises:
+      UserError: deviations not above 0, or all training pairs drawn are of one track.
+    """
+    sample = _training_sample(run, seed)
+    drawn = (sample["video"], sample["music"], sample["track"])
+    return _items(run, embedded), measured_rule(*drawn, deviations=deviations, seed=seed)
+
+
 def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
     """Pairs drawn as in training: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
 

@@ -323,6 +323,34 @@ def _cosines_within_tracks(video: np.ndarray, track: np.ndarray) -> np.ndarray:
     return np.concatenate(cosines)
 
 
+def pair_deviations(
+    items: Items, rule: Rule, video: np.ndarray, track: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations above the median of P pairs, by video and by music: (P,),(P,)->(P,),(P,).
+
+    As `video_deviations` and `music_deviations` of `Suspect`; -inf where a track has no video.
+
+    Args:
+        items: items of a split.
+        rule: when inputs are alike.
+        video: (P,) rows of videos.
+        track: (P,) rows of tracks.
+    """
+    videos, music = unit_rows(items.video_inputs), unit_rows(items.music_inputs)
+    index = items.gt_music_index
+    order = np.argsort(index, kind="stable")
+    first, last = (np.searchsorted(index[order], track, side) for side in ("left", "right"))
+    nearest = [
+        np.max(scores(videos[order[start:end]], videos[row]), initial=-np.inf)
+        for row, start, end in zip(video, first, last, strict=True)
+    ]
+    own = np.sum(music[index[video]] * music[track], axis=1)
+    by_video = rule.video.deviations(np.array(nearest, np.float32))
+    # A measure that cannot tell items apart gives 0 to all pairs, and so to one without a video.
+    by_video[last == first] = -np.inf
+    return by_video, rule.music.deviations(own)
+
+
 def _own_scores(items: Items) -> np.ndarray:
     """Score of each video with its track, (N,) float32, in bounded memory."""
     own = np.empty(len(items.video_emb), np.float32)
