@@ -14,8 +14,9 @@ from runs import ONE, Trained, config_of, traced_step
 
 from vmr import embeddings
 from vmr.data.building.write import write_dataset
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.planted import texts
 from vmr.data.sources.planted_features import shared_qualities
 from vmr.data.sources.source import Source

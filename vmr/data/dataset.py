@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
+from vmr.data.quiet_tensorflow import tfds
 from vmr.data.schema import Schema
 from vmr.data.tfrecords import Shard
 from vmr.errors import UserError

@@ -11,8 +11,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
 from vmr.training import devices as on_devices

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from vmr import embeddings
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import train_batches
 from vmr.errors import UserError
 from vmr.training import build, profiling

@@ -7,8 +7,8 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.label_classes import label_counts
 from vmr.data.pipeline import eval_batches, require_stored
 from vmr.data.standardization import statistics
