@@ -29,7 +29,7 @@ _WIDTHS = {"run": 6, "qrels": 4}
 _COLUMNS = {"run": "query Q0 item rank score tag", "qrels": "query 0 item relevance"}
 
 
-def spelled_ids(name: str, ids: Sequence[str]) -> list[str]:
+def spelled_ids(name: str, ids: Iterable[str]) -> list[str]:
     """Ids as a TREC file can hold them: as they are or, if one has blanks, percent-encoded.
 
     Then blanks and `%` are encoded in all of them, so that ids that differ stay different.

@@ -61,7 +61,7 @@ def label_queue(items: Items, rule: Rule, depth: int = DEPTH) -> Queue:
         depth: items of each list that are looked at.
     """
     index = items.gt_music_index
-    own = np.sum(items.video_emb * items.music_emb[index], axis=1, dtype=np.float32)
+    own = np.einsum("nd,nd->n", items.video_emb, items.music_emb[index], dtype=np.float32)
     # A later assignment overwrites an earlier one: what stays is the best of a track's videos.
     ascending = np.argsort(own, kind="stable")
     best = np.full(len(items.music_emb), -1)
