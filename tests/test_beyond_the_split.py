@@ -5,6 +5,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from front_doors import run, succeed
 
@@ -120,6 +122,24 @@ def test_a_catalogue_that_does_not_name_its_model_is_said_to_be_unknown(
     found, printed = evaluated(npz, f"--gallery={more}")
     assert found["larger_gallery"]["account"]["model"] == "unknown"
     assert "whether it is of the same model is unknown" in printed
+
+
+def test_a_folder_of_parts_by_anybody_joins_as_an_npz_does(
+    npz: pathlib.Path, arrays: dict[str, np.ndarray]
+) -> None:
+    """In the layout of clip-retrieval, without a manifest."""
+    folder = npz.with_name("shards")
+    for part in ("music_emb", "metadata"):
+        (folder / part).mkdir(parents=True)
+    for number, rows in enumerate(np.split(arrays["more"], 2)):
+        np.save(folder / "music_emb" / f"music_emb_{number:04}.npy", rows)
+        table = pa.table({"id": [f"more{number}-{row}" for row in range(5)]})
+        pq.write_table(table, folder / "metadata" / f"metadata_{number:04}.parquet")
+    found, _ = evaluated(npz, f"--gallery={folder}")
+    both = np.concatenate([arrays["music"], arrays["more"]])
+    expected = evaluate(arrays["video"], both, arrays["index"], split="test", step=7)
+    assert found["larger_gallery"] == expected | {"account": found["larger_gallery"]["account"]}
+    assert found["larger_gallery"]["account"]["added"] == 10
 
 
 def test_a_catalogue_of_another_model_or_width_or_of_videos_is_refused(
