@@ -20,6 +20,7 @@ import numpy as np
 from vmr.errors import UserError
 from vmr.evaluation import bootstrap, metrics
 from vmr.evaluation.ranks import Ranks
+from vmr.progress_bar import progress_bar
 
 Run = Mapping[str, Mapping[str, float]]  # query -> item -> score
 Qrels = Mapping[str, Mapping[str, int]]  # query -> item -> relevance
@@ -175,7 +176,8 @@ def _lines(path: pathlib.Path, form: str) -> Iterator[tuple[int, list[str]]]:
     empty = True
     try:
         with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+            lines = progress_bar(file, desc=path.name, unit=" lines")
+            for number, line in enumerate(lines, start=1):
                 columns = line.split()
                 if not columns:
                     continue
