@@ -175,8 +175,12 @@ def test_a_queue_is_judged_kept_and_scored(vectors: pathlib.Path, tmp_path: path
     pairs = [frozenset((row["query"], row["item"])) for row in merged]
     assert len(set(pairs)) == 25
     assert pairs[:15] == [frozenset((row["query"], row["item"])) for row in rows[5:]]
+    assert again["given_way"] == 0
     assert "5 judged before stay" in judgements.queue_in_words(again)
 
+    fewer = diagnose_run(vectors, "test", deviations=0.5, examples=12, queue=path)["queue"]
+    assert (fewer["to_judge"], fewer["judged"], fewer["given_way"]) == (12, 5, 8)
+    assert "8 that nobody judged gave way" in judgements.queue_in_words(fewer)
     judged = judgements.read(path)
     assert len(judged.compatible) == 5
     scored = evaluate_run(vectors, "test", beyond=Beyond(judgements=judged))

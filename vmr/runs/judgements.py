@@ -42,11 +42,13 @@ class Judgements(NamedTuple):
       path: the file.
       compatible: by pair.
       rows: the judged rows as the file has them.
+      waiting: pairs that the file asks about, not judged yet.
     """
 
     path: pathlib.Path
     compatible: dict[Pair, bool]
     rows: list[dict[str, str]]
+    waiting: frozenset[Pair]
 
 
 def read(path: pathlib.Path) -> Judgements:
@@ -58,11 +60,13 @@ def read(path: pathlib.Path) -> Judgements:
     """
     compatible: dict[Pair, bool] = {}
     rows: list[dict[str, str]] = []
+    waiting: set[Pair] = set()
     lines: dict[Pair, int] = {}
     for line, row in _rows(path):
         pair = _pair(path, line, row)
         word = row["compatible"].strip().lower()
         if not word:
+            waiting.add(pair)
             continue
         if word not in _VALUES:
             raise UserError(
@@ -76,7 +80,7 @@ def read(path: pathlib.Path) -> Judgements:
             )
         lines.setdefault(pair, line)
         rows.append(row)
-    return Judgements(path, compatible, rows)
+    return Judgements(path, compatible, rows, frozenset(waiting - compatible.keys()))
 
 
 def _pair(path: pathlib.Path, line: int, row: Mapping[str, str]) -> Pair:
@@ -125,7 +129,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def read_if_there(path: pathlib.Path) -> Judgements:
     """As `read`; nothing is judged where there is no such file yet."""
-    return read(path) if path.exists() else Judgements(path, {}, [])
+    return read(path) if path.exists() else Judgements(path, {}, [], frozenset())
 
 
 def write_queue(
@@ -143,23 +147,28 @@ def write_queue(
       most: pairs to ask about, at most.
 
     Returns:
-      `file`, and how many pairs are there `to_judge`, have been `judged`, and are `left_out`.
+      `file`, and how many pairs are there `to_judge`, have been `judged`, are `left_out`, and have
+      `given_way`.
 
     Raises:
       UserError: the file cannot be written; it is left as it is.
     """
-    asked = [row for pair, row in _asked(queue, embedded) if pair not in earlier.compatible]
+    asked = {
+        pair: row for pair, row in _asked(queue, embedded).items() if pair not in earlier.compatible
+    }
+    first = dict(itertools.islice(asked.items(), most))
     columns = dict.fromkeys([*COLUMNS, *(name for row in earlier.rows for name in row)])
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows([*asked[:most], *earlier.rows])
+    writer.writerows([*first.values(), *earlier.rows])
     write_text(earlier.path, text.getvalue())
     return {
         "file": str(earlier.path),
-        "to_judge": len(asked[:most]),
+        "to_judge": len(first),
         "judged": len(earlier.compatible),
-        "left_out": len(asked[most:]),
+        "left_out": len(asked) - len(first),
+        "given_way": len(earlier.waiting - first.keys()),
     }
 
 
@@ -170,10 +179,14 @@ def queue_in_words(counts: Mapping[str, Any]) -> str:
         words += f"; {counts['left_out']:,} more are suspected, see --top"
     if counts["judged"]:
         words += f"; {counts['judged']:,} judged before stay"
+    if counts["given_way"]:
+        words += f"; {counts['given_way']:,} that nobody judged gave way"
     return words
 
 
-def _asked(queue: Queue, embedded: Embeddings) -> Iterator[tuple[Pair, dict[str, Any]]]:
+def _asked(queue: Queue, embedded: Embeddings) -> dict[Pair, dict[str, Any]]:
+    """Rows of a queue by pair of ids; of a video id of several rows, the first stays."""
+    asked: dict[Pair, dict[str, Any]] = {}
     for direction, video, track, partner, *numbers in zip(*queue, strict=True):
         pair = str(embedded.video_ids[video]), str(embedded.music_ids[track])
         score, partner_score, rank, partner_rank, by_video, by_music = map(float, numbers)
@@ -185,7 +198,8 @@ def _asked(queue: Queue, embedded: Embeddings) -> Iterator[tuple[Pair, dict[str,
             *(f"{score:.4f}", f"{partner_score:.4f}", f"{rank:.0f}", f"{partner_rank:g}"),
             *(f"{by_video:.2f}" if np.isfinite(by_video) else "", f"{by_music:.2f}", ""),
         )
-        yield pair, dict(zip(COLUMNS, cells, strict=True))
+        asked.setdefault(pair, dict(zip(COLUMNS, cells, strict=True)))
+    return asked
 
 
 def judged_rows(judgements: Judgements, embedded: Embeddings) -> dict[tuple[int, int], bool]:

@@ -107,8 +107,10 @@ def in_words(account: Mapping[str, Any]) -> str:
     """A line about what `joined` did."""
     words = (
         f"Larger gallery: {account['added']:,} tracks of {account['catalogue']} join those of the "
-        f"split; {account['shared']:,} that both have stand there once"
+        "split"
     )
+    if account["shared"]:
+        words += f"; {account['shared']:,} that both have stand there once"
     if account["embedded_otherwise"]:
         words += f", {account['embedded_otherwise']:,} of them embedded otherwise there"
     if account["model"] == "unknown":
