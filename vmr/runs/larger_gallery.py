@@ -75,18 +75,7 @@ def joined(embedded: Embeddings, catalogue: Catalogue) -> tuple[Embeddings, dict
         )
     place = {track: row for row, track in enumerate(embedded.music_ids.tolist())}
     own_row = np.array([place.get(track, -1) for track in catalogue.ids.tolist()], np.int64)
-    added, differing, start = [], 0, 0
-    for block in (
-        part[first : first + _BLOCK]
-        for part in catalogue.parts
-        for first in range(0, len(part), _BLOCK)
-    ):
-        of_split = own_row[start : start + len(block)]
-        start += len(block)
-        shared = of_split >= 0
-        apart = block[shared] - embedded.music_emb[of_split[shared]]
-        differing += int(np.sum(np.linalg.norm(apart, axis=1) > _NEAR))
-        added.append(block[~shared])
+    added, differing = _new_rows(embedded.music_emb, catalogue.parts, own_row)
     larger = dataclasses.replace(
         embedded,
         music_emb=np.concatenate([embedded.music_emb, *added]),
@@ -101,6 +90,29 @@ def joined(embedded: Embeddings, catalogue: Catalogue) -> tuple[Embeddings, dict
         "embedded_otherwise": differing,
         "model": "same" if known and own else "unknown",
     }
+
+
+def _new_rows(
+    own: np.ndarray, parts: Sequence[np.ndarray], own_row: np.ndarray
+) -> tuple[list[np.ndarray], int]:
+    """Rows of parts that are none of the split's, and how many of the others differ from its own.
+
+    Args:
+      own: (M, D) embeddings of the split.
+      parts: (m_i, D) embeddings of the catalogue.
+      own_row: row in the split of each track of the catalogue, -1 where it has none.
+    """
+    added, differing, start = [], 0, 0
+    for part in parts:
+        for first in range(0, len(part), _BLOCK):
+            block = part[first : first + _BLOCK]
+            of_split = own_row[start : start + len(block)]
+            start += len(block)
+            shared = of_split >= 0
+            apart = block[shared] - own[of_split[shared]]
+            differing += int(np.sum(np.linalg.norm(apart, axis=1) > _NEAR))
+            added.append(block[~shared])
+    return added, differing
 
 
 def in_words(account: Mapping[str, Any]) -> str:
