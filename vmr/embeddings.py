@@ -1,8 +1,8 @@
-"""Embeddings of a split as an npz file: what `export` writes and `evaluate` scores.
+"""Embeddings of a split as an npz file, which `export` writes and `evaluate` scores.
 
-`video_emb` (N, D) and `music_emb` (M, D) float32 unit rows, `video_ids` (N,) and `music_ids` (M,)
-unicode, the latter unique, `gt_music_index` (N,) int32 (the row of music_emb that belongs to video
-n), `split`, `meta` (a JSON string). Loads with `allow_pickle=False`.
+Arrays: `video_emb` (N, D) and `music_emb` (M, D), float32 unit rows; `video_ids` (N,) and
+`music_ids` (M,), unicode, the latter unique; `gt_music_index` (N,) int32, the row of music_emb that
+belongs to each video; `split`; `meta`, a JSON string. Loads with `allow_pickle=False`.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ from vmr.arrays import lengths_and_faults, read_array
 from vmr.errors import UserError
 
 SCHEMA_VERSION = 1
-_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}  # of an npz
-_MOST_DEFLATED = 1100  # bytes that DEFLATE makes of one, at most 1,032, and some room
-# What damaged, encrypted and unknown members raise.
+# Fields of `Embeddings` that are no arrays of the npz.
+_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}
+_MOST_DEFLATED = 1100  # bytes out of one compressed byte; DEFLATE gives at most 1,032
+# Exceptions that damaged, encrypted and unknown members raise.
 _ARCHIVE_FAULTS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RuntimeError),
@@ -43,14 +44,14 @@ class Embeddings:
       music_emb: (M, D) float32 unit rows.
       video_ids: (N,) unicode.
       music_ids: (M,) unicode, unique.
-      gt_music_index: (N,) int32, the track of each video.
-      split: split of the dataset.
+      gt_music_index: (N,) int32, the row of music_emb that belongs to each video.
+      split: name of the split.
       meta: schema_version, config, step, dataset fingerprint, created.
       video_group: (N,) int32 or None; items of equal group are truly compatible.
       music_group: (M,) int32 or None.
-      video_segments: (N,) or None; where there are segments, embeddings are (N, S, D), and this is
-        how many of the S an item has.
-      music_segments: (M,) or None.
+      video_segments: (N,) or None. With segments, video_emb is (N, S, D), and this counts the
+        segments of each video, 1 to S.
+      music_segments: (M,) or None, likewise.
     """
 
     video_emb: np.ndarray
@@ -67,7 +68,7 @@ class Embeddings:
 
 
 def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
-    """Collects the embeddings of a split in memory, each track once."""
+    """Collects the embeddings of a split in memory, each distinct track once."""
     tracks = _Tracks()
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
@@ -81,7 +82,7 @@ def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings
 
 
 def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]) -> None:
-    """Streams the embeddings of a split into an npz; the whole file appears at its end, or none.
+    """Streams the embeddings of a split into an npz; the file appears when it is whole, or not.
 
     Raises:
       UserError: the file cannot be written (no such folder, no space left).
@@ -90,8 +91,8 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
     with unfinished_npz(path) as npz:
         flat = {name: npz.with_name(name) for name in ("video_emb", "music_emb")}
         count, width = dict.fromkeys(flat, 0), 0
-        # Rows go to two flat files as they come, since neither array's length is known before the
-        # end; `savez` then copies them piece by piece, mapped and not read.
+        # An npy header comes before the rows and needs their number, known only at the end. So rows
+        # go to two flat files first, and `savez` copies these piecewise through memory maps.
         with flat["video_emb"].open("wb") as video, flat["music_emb"].open("wb") as music:
             for batch in batches:
                 new = tracks.add(batch)
@@ -144,7 +145,7 @@ class _Tracks:
         self._music_group: list[int] = []
 
     def add(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Adds a batch of pairs; (b,) bool, true where a track appears for the first time."""
+        """Adds a batch of pairs; returns (b,) bool, True for a track's first appearance."""
         new = np.zeros(len(batch["music_id"]), bool)
         for n, track in enumerate(map(str, batch["music_id"])):
             new[n] = track not in self._row
@@ -156,7 +157,7 @@ class _Tracks:
         return new
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays of `Embeddings` beside the embeddings themselves."""
+        """Arrays of `Embeddings` other than the embeddings themselves."""
         arrays = {
             "video_ids": np.array(self._video_ids),
             "music_ids": np.array(list(self._row)),
@@ -169,11 +170,11 @@ class _Tracks:
 
 
 def load(path: pathlib.Path) -> Embeddings:
-    """Loads anybody's npz of this form.
+    """Loads an npz of this form, from any source.
 
     Raises:
-      UserError: the file is not there, is no npz, is damaged, or an array is missing or of another
-        shape or type than the form says; the line names the array.
+      UserError: the file is missing, no npz or damaged, or an array is missing or of another shape
+        or type than the form has; the message names the array.
     """
     optional = {"video_group", "music_group"}
     needed = {field.name for field in dataclasses.fields(Embeddings)} - optional - _NOT_ARRAYS
@@ -231,6 +232,7 @@ def _read_member(
     path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> np.ndarray:
     reason = None
+    # The declared size is checked before anything is allocated: it may be a lie.
     if member.file_size > max(member.compress_size, 1) * _MOST_DEFLATED:
         reason = f"says that it has {member.file_size:,} bytes, more than {member.compress_size:,} "
         reason += "compressed ones can hold"
@@ -283,17 +285,17 @@ def save(
     split: str = "",
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes arrays as an npz that `load` reads and the commands score; all of it or nothing.
+    """Writes arrays as an npz that `load` reads and the commands score, whole or not at all.
 
     Args:
       path: file to write; an earlier one is replaced.
       video_emb: (N, D) unit rows.
-      music_emb: (M, D) unit rows, one a distinct track.
+      music_emb: (M, D) unit rows, one per distinct track.
       gt_music_index: (N,) integers, the row of music_emb that belongs to each video.
-      video_ids: (N,); None numbers the videos.
-      music_ids: (M,), each once; None numbers the tracks.
+      video_ids: (N,) ids; None numbers the videos.
+      music_ids: (M,) unique ids; None numbers the tracks.
       split: name of the split.
-      meta: anything that JSON can hold.
+      meta: further facts, of types that JSON has.
 
     Raises:
       UserError: an array is not as above, or the file cannot be written.
@@ -363,6 +365,7 @@ def require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
         raise UserError(
             f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"
         )
+    # Checked as `load` will give them: a row may overflow in float32.
     lengths, faults = lengths_and_faults(rows.astype(np.float32))
     if faults.any():
         row = np.argmax(faults)

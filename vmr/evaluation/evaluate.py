@@ -1,4 +1,4 @@
-"""Evaluation of embeddings as plain data: `results/{split}.json`, and recalls alone for logs."""
+"""Evaluation of embeddings as plain data, for `results/{split}.json`, and metrics for logs."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def evaluate(
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         split: name of the split, for the record.
         step: training step of the embeddings, for the record.
-        bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
+        bootstrap_samples: number of resamples for the intervals; 0 leaves `ci95` empty.
         seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
@@ -77,6 +77,8 @@ def evaluate(
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
     music_cluster = checks.check_labels("music_cluster", music_cluster, len(music_emb))
+    # A video is in the cluster of its track, so that both directions resample the same clusters.
+    # The index has been checked by `pair_ranks`.
     video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,
@@ -119,7 +121,7 @@ def recalls(
 ) -> dict[str, float]:
     """Computes the table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
 
-    Keys are direction/column for all columns of the table; callers prefix the split.
+    Keys are direction/column for all columns of the table; callers prepend the split.
 
     Raises:
         UserError: as `evaluate`.
@@ -139,7 +141,7 @@ def _scores(
     music_cluster: np.ndarray,
     intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
 ) -> dict:
-    """Summaries of both directions; clusters are by row of each side, (N,) and (M,)."""
+    """Summaries of both directions; clusters by row of each modality, (N,) and (M,)."""
     return {
         "queries": len(v2m.query),
         "gallery": len(music_cluster),

@@ -1,4 +1,4 @@
-"""The retrieval table of a run or of anybody's embeddings, with a linear baseline beside it."""
+"""Retrieval results of a run or of embeddings in a file, and of a linear baseline beside them."""
 
 import contextlib
 import dataclasses
@@ -106,8 +106,9 @@ def _require_comparable(
 
 
 def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
-    """By segment, and by track from its segments: mean and max."""
+    """Results of segments, and of tracks by the mean and the maximum over their segments."""
     parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
+    # Set, as `embed_segments` gives them in every batch; the types of `Embeddings` cannot say so.
     assert parts.video_segments is not None
     assert parts.music_segments is not None
     return evaluate_segments(
@@ -140,6 +141,7 @@ def evaluate_file(
     if split and loaded.split and split != loaded.split:
         raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
+    # Opened first, so that a missing dataset is reported before all the work of ranking.
     dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
     found = score_beyond(loaded, loaded.meta.get("step"), beyond or Beyond())
     if dataset is not None:
@@ -187,7 +189,7 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
 
 
 def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Dataset) -> None:
-    """Raises UserError where the embeddings say that they are of other data."""
+    """Raises UserError if the embeddings name a dataset, and it is another one."""
     embedded = loaded.meta.get("dataset_fingerprint")
     if embedded is not None and embedded != dataset.fingerprint:
         raise UserError(
@@ -280,10 +282,10 @@ def evaluate_trec(
 
 
 def score_cca(dataset: Dataset, split: str, spec: BatchSpec | None = None) -> dict[str, Any]:
-    """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
+    """Scores regularised linear CCA, fitted on the training split with settings by validation."""
     spec = spec or BatchSpec()
     train = progress_bar(eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches")
-    # Validation as features, not embeddings: each setting that is tried embeds them itself.
+    # Validation items are kept as features, which every candidate of the settings embeds anew.
     features = embeddings.collect(_mapped(dataset, "validation", spec), "validation", {})
     fitted = cca.select(
         ((batch["video"], batch["music"]) for batch in train),
@@ -296,7 +298,7 @@ def score_cca(dataset: Dataset, split: str, spec: BatchSpec | None = None) -> di
 def _mapped(
     dataset: Dataset, split: str, spec: BatchSpec, video: Map = np.asarray, music: Map = np.asarray
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of a split with their features mapped, by default to themselves."""
+    """Yields the batches of a split as embeddings: features mapped, by default to themselves."""
     for batch in evaluation_batches(dataset, split, _BATCH, spec):
         kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
         yield {"video_emb": video(batch["video"]), "music_emb": music(batch["music"]), **kept}
