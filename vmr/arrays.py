@@ -1,8 +1,10 @@
 """Arrays of anybody's: npy read with plausible sizes, rows of unit length checked and made."""
 
 import math
+import os
+import pathlib
 import tokenize
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -31,6 +33,31 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
       ValueError: the file is no npy file, its header is damaged, it holds Python objects, or its
         size is not that of the header. The message does not name the file.
     """
+    _read_header(file, stored)
+    file.seek(0)
+    try:
+        return npy_format.read_array(file, allow_pickle=False)
+    except (ValueError, *_HEADER_FAULTS) as error:
+        raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None
+
+
+def mapped_array(path: pathlib.Path) -> np.ndarray:
+    """Maps an npy file into memory, to be read only, after the checks of `read_array`.
+
+    Raises:
+      OSError: the file cannot be opened.
+      ValueError: see `read_array`.
+    """
+    with path.open("rb") as file:
+        shape, by_columns, dtype = _read_header(file, os.fstat(file.fileno()).st_size)
+        if not math.prod(shape):  # nothing cannot be mapped
+            return np.empty(shape, dtype)
+        order: Literal["C", "F"] = "F" if by_columns else "C"
+        return np.memmap(file, dtype, "r", file.tell(), shape, order)
+
+
+def _read_header(file: IO[bytes], stored: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of an npy file of so many bytes, open at its start."""
     if file.read(len(npy_format.MAGIC_PREFIX)) != npy_format.MAGIC_PREFIX:
         raise ValueError("is no npy file, expected an array saved by numpy.save")
     file.seek(0)
@@ -38,7 +65,7 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
         read_header = _READERS.get(npy_format.read_magic(file))
         if read_header is None:
             raise ValueError("an npy version that is not known here")
-        shape, _, dtype = read_header(file)
+        shape, by_columns, dtype = read_header(file)
         needed = file.tell() + math.prod(shape) * dtype.itemsize
     except ValueError as error:
         raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None
@@ -51,11 +78,7 @@ def read_array(file: IO[bytes], stored: int) -> np.ndarray:
             f"cannot be read as npy: it has {stored:,} bytes, and {needed:,} by its header "
             f"({dtype}, shape {shape})"
         )
-    file.seek(0)
-    try:
-        return npy_format.read_array(file, allow_pickle=False)
-    except (ValueError, *_HEADER_FAULTS) as error:
-        raise ValueError(f"cannot be read as npy: {' '.join(str(error).split())}") from None
+    return shape, by_columns, dtype
 
 
 def lengths_and_faults(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

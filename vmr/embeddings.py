@@ -88,7 +88,7 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
       UserError: the file cannot be written (no such folder, no space left).
     """
     tracks = _Tracks()
-    with _unfinished(path) as npz:
+    with unfinished_npz(path) as npz:
         flat = {name: npz.with_name(name) for name in ("video_emb", "music_emb")}
         count, width = dict.fromkeys(flat, 0), 0
         # An npy header comes before the rows and needs their number, known only at the end. So rows
@@ -97,14 +97,14 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
             for batch in batches:
                 new = tracks.add(batch)
                 width = batch["video_emb"].shape[1]
-                count["video_emb"] += _append(video, batch["video_emb"])
-                count["music_emb"] += _append(music, batch["music_emb"][new])
-        rows = {name: _mapped(flat[name], count[name], width) for name in flat}
-        np.savez(npz, allow_pickle=False, **rows, **tracks.arrays(), **_described(split, meta))
+                count["video_emb"] += append_rows(video, batch["video_emb"])
+                count["music_emb"] += append_rows(music, batch["music_emb"][new])
+        rows = {name: mapped_rows(flat[name], count[name], width) for name in flat}
+        np.savez(npz, allow_pickle=False, **rows, **tracks.arrays(), **described(split, meta))
 
 
 @contextlib.contextmanager
-def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def unfinished_npz(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Names an unfinished file in a folder of its own, which replaces `path` at the end."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -115,18 +115,21 @@ def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _append(file: IO[bytes], rows: np.ndarray) -> int:
+def append_rows(file: IO[bytes], rows: np.ndarray) -> int:
+    """Appends rows to a flat file of float32; returns their number."""
     file.write(np.ascontiguousarray(rows, np.float32).tobytes())
     return len(rows)
 
 
-def _mapped(path: pathlib.Path, count: int, width: int) -> np.ndarray:
+def mapped_rows(path: pathlib.Path, count: int, width: int) -> np.ndarray:
+    """Maps a flat file of float32 as rows (count, width)."""
     if not count:  # an empty file cannot be mapped
         return np.empty((count, width), np.float32)
     return np.memmap(path, np.float32, "r", shape=(count, width))
 
 
-def _described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays `split` and `meta` of an npz."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **meta})
     return {"split": np.array(split), "meta": np.array(text)}
 
@@ -175,10 +178,10 @@ def load(path: pathlib.Path) -> Embeddings:
     """
     optional = {"video_group", "music_group"}
     needed = {field.name for field in dataclasses.fields(Embeddings)} - optional - _NOT_ARRAYS
-    arrays = _read_arrays(path, needed, optional | {"split", "meta"})
+    arrays = read_arrays(path, needed, optional | {"split", "meta"})
     loaded = Embeddings(
-        split=_read_text(path, arrays, "split"),
-        meta=_read_meta(path, arrays),
+        split=read_text(path, arrays, "split"),
+        meta=read_meta(path, arrays),
         **{name: arrays[name] for name in (needed | optional) & arrays.keys()},
     )
     _require_sound(path, loaded)
@@ -189,20 +192,36 @@ def load(path: pathlib.Path) -> Embeddings:
     )
 
 
-def _read_arrays(
+def read_arrays(
     path: pathlib.Path, needed: Collection[str], optional: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """Reads the arrays of these names, and no others that the archive holds."""
+    """Reads the arrays of these names, and no others that the archive holds.
+
+    Raises:
+      UserError: see `load`.
+    """
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in sorted(set(needed) - members.keys()):
+            there = ", ".join(sorted(members)) or "none"
+            raise UserError(f"{path} has no array {name!r}; it has {there}")
+        return {
+            name: _read_member(path, archive, members[name])
+            for name in sorted({*needed, *optional} & members.keys())
+        }
+
+
+def array_names(path: pathlib.Path) -> set[str]:
+    """Names of the arrays of an npz; raises UserError if it is none."""
+    with _opened(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            for name in sorted(set(needed) - members.keys()):
-                there = ", ".join(sorted(members)) or "none"
-                raise UserError(f"{path} has no array {name!r}; it has {there}")
-            return {
-                name: _read_member(path, archive, members[name])
-                for name in sorted({*needed, *optional} & members.keys())
-            }
+            yield archive
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -226,7 +245,8 @@ def _read_member(
     raise UserError(f"{path} is not an npz of plain arrays: {member.filename} {reason}")
 
 
-def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
+def read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
+    """The string in an array; empty where there is no such array."""
     if name not in arrays:
         return ""
     if arrays[name].size != 1 or arrays[name].dtype.kind != "U":
@@ -240,8 +260,9 @@ def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) 
         raise UserError(f"{path}: {name} holds what is no unicode") from None
 
 
-def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-    text = _read_text(path, arrays, "meta") or "{}"
+def read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    """The object in the array `meta`; empty where there is none."""
+    text = read_text(path, arrays, "meta") or "{}"
     try:
         meta = json.loads(text)
     except ValueError:  # no JSON, or a number of thousands of digits
@@ -298,9 +319,9 @@ def save(
         "video_ids": given.video_ids,
         "music_ids": given.music_ids,
         "gt_music_index": index.astype(np.int32),
-        **_described(split, given.meta),
+        **described(split, given.meta),
     }
-    with _unfinished(path) as npz:
+    with unfinished_npz(path) as npz:
         np.savez(npz, allow_pickle=False, **arrays)
 
 
@@ -310,7 +331,7 @@ def _ids(given: Sequence[str] | None, count: int) -> np.ndarray:
 
 def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
     for name in ("video_emb", "music_emb"):
-        _require_unit_rows(path, name, getattr(loaded, name))
+        require_unit_rows(path, name, getattr(loaded, name))
     videos, tracks = len(loaded.video_emb), len(loaded.music_emb)
     widths = loaded.video_emb.shape[1], loaded.music_emb.shape[1]
     if widths[0] != widths[1]:
@@ -338,7 +359,8 @@ def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
         raise UserError(f"{path}: gt_music_index must be integers from 0 to {tracks - 1}")
 
 
-def _require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
+def require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
+    """Raises UserError unless `rows` are float (m, D), each of length 1 or all zeros."""
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise UserError(
             f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"

@@ -20,6 +20,7 @@ import numpy as np
 from vmr.errors import UserError
 from vmr.evaluation import bootstrap, metrics
 from vmr.evaluation.ranks import Ranks
+from vmr.progress_bar import progress_bar
 
 Run = Mapping[str, Mapping[str, float]]  # query -> item -> score
 Qrels = Mapping[str, Mapping[str, int]]  # query -> item -> relevance
@@ -29,7 +30,7 @@ _WIDTHS = {"run": 6, "qrels": 4}
 _COLUMNS = {"run": "query Q0 item rank score tag", "qrels": "query 0 item relevance"}
 
 
-def spelled_ids(name: str, ids: Sequence[str]) -> list[str]:
+def spelled_ids(name: str, ids: Iterable[str]) -> list[str]:
     """Ids as a TREC file can hold them: as they are or, if one has blanks, percent-encoded.
 
     Then blanks and `%` are encoded in all of them, so that ids that differ stay different.
@@ -175,7 +176,8 @@ def _lines(path: pathlib.Path, form: str) -> Iterator[tuple[int, list[str]]]:
     empty = True
     try:
         with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+            lines = progress_bar(file, desc=path.name, unit=" lines")
+            for number, line in enumerate(lines, start=1):
                 columns = line.split()
                 if not columns:
                     continue

@@ -326,29 +326,25 @@ def _cosines_within_tracks(video: np.ndarray, track: np.ndarray) -> np.ndarray:
 def pair_deviations(
     items: Items, rule: Rule, video: np.ndarray, track: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations above the median of P pairs, by video and by music: (P,),(P,)->(P,),(P,).
+    """Deviations of chosen pairs by their videos and by their tracks: (n,),(n,)->(n,),(n,).
 
-    As `video_deviations` and `music_deviations` of `Suspect`; -inf where a track has no video.
+    As `video_deviations` and `music_deviations` of the examples of `false_negatives`; by video -inf
+    where the track has no video. O(N·(N + M)) time, however few the pairs.
 
     Args:
         items: items of a split.
         rule: when inputs are alike.
-        video: (P,) rows of videos.
-        track: (P,) rows of tracks.
+        video: (n,) rows of videos.
+        track: (n,) rows of tracks.
     """
-    videos, music = unit_rows(items.video_inputs), unit_rows(items.music_inputs)
-    index = items.gt_music_index
-    order = np.argsort(index, kind="stable")
-    first, last = (np.searchsorted(index[order], track, side) for side in ("left", "right"))
-    nearest = [
-        np.max(scores(videos[order[start:end]], videos[row]), initial=-np.inf)
-        for row, start, end in zip(video, first, last, strict=True)
-    ]
-    own = np.sum(music[index[video]] * music[track], axis=1)
-    by_video = rule.video.deviations(np.array(nearest, np.float32))
-    # A measure that cannot tell items apart gives 0 to all pairs, and so to one without a video.
-    by_video[last == first] = -np.inf
-    return by_video, rule.music.deviations(own)
+    by_video, by_music = np.empty((2, len(video)), np.float32)
+    order = np.argsort(video, kind="stable")
+    for block in _blocks(items, rule):
+        first, end = np.searchsorted(video[order], (block.rows.start, block.rows.stop))
+        pairs = order[first:end]
+        place = video[pairs] - block.rows.start, track[pairs]
+        by_video[pairs], by_music[pairs] = block.by_video[place], block.by_music[place]
+    return by_video, by_music
 
 
 def _own_scores(items: Items) -> np.ndarray:
