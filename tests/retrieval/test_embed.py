@@ -280,6 +280,7 @@ def test_what_failed_before_its_first_part_may_be_begun_anew(
     bad(music, IDS[0])
     with pytest.raises(UserError, match="album0/00"):
         embedded(music, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     np.save(music / f"{IDS[0]}.npy", ROWS[0])
     assert embedded(music, tmp_path / "out", StandIn("e" * 64), part_items=10)
 

@@ -28,8 +28,8 @@ from vmr.training.run_dir import read_json
 
 SIDES = ("video", "music")
 MANIFEST = "manifest.json"
-UNFINISHED = "unfinished.json"  # until the manifest is there: what it will say
-_BLOCK = 100_000  # rows that are read or checked at a time
+UNFINISHED = "unfinished.json"  # plan of a folder that has no manifest yet
+_BLOCK = 100_000  # rows read or checked at a time
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class Collection:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the ids and the embeddings, however they are cut into parts."""
+        """SHA-256 of ids and embeddings; the same for any division into parts."""
         return str(self.meta.get("fingerprint") or fingerprint_of(self.ids, self.parts))
 
 
 def fingerprint_of(ids: np.ndarray, parts: Iterable[np.ndarray]) -> str:
-    """SHA-256 of ids (M,) and of the float32 rows of parts (m_i, D), 64 hexadecimal digits."""
+    """SHA-256 of ids (M,) and of the rows of parts (m_i, D), 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps(ids.tolist()).encode())
     for part in parts:
         for start in range(0, len(part), _BLOCK):
@@ -207,14 +207,13 @@ def read_parts(folder: pathlib.Path, name: str) -> tuple[list[np.memmap], pa.Tab
     Args:
       folder: folder with `NAME/*_0000.npy` and `metadata/*_0000.parquet`, part by part of the same
         numbers.
-      name: of the folder of arrays, such as `music_emb`.
+      name: name of the folder of arrays, such as `music_emb`.
 
     Returns:
       (m_i, D) floats each, mapped, and a table of M rows.
 
     Raises:
-      UserError: there are none, one of a part's two files is missing, damaged, or of another
-        length or width than the others.
+      UserError: there is no part, or a file is missing, damaged or of another length or width.
     """
     arrays, tables = _numbered(folder / name, ".npy"), _numbered(folder / "metadata", ".parquet")
     alone = sorted(arrays.keys() ^ tables.keys())
@@ -241,7 +240,7 @@ def read_parts(folder: pathlib.Path, name: str) -> tuple[list[np.memmap], pa.Tab
 
 
 def _numbered(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
-    """Files by the number at the end of their names, in the order in which others read them."""
+    """Files by the number that ends their names, in lexicographic order, as other readers do."""
     numbered: dict[str, pathlib.Path] = {}
     for file in sorted(folder.glob(f"[!.]*{suffix}")):
         number = file.stem.rpartition("_")[2]

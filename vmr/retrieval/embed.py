@@ -1,6 +1,6 @@
-"""Embedding of items without partners, part by part: a kill at any moment costs one part.
+"""Embedding of items without partners, in parts: a process killed at any moment loses one part.
 
-An npz is put together at the end; until then its parts lie beside it, in `FILE.npz.parts`.
+The parts of an npz are written to `FILE.npz.parts` and joined at the end.
 """
 
 import collections
@@ -31,16 +31,16 @@ from vmr.retrieval.sources import Items, Source, open_source, with_text
 from vmr.runs.model import Model
 from vmr.training.run_dir import locked, read_json, write_json
 
-_OF_SOURCE = b"source"  # fingerprint in the metadata of a part
+_OF_SOURCE = b"source"  # key of the items' fingerprint in the metadata of a part
 _SEQUENCES_AT_ONCE = 100  # one of 300 frames has more than a megabyte
-# What decides the rows, in the words of messages.
-_SAME = {"side": "modality", "model": "model", "source": "source", "part_items": "part size"}
+# Fields of a plan that later commands must share, and their names in messages.
+_SHARED = {"side": "modality", "model": "model", "source": "source", "part_items": "part size"}
 
 
 def source_for(
     model: Model, path: str, side: str, split: str | None = None, text: str | None = None
 ) -> Source:
-    """Opens a source of items that a model embeds, with the text that it reads beside videos.
+    """Opens a source for a model, with the text of videos if the model reads text.
 
     Args:
       model: a trained model.
@@ -82,18 +82,18 @@ def embed(
     Args:
       model: a trained model.
       source: videos or tracks, from `source_for`.
-      output: `FILE.npz`, or a folder; goes on with what of it is there.
+      output: `FILE.npz`, or a folder of parts; finished parts in it are kept.
       batch_size: items at a time; of sequences at most 100.
       part_items: items of a part.
 
     Returns:
-      False if the finished embeddings were there already, and were left as they are.
+      False if `output` was complete already, and was left as it is.
 
     Raises:
-      UserError: an item cannot be embedded, which costs no finished part; `output` holds embeddings
-        of another model or another source, or something else; or it cannot be written.
+      UserError: an item cannot be embedded (finished parts stay); `output` holds embeddings of
+        another model or source, or other files; or it cannot be written.
     """
-    work = {
+    plan = {
         "side": source.side,
         "model": model.fingerprint,
         "source": source.fingerprint(0, source.total),
@@ -108,20 +108,20 @@ def embed(
     folder = output.with_name(f"{output.name}.parts") if in_file else output
     if output.resolve().is_relative_to(source.path.resolve()):
         raise UserError(f"--output={output} lies in the source: expected a folder outside of it")
-    if _is_finished(output, work):
-        # Left where a kill came at the very end.
+    if _is_finished(output, plan):
+        # Remains of a process that was killed at the very end.
         if in_file:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             (folder / UNFINISHED).unlink(missing_ok=True)
         return False
-    with _claimed(folder, work):
-        parts = _Parts(folder, work)
+    with _claimed(folder, plan):
+        parts = _Parts(folder, plan)
         _write_parts(model, source, parts, min(batch_size, part_items))
         ids = parts.ids()
-        meta = model.meta() | work | {"fingerprint": fingerprint_of(ids, parts), "complete": True}
+        meta = model.meta() | plan | {"fingerprint": fingerprint_of(ids, parts), "complete": True}
         if in_file:
-            # Within the folder first, which takes with it what a kill leaves of an npz.
+            # First inside the folder, so that the remains of a killed write go with it.
             write_npz(folder / "whole.npz", source.side, parts, ids, meta, source.split)
             (folder / "whole.npz").replace(output)
             shutil.rmtree(folder)
@@ -132,20 +132,20 @@ def embed(
 
 
 class _Parts:
-    """Files of the parts of a folder, and how many rows each is to have."""
+    """Files and sizes of the parts that a plan will write to a folder."""
 
-    def __init__(self, folder: pathlib.Path, work: Mapping[str, Any]) -> None:
-        side, count = work["side"], work["parts"]
-        self.folder, self.width, self.part_items = folder, work["width"], work["part_items"]
+    def __init__(self, folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
+        side, count = plan["side"], plan["parts"]
+        self.folder, self.width, self.part_items = folder, plan["width"], plan["part_items"]
         self.sizes = [self.part_items] * (count - 1)
-        self.sizes.append(work["items"] - sum(self.sizes))
+        self.sizes.append(plan["items"] - sum(self.sizes))
         digits = max(4, len(str(count - 1)))  # others read parts in the order of their names
         numbers = [f"{number:0{digits}d}" for number in range(count)]
         self.rows = [folder / f"{side}_emb/{side}_emb_{n}.npy" for n in numbers]
         self.tables = [folder / f"metadata/metadata_{n}.parquet" for n in numbers]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The arrays, each mapped when it is its turn: what stays mapped counts as memory."""
+        """Maps the arrays one at a time: the pages of a map count as memory of the process."""
         return map(mapped_part, self.rows)
 
     def ids(self) -> np.ndarray:
@@ -154,16 +154,16 @@ class _Parts:
         return np.concatenate([np.array(column.to_pylist()) for column in columns])
 
     def done(self, source: Source) -> int:
-        """Number of whole parts from the first on; deletes any after one that is missing.
+        """Number of complete parts before the first gap; deletes the files of any other part.
 
         Raises:
-          UserError: one of them is of items that are no longer those of the source.
+          UserError: the items of a complete part have changed in the source.
         """
         for number in range(len(self.sizes)):
             if not self._is_whole(number):
                 break
-            of_source = pq.read_schema(self.tables[number]).metadata[_OF_SOURCE].decode()
-            if of_source != self._fingerprint(source, number):
+            metadata = pq.read_schema(self.tables[number]).metadata or {}
+            if metadata.get(_OF_SOURCE) != self._fingerprint(source, number).encode():
                 raise UserError(
                     f"{self.rows[number]} is of items that {source.path} held before and that "
                     f"changed: delete {self.folder} or give another --output"
@@ -189,7 +189,7 @@ class _Parts:
         return source.fingerprint(start, start + self.sizes[number])
 
     def write(self, source: Source, number: int, rows: np.ndarray, table: pa.Table) -> None:
-        """Writes a part; the rows come last, so that a part with rows is whole."""
+        """Writes the two files of a part; the rows last, so that their file marks it complete."""
         content = self._fingerprint(source, number)
         with _unfinished(self.tables[number]) as file:
             pq.write_table(table.replace_schema_metadata({_OF_SOURCE: content}), file)
@@ -199,7 +199,7 @@ class _Parts:
 
 @contextlib.contextmanager
 def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Names an unfinished file, which is renamed to `path` when it is whole."""
+    """Yields the path of a temporary file, and renames it to `path` once it is complete."""
     file = path.with_name(f".{path.name}.unfinished")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -211,8 +211,8 @@ def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _is_finished(output: pathlib.Path, work: Mapping[str, Any]) -> bool:
-    """True if `output` is what this work would make; raises UserError if it is of another."""
+def _is_finished(output: pathlib.Path, plan: Mapping[str, Any]) -> bool:
+    """True if `output` is complete; UserError if it is of another modality, model or source."""
     if output.suffix == ".npz":
         if not output.exists():
             return False
@@ -221,45 +221,50 @@ def _is_finished(output: pathlib.Path, work: Mapping[str, Any]) -> bool:
         there = read_json(output / MANIFEST)
     else:
         return False
-    _require_same(output, there, work, ("side", "model", "source"))
+    _require_same(output, there, plan, ("side", "model", "source"))
     return True
 
 
 def _require_same(
-    path: pathlib.Path, there: Mapping[str, Any], work: Mapping[str, Any], names: Sequence[str]
+    path: pathlib.Path, there: Mapping[str, Any], plan: Mapping[str, Any], names: Sequence[str]
 ) -> None:
     for name in names:
-        if there.get(name) != work[name]:
-            before, now = (str(of.get(name))[:12] for of in (there, work))
+        if there.get(name) != plan[name]:
+            before, now = (str(of.get(name))[:12] for of in (there, plan))
             raise UserError(
-                f"{path} holds embeddings of another {_SAME[name]} ({before} there, {now} now): "
+                f"{path} holds embeddings of another {_SHARED[name]} ({before} there, {now} now): "
                 "delete it or give another --output"
             )
 
 
 @contextlib.contextmanager
-def _claimed(folder: pathlib.Path, work: Mapping[str, Any]) -> Iterator[None]:
-    """Makes the folder of a work, or goes on with it, and keeps other processes out."""
+def _claimed(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the folder of a plan, or takes over its parts, and locks it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror or error}") from None
-    plan = folder / UNFINISHED
+    plan_file = folder / UNFINISHED
     others = [file.name for file in folder.iterdir() if not file.name.startswith(UNFINISHED)]
-    if not plan.exists() and set(others) - {".lock"}:
+    if not plan_file.exists() and set(others) - {".lock"}:
         raise UserError(f"{folder} is not empty, expected a new folder")
     with locked(folder):
         if any(folder.glob("*_emb/*.npy")):
-            # The source may have changed where no part is yet: a bad file was mended.
-            _require_same(folder, read_json(plan), work, ("side", "model", "part_items"))
-        for file in folder.glob("*.unfinished"):  # of a write that was killed
+            # Not the whole source: a bad file of a later part may have been mended.
+            _require_same(folder, read_json(plan_file), plan, ("side", "model", "part_items"))
+        for file in folder.glob("*.unfinished"):  # of a process that was killed
             file.unlink()
-        write_json(plan, dict(work))
-        yield
+        write_json(plan_file, dict(plan))
+        try:
+            yield
+        except Exception:
+            if not any(folder.glob("*_emb/*.npy")):  # nothing to go on with
+                shutil.rmtree(folder)
+            raise
 
 
 def _write_parts(model: Model, source: Source, parts: _Parts, batch_size: int) -> None:
-    """Embeds and writes the parts that are not there."""
+    """Embeds and writes the parts that are missing."""
     done = parts.done(source)
     at_once = min(batch_size, _SEQUENCES_AT_ONCE) if source.sequences else batch_size
     batches = _embedded(model, source, done * parts.part_items, parts.sizes[done:], at_once)
@@ -273,16 +278,16 @@ def _write_parts(model: Model, source: Source, parts: _Parts, batch_size: int) -
                 tables.append(table)
                 bar.update(len(block))
             parts.write(source, number, rows, pa.concat_tables(tables))
-        next(batches, None)  # to its end, where a source that has more says so
+        next(batches, None)  # a source with more items than it said raises at its end
 
 
 def _embedded(
     model: Model, source: Source, start: int, part_sizes: Sequence[int], at_once: int
 ) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Metadata and embeddings (b, D) of each batch from item `start` on.
+    """Yields metadata and embeddings (b, D) of each batch from item `start` on.
 
-    Parts begin with a batch, so that a part made after a kill has the very batches, and numbers, of
-    an uninterrupted run.
+    A part starts a new batch, so a resumed run has the batches, and the numbers, of an
+    uninterrupted one.
     """
     waiting: collections.deque[Items] = collections.deque()
     mistakes: list[Exception] = []
@@ -295,7 +300,7 @@ def _embedded(
                 waiting.append(items)
                 yield items.features, items.text if source.has_text else None
         except (UserError, OSError) as mistake:
-            # Raised after the batches before it are embedded: they may be the last of a part.
+            # Raised once the batches before are embedded: they may complete a part.
             mistakes.append(mistake)
 
     for rows in model.embed_batches(source.side, inputs(), at_once):
@@ -310,7 +315,7 @@ def _embedded(
 
 
 def _require_sound(source: Source, items: Items, width: int) -> None:
-    """Raises UserError that names the first item with features that no model of `width` reads."""
+    """Raises UserError with the first item whose features are empty, not finite or not `width`."""
     features = items.features
     vectors = isinstance(features, np.ndarray) and features.shape[1] == width
     if vectors and np.isfinite(features).all():  # as nearly always

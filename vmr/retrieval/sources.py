@@ -23,7 +23,7 @@ from vmr.data.sources.files import read_floats
 from vmr.errors import UserError
 from vmr.retrieval.collection import ids_of, mapped_part, read_parts, require_unique
 
-_DATASET = "dataset_info.json"  # by which a folder is known to be a dataset's
+_DATASET = "dataset_info.json"  # marks the folder of a dataset
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Items:
 
     Attributes:
       metadata: column `id`, and whatever else the source tells of each item.
-      features: (b, P) vectors or b sequences (T_i, P), float32; nothing is checked of them but that
-        they are numbers.
-      text: b strings or b arrays (L_i, E); None where the source has no text.
+      features: (b, P) vectors or b sequences (T_i, P), float32. Widths and finiteness are not
+        checked here.
+      text: b strings or b arrays (L_i, E); None if the source has no text.
     """
 
     metadata: pa.Table
@@ -55,15 +55,14 @@ class Source:
       path: file or folder.
       side: `video` or `music`.
       total: number of items; ids are unique.
-      fingerprint: function of two numbers of items that gives a SHA-256 of what tells that the
-        items from the first to before the second are those of an earlier time: the dataset's own,
-        or names, sizes and times of change of the files that hold them.
-      read: function of the number of the first item and the sizes of the batches that yields them.
+      fingerprint: function (start, stop) -> SHA-256 that changes with any item of this range;
+        computed from a dataset's fingerprint, or from ids, sizes and modification times of files.
+      read: function (start, sizes) that yields batches of these sizes from item `start` on.
       sequences: True if features are sequences.
       has_text: True if items come with text.
       split: split of the dataset; empty for anything else.
-      ids: ids of all items, where they are known without reading them.
-      note: one line on what is left out or missing; empty if nothing is.
+      ids: ids of all items; None if they are only known by reading them, as in a dataset.
+      note: account of what is left out or missing; empty if nothing is.
     """
 
     path: pathlib.Path
@@ -83,15 +82,15 @@ class Source:
 
 
 def open_source(path: str | pathlib.Path, side: str, split: str | None = None) -> Source:
-    """Opens a source of videos or of tracks.
+    """Opens a file or folder as a source of videos or of tracks.
 
     Args:
       path: the npz or the folder.
       side: `video` or `music`.
-      split: split of a dataset, which alone has some.
+      split: split of a dataset; None for any other source.
 
     Raises:
-      UserError: nothing is there that can be read as items of this modality, or an id comes twice.
+      UserError: the path holds no items of this modality, or an id twice.
     """
     path = pathlib.Path(path).expanduser()
     if (path / _DATASET).is_file():
@@ -215,7 +214,7 @@ def _of_parts(folder: pathlib.Path, side: str) -> Source:
 def _reader(
     parts: Sequence[np.ndarray], table: pa.Table
 ) -> Callable[[int, Iterable[int]], Iterator[Items]]:
-    """Reader of the rows of arrays (m_i, P)."""
+    """`Source.read` of arrays (m_i, P) whose metadata is `table`."""
 
     def read(start: int, sizes: Iterable[int]) -> Iterator[Items]:
         for size in sizes:
@@ -227,14 +226,14 @@ def _reader(
 
 
 def _blocks(parts: Sequence[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
-    """Rows from `start` to `stop` of parts, as float32 copies."""
+    """Yields rows `start` to `stop` of parts, as float32 copies."""
     for part in parts:
         if start < len(part) and stop > 0:
             rows = part
             if isinstance(part, np.memmap):
-                # Mapped anew: the pages of a map that stays count as memory of this process.
+                # Mapped anew, since the pages of a lasting map count as memory of the process.
                 rows = mapped_part(pathlib.Path(str(part.filename)))
-            with np.errstate(over="ignore"):  # what becomes infinite is told by its id
+            with np.errstate(over="ignore"):  # infinity is reported later, with its id
                 yield np.array(rows[max(start, 0) : stop], np.float32)
         start, stop = start - len(part), stop - len(part)
 
@@ -273,7 +272,7 @@ def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}")
 
-    # A folder may be a link to a larger disk, and is followed.
+    # Links are followed: a folder may lie on a larger disk.
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         _require_no_loop(pathlib.Path(place), folders)
         nested = pathlib.Path(place).relative_to(folder).as_posix()
@@ -282,7 +281,7 @@ def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
         others += len(names) - len(found)
         ids += [prefix + name for name in found]
     for item in ids:
-        # Bytes of a name that are not UTF-8 are surrogates, which no table stores.
+        # Python gives bytes that are not UTF-8 as surrogates, which Parquet cannot store.
         if item.endswith("/") or not item or any("\ud800" <= letter <= "\udfff" for letter in item):
             raise UserError(f"{folder}: the file name {item + '.npy'!r} gives no id")
     return sorted(ids), others
@@ -304,14 +303,14 @@ def _read_features(file: pathlib.Path, sequence: bool, first: pathlib.Path) -> n
 
 
 def _stacked(features: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
-    """Vectors as one array, where they are of one width; sequences as they are."""
+    """Stacks vectors of one width, (b, P); returns sequences as they are."""
     if features[0].ndim == 1 and len({len(vector) for vector in features}) == 1:
         return np.stack(features)
     return features
 
 
 def _facts(file: pathlib.Path) -> list[int]:
-    """Size and time of change of a file, which stand for its content."""
+    """Size and modification time of a file, in place of its content."""
     # Reading the content would take as long as embedding it.
     try:
         found = file.stat()

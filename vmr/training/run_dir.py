@@ -214,7 +214,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             _lock(file)
         except BlockingIOError:
             raise UserError(
-                f"{folder} is in use: another process trains there, expected one at a time"
+                f"{folder} is in use: another process works there, expected one at a time"
             ) from None
         yield
 
