@@ -8,6 +8,7 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
+from vmr.errors import UserError
 
 _EMBEDDINGS = flags.DEFINE_string(
     "embeddings", None, "npz, or folder of experiments.embed, to index.", required=True
@@ -29,6 +30,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=T
 
 def main(_: list[str]) -> None:
     """Builds and measures the index, writes its folder, says what it is."""
+    if not _OUTPUT.value:  # else the folder would be the one that we are in
+        raise UserError("--output is empty, expected a folder")
     from vmr.retrieval import index, query  # seconds of imports, after the flags
     from vmr.retrieval.collection import open_collection
 

@@ -4,8 +4,6 @@ python -m experiments.search --model=runs/vmnet --embeddings=catalogue.npz --vid
 python -m experiments.search --index=index --queries=test.npz --video=ID --format=json
 """
 
-import pathlib
-
 from absl import flags
 
 from vmr.command import run
@@ -50,7 +48,7 @@ def main(_: list[str]) -> None:
         hubness=_HUBNESS.value,
         bank=queries,
     )
-    answers.give(found, _FORMAT.value, pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None)
+    answers.give(found, _FORMAT.value, _OUTPUT.value)
 
 
 if __name__ == "__main__":

@@ -352,11 +352,14 @@ def test_hits_are_written_whole_and_notes_stand_apart(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = made_answer()
-    give(found, "csv", tmp_path / "hits.csv")
+    give(found, "csv", str(tmp_path / "hits.csv"))
     printed = capsys.readouterr()
     assert printed.out == f"written to {tmp_path / 'hits.csv'}\n"
     assert printed.err.splitlines() == list(found.notes)
     assert (tmp_path / "hits.csv").read_text() == FORMATS["csv"](found) + "\n"
+    for none in ("", "."):
+        with pytest.raises(UserError, match="is no file, expected the name of one"):
+            give(found, "csv", none)
     give(found, "json", None)
     assert json.loads(capsys.readouterr().out)["hits"]
 

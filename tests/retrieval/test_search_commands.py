@@ -104,6 +104,9 @@ def test_an_index_says_what_it_is(folder: pathlib.Path) -> None:
         ("search", ["--index=F/index", "--music=music_5", "--top=0"], "--top=0"),
         ("index", ["--embeddings=F/absent.npz", "--output=F/new"], "absent.npz does not exist"),
         ("index", ["--embeddings=F/music.npz"], "--output is required"),
+        ("index", ["--embeddings=F/music.npz", "--output="], "--output is empty, expected a fol"),
+        ("index", ["--embeddings=", "--output=F/new"], "holds neither video_emb nor music_emb"),
+        ("search", ["--index=F/index", "--music=music_5", "--exclude="], "--exclude: '' is no fil"),
         (
             "index",
             ["--embeddings=F/music.npz", "--queries=F/other.npz", "--output=F/new"],

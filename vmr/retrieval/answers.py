@@ -93,15 +93,17 @@ def answer(
     return Answer({"item": query.item, "side": query.side}, _account(searched), hits, notes)
 
 
-def give(found: Answer, form: str, output: pathlib.Path | None) -> None:
+def give(found: Answer, form: str, output: str | None) -> None:
     """Prints the hits in a form of `FORMATS` or writes them to a file; notes go to standard error.
 
     Raises:
       UserError: the file cannot be written.
     """
     text = FORMATS[form](found)
-    if output:
-        write_text(output, text + "\n")
+    if output is not None:
+        if not pathlib.Path(output).name:
+            raise UserError(f"--output={output} is no file, expected the name of one")
+        write_text(pathlib.Path(output), text + "\n")
     for note in found.notes:
         print(note, file=sys.stderr)
     print(f"written to {output}" if output else text)

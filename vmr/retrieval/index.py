@@ -11,6 +11,7 @@ import json
 import math
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -155,6 +156,7 @@ def build_index(
         index = library.index_factory(collection.width, factory, library.METRIC_INNER_PRODUCT)
         _set_and_train(kind, index, collection)
         _add(index, collection)
+        _say(f"measuring by {len(trial):,} queries")
         if kind == "ivf":
             # By every other query, so that those measured by have had no say.
             notes += _settle_nprobe(index, collection, trial[1::2])
@@ -249,10 +251,17 @@ def _set_and_train(kind: str, index: Any, collection: Collection) -> None:
     if kind == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = _EF_CONSTRUCTION, _EF_SEARCH
     elif kind == "ivf":
-        # k-means takes most of the time; more rows a list make it longer and hardly better.
-        index.train(_sampled(collection, _ROWS_A_LIST * index.nlist))
+        # Most of the time goes into k-means; more rows a list make it longer and hardly better.
+        rows = _sampled(collection, _ROWS_A_LIST * index.nlist)
+        _say(f"training {index.nlist:,} lists on {len(rows):,} rows")
+        index.train(rows)
     elif kind == "sq8":
         index.train(_sampled(collection, _SQ8_ROWS))
+
+
+def _say(line: str) -> None:
+    """A line of progress, before what may take minutes."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _settings(kind: str, index: Any) -> dict[str, int]:

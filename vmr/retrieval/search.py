@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
 
 NEIGHBOURS = 10  # of CSLS, as published
 
@@ -106,11 +107,13 @@ def neighbourhood(
     lowers the hubs (Lample, Conneau, Ranzato, Denoyer, Jégou, "Word Translation Without Parallel
     Data", ICLR 2018). `search` ranks by it with `offsets` of −r(g)/2.
     """
-    means = [
-        search(rows, bank, k).scores.mean(axis=1, dtype=np.float64)
-        for _, rows in row_blocks(items, 1 << 14)
-    ]
-    return np.concatenate(means).astype(np.float32)
+    means = np.empty(sum(map(len, items)), np.float32)
+    with progress_bar(total=len(means), unit=" items", desc="hubs") as bar:
+        for start, rows in row_blocks(items, 1 << 13):
+            nearest = search(rows, bank, k).scores
+            means[start : start + len(rows)] = nearest.mean(axis=1, dtype=np.float64)
+            bar.update(len(rows))
+    return means
 
 
 class _Best:
