@@ -15,6 +15,7 @@ import pytest
 
 from vmr.errors import UserError
 from vmr.retrieval import index as indices
+from vmr.retrieval import recall
 from vmr.retrieval.collection import Collection
 from vmr.retrieval.index import KINDS, build_index, describe, open_index
 from vmr.retrieval.search import search
@@ -135,12 +136,18 @@ def test_without_queries_rows_with_noise_are_searched_and_it_is_said(
 def test_ivf_reads_more_lists_until_it_finds_enough(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indices, "_NPROBE", (1, 2, 3, 20))
+    monkeypatch.setattr(recall, "_NPROBE", (1, 2, 3, 20))
     facts = build_index(collection(), "ivf", tmp_path, queries())
     assert facts["settings"] == {"lists": 20, "nprobe": 20}
     assert facts["notes"][1].startswith("20 lists are read: recall@10 was 0.")
     assert facts["measured"]["queries"] == 30  # those that had no say in it
     assert open_index(tmp_path).faiss.nprobe == 20
+
+
+def test_a_single_query_settles_and_measures(tmp_path: pathlib.Path) -> None:
+    facts = build_index(collection(), "ivf", tmp_path, queries(QUERIES[:1]))
+    assert facts["measured"]["queries"] == 1
+    assert facts["measured"]["recall@10"] >= 0.9
 
 
 def test_progress_and_blocks_add_every_row_once(

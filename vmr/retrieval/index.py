@@ -12,35 +12,30 @@ import math
 import pathlib
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vmr.arrays import lengths_and_faults, unit_rows
+from vmr.arrays import lengths_and_faults
 from vmr.errors import UserError, reason_of
 from vmr.progress_bar import progress_bar
+from vmr.retrieval import recall
 from vmr.retrieval.collection import SIDES, Collection
-from vmr.retrieval.search import Hits, inner_products, row_blocks, search
+from vmr.retrieval.search import Hits, row_blocks
 from vmr.training.run_dir import read_json
 
 KINDS = ("flat", "ivf", "hnsw", "sq8")
-RECALL_AT = 10
 
 SCHEMA_VERSION = 1
 _FILES = ("faiss.index", "ids.parquet", "index.json")  # put into place in this order
 _METRIC = "inner product"
 _ROWS_A_LIST = 39  # that faiss wants for training k-means; it warns of fewer
-_NPROBE = 16, 24, 32, 48, 64, 96, 128  # the first that reaches the recall
-_RECALL = 0.99
 _LINKS, _EF_CONSTRUCTION, _EF_SEARCH = 32, 100, 128
 _SQ8_ROWS = 1 << 16  # that the range of each dimension is taken from
 _ADDED = 1 << 13  # rows at a time
-_QUERIES, _TIMED, _TIMED_EXACTLY = 1000, 200, 5
-_NOISE = 0.5  # length of the noise on a unit row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,15 +147,14 @@ def build_index(
     library = import_faiss()
     with _in_place_when_whole(output) as folder:
         factory, notes = _factory(kind, len(collection))
-        trial, of = _trial(collection, queries)
         index = library.index_factory(collection.width, factory, library.METRIC_INNER_PRODUCT)
         _set_and_train(kind, index, collection)
         _add(index, collection)
+        trial, of = recall.trial_queries(collection, queries)
         _say(f"measuring by {len(trial):,} queries")
         if kind == "ivf":
-            # By every other query, so that those measured by have had no say.
-            notes += _settle_nprobe(index, collection, trial[1::2])
-            trial = trial[::2]
+            settled_by, trial = recall.halves(trial)
+            notes += recall.settle_nprobe(index, collection, settled_by)
         _write_index(library, index, folder / "faiss.index")
         _write_ids(folder / "ids.parquet", collection)
         facts = {
@@ -174,7 +168,7 @@ def build_index(
             "side": collection.side,
             "embeddings": {"path": str(collection.path), "fingerprint": collection.fingerprint},
             "model": collection.meta.get("model"),
-            "measured": {"of": of, **_measured(index, collection, trial)},
+            "measured": {"of": of, **recall.measured(index, collection, trial)},
             "notes": notes,
             "bytes": {name: (folder / name).stat().st_size for name in _FILES[:2]},
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -224,7 +218,7 @@ def describe(facts: Mapping[str, Any]) -> str:
             f"{facts['kind']} ({facts['factory']}): {facts['items']:,} of {facts['side']} x "
             f"{facts['dimension']}, {size:,.1f} MB",
             *facts["notes"],
-            f"recall@{RECALL_AT} {measured[f'recall@{RECALL_AT}']:.4f}, "
+            f"recall@{recall.RECALL_AT} {measured[f'recall@{recall.RECALL_AT}']:.4f}, "
             f"{measured['ms_per_query']:.3g} ms a query (exact: "
             f"{measured['exact_ms_per_query']:.3g} ms), by {measured['queries']:,} "
             f"{measured['of']}",
@@ -339,74 +333,6 @@ def _read_facts(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(facts.setdefault("model", None), str | None):
         raise UserError(f"{file}: model is {facts['model']!r}, expected a fingerprint or null")
     return facts
-
-
-def _settle_nprobe(index: Any, collection: Collection, queries: np.ndarray) -> list[str]:
-    """Lets an ivf index read as many lists as the recall asks for; what is to be said of it."""
-    exact, recalls = _exact(collection, queries), []
-    for nprobe in _NPROBE:
-        index.nprobe = min(nprobe, index.nlist)
-        recalls.append(_recall(index, collection, queries, exact))
-        if recalls[-1] >= _RECALL or index.nprobe == index.nlist:
-            break
-    if len(recalls) == 1:
-        return []
-    return [
-        f"{index.nprobe} lists are read: recall@{RECALL_AT} was {recalls[0]:.4f} with {_NPROBE[0]}"
-    ]
-
-
-def _measured(index: Any, collection: Collection, queries: np.ndarray) -> dict[str, Any]:
-    """Recall@10 against exact search, and milliseconds a query, one query at a time."""
-    top = min(RECALL_AT, len(collection))
-    exact = _exact(collection, queries)
-    return {
-        "queries": len(queries),
-        f"recall@{RECALL_AT}": _recall(index, collection, queries, exact),
-        "ms_per_query": _milliseconds(lambda row: index.search(row, top), queries[:_TIMED]),
-        "exact_ms_per_query": _milliseconds(
-            lambda row: search(row, collection.parts, top), queries[:_TIMED_EXACTLY]
-        ),
-    }
-
-
-def _exact(collection: Collection, queries: np.ndarray) -> np.ndarray:
-    """Scores (q, 10) of the nearest rows, fewer in a smaller collection."""
-    return search(queries, collection.parts, RECALL_AT).scores
-
-
-def _recall(index: Any, collection: Collection, queries: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the nearest rows that the index finds, by their exact scores (q, k)."""
-    rows = index.search(queries, exact.shape[1])[1]
-    query, _ = np.nonzero(rows >= 0)
-    # By what the rows found score, not by their numbers: a duplicate of a neighbour is as good.
-    scores = inner_products(queries[query], collection.rows(rows[rows >= 0]))
-    return float(np.sum(scores >= exact[query, -1]) / exact.size)
-
-
-def _trial(collection: Collection, queries: Collection | None) -> tuple[np.ndarray, str]:
-    """Unit rows (q, D) to search by, and what they are."""
-    source = collection if queries is None else queries
-    # Evenly over the whole, since neighbours in a file are often alike.
-    chosen = np.unique(np.linspace(0, len(source) - 1, _QUERIES).astype(np.int64))
-    rows = np.ascontiguousarray(source.rows(chosen), np.float32)
-    if queries is not None:
-        return rows, f"{queries.side} rows of {queries.path}"
-    noise = unit_rows(np.random.default_rng(0).standard_normal(rows.shape, np.float32))
-    return unit_rows(rows + _NOISE * noise), (
-        f"of its own rows with noise of length {_NOISE}, which flatters: give queries of the other "
-        "modality"
-    )
-
-
-def _milliseconds(find: Callable[[np.ndarray], object], rows: np.ndarray) -> float:
-    find(rows[:1])  # threads are started
-    times = []
-    for row in range(len(rows)):
-        start = time.perf_counter()
-        find(rows[row : row + 1])
-        times.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times))
 
 
 def _require_queries_of(collection: Collection, queries: Collection) -> None:
