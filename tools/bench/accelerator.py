@@ -137,7 +137,11 @@ def _exact_row(bench: Bench, name: str, pairs: Pairs, compiled: Any) -> Rows:
         for form in ("fused", "rows", "default")
         if (name, form) in compiled
     }
-    yield name, f"{pairs.track.size:,}", *errors(LOSSES[name], IN_NUMPY[name], pairs, results)
+    yield (
+        name,
+        f"{pairs.positive_ids.size:,}",
+        *errors(LOSSES[name], IN_NUMPY[name], pairs, results),
+    )
 
 
 def steps(bench: Bench) -> Rows:
@@ -281,7 +285,7 @@ def _loss_cells(bench: Bench, name: str, compiled: Any, pairs: Pairs) -> Row:
         f"{1e3 * seconds:.2f}",
         _bytes(memory.temp_size_in_bytes) if memory else "?",
         _bytes(peak) if peak > before else "",
-        bench.share(_operations(name.split()[0], pairs.track.size), seconds, kind),
+        bench.share(_operations(name.split()[0], pairs.positive_ids.size), seconds, kind),
         bench.share(moved, seconds, "bytes"),
         f"{value:.6g}",
     )

@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     music: Any  # (N, D) unit rows
     video_inputs: Any  # (N, P) unit rows
     music_inputs: Any  # (N, P) unit rows
-    track: Any  # (N,) int32, all different
+    positive_ids: Any  # (N,) int32, all different
 
 
 def random_batch(problem: Problem) -> Batch:
@@ -81,8 +81,8 @@ def random_batch(problem: Problem) -> Batch:
     video = near(projected(video_inputs, problem.width), 2)
     music = near(video, 5)
     music_inputs = near(projected(music, problem.input_width), 2)
-    track = np.arange(problem.items, dtype=np.int32)
-    return Batch(video, music, video_inputs, music_inputs, track)
+    positive_ids = np.arange(problem.items, dtype=np.int32)
+    return Batch(video, music, video_inputs, music_inputs, positive_ids)
 
 
 def infonce(pairs: Pairs, dtype: Any = None) -> Array:
@@ -95,7 +95,7 @@ def infonce(pairs: Pairs, dtype: Any = None) -> Array:
 
 def optax_softmax(pairs: Pairs) -> Array:
     """Optax's softmax cross-entropy in each direction of one score matrix."""
-    scores, own = pairs.video @ pairs.music.T / TEMPERATURE, jnp.arange(pairs.track.size)
+    scores, own = pairs.video @ pairs.music.T / TEMPERATURE, jnp.arange(pairs.positive_ids.size)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels
     return 0.5 * jnp.mean(cross_entropy(scores, own) + cross_entropy(scores.T, own))
 
@@ -103,12 +103,12 @@ def optax_softmax(pairs: Pairs) -> Array:
 def optax_ntxent(pairs: Pairs) -> Array:
     """Optax's NT-Xent of 2N items: negatives of the anchor's own modality as well."""
     embeddings = jnp.concatenate([pairs.video, pairs.music])
-    return optax.losses.ntxent(embeddings, jnp.tile(pairs.track, 2), TEMPERATURE)
+    return optax.losses.ntxent(embeddings, jnp.tile(pairs.positive_ids, 2), TEMPERATURE)
 
 
 def structure(pairs: Pairs) -> Array:
     """Every triplet of videos, from the formula."""
-    items = pairs.track.size
+    items = pairs.positive_ids.size
     i, j, k = jnp.ogrid[:items, :items, :items]
     before, after = pairs.video_inputs @ pairs.video_inputs.T, pairs.video @ pairs.video.T
     gaps = after[:, :, None] - after[:, None, :]
@@ -119,7 +119,7 @@ def structure(pairs: Pairs) -> Array:
 
 def structure_sort(pairs: Pairs) -> Array:
     """The same from ranks, by `lax.sort` with the places carried along."""
-    items = pairs.track.size
+    items = pairs.positive_ids.size
     own = jnp.eye(items, dtype=bool)
     anchors, places = (lax.broadcasted_iota(jnp.int32, own.shape, axis) for axis in (0, 1))
 
@@ -141,7 +141,7 @@ def structure_sort(pairs: Pairs) -> Array:
 
 def ii_mse(pairs: Pairs) -> Array:
     """The cosines of the videos before and after the encoder, as two matrices."""
-    items, inputs = pairs.track.size, pairs.video_inputs
+    items, inputs = pairs.positive_ids.size, pairs.video_inputs
     unit = inputs / jnp.linalg.norm(inputs, axis=1, keepdims=True)
     change = pairs.video @ pairs.video.T - unit @ unit.T
     change = jnp.where(jnp.eye(items, dtype=bool), 0.0, change)
@@ -272,10 +272,10 @@ def gather_both(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
     """
 
     def share(pairs: Pairs) -> Array:
-        batch, own = pairs.gathered(AXIS), global_rows(pairs.track.size, AXIS)
+        batch, own = pairs.gathered(AXIS), global_rows(pairs.positive_ids.size, AXIS)
         losses = _cross_entropy(pairs.video @ batch.music.T / TEMPERATURE, own)
         losses += _cross_entropy(pairs.music @ batch.video.T / TEMPERATURE, own)
-        return 0.5 * jnp.sum(losses) / batch.track.size
+        return 0.5 * jnp.sum(losses) / batch.positive_ids.size
 
     value, gradient = differentiated(share)(pairs)
     return lax.psum(value, AXIS), gradient
@@ -286,7 +286,7 @@ def all_by_all(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
 
     def whole(pairs: Pairs) -> Array:
         batch = pairs.gathered(AXIS)
-        scores, own = batch.video @ batch.music.T / TEMPERATURE, jnp.arange(batch.track.size)
+        scores, own = batch.video @ batch.music.T / TEMPERATURE, jnp.arange(batch.positive_ids.size)
         return 0.5 * jnp.mean(_cross_entropy(scores, own) + _cross_entropy(scores.T, own))
 
     value, gradient = differentiated(whole)(pairs)
@@ -413,8 +413,8 @@ def metric_learning(name: str, option: float, hard: bool = False) -> Loss:
         return loss(anchors, track, mined, gallery, of_gallery)
 
     return lambda batch: (
-        0.5 * direction(batch.video, batch.music, batch.track)
-        + 0.5 * direction(batch.music, batch.video, batch.track)
+        0.5 * direction(batch.video, batch.music, batch.positive_ids)
+        + 0.5 * direction(batch.music, batch.video, batch.positive_ids)
     )
 
 
