@@ -117,7 +117,7 @@ def open_collection(path: str | pathlib.Path, side: str | None = None) -> Collec
             f"{path}: {needed[1]} has shape {ids.shape} and type {ids.dtype}, expected "
             f"({len(rows)},) unicode strings"
         )
-    _require_unique(path, ids)
+    require_unique(path, ids)
     meta = embeddings.read_meta(path, arrays)
     return Collection(path, side, (rows.astype(np.float32),), ids, {}, meta)
 
@@ -144,7 +144,7 @@ def write_npz(
       UserError: ids are not unique or not as many as rows, or the file cannot be written.
     """
     names = np.asarray(ids, np.str_)
-    _require_unique(path, names)
+    require_unique(path, names)
     with embeddings.unfinished_npz(path) as npz:
         flat, count, width = npz.with_name("flat"), 0, 0
         with flat.open("wb") as file:
@@ -201,7 +201,7 @@ def _manifest(folder: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def read_parts(folder: pathlib.Path, name: str) -> tuple[list[np.ndarray], pa.Table]:
+def read_parts(folder: pathlib.Path, name: str) -> tuple[list[np.memmap], pa.Table]:
     """Maps the arrays of a folder of parts and reads their metadata.
 
     Args:
@@ -224,10 +224,10 @@ def read_parts(folder: pathlib.Path, name: str) -> tuple[list[np.ndarray], pa.Ta
         raise UserError(f"{folder / missing} has no part {alone[0]}, which {there} belongs to")
     if not arrays:
         raise UserError(f"{folder / name} has no npy file, expected {name}_0000.npy")
-    parts: list[np.ndarray] = []
+    parts: list[np.memmap] = []
     rows: list[pa.Table] = []
     for number, file in arrays.items():
-        part, table = _mapped(file), _read_table(tables[number])
+        part, table = mapped_part(file), _read_table(tables[number])
         if len(part) != len(table):
             raise UserError(f"{file} has {len(part)} rows, {tables[number]} has {len(table)}")
         if parts and part.shape[1] != parts[0].shape[1]:
@@ -251,7 +251,8 @@ def _numbered(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
     return numbered
 
 
-def _mapped(file: pathlib.Path) -> np.ndarray:
+def mapped_part(file: pathlib.Path) -> np.memmap:
+    """Maps a part (m, D); raises UserError if it holds no floats of this shape."""
     try:
         part = mapped_array(file)
     except OSError as error:
@@ -262,6 +263,7 @@ def _mapped(file: pathlib.Path) -> np.ndarray:
         raise UserError(
             f"{file} has shape {part.shape} and type {part.dtype}, expected floats (rows, D)"
         )
+    assert isinstance(part, np.memmap)  # what holds something is
     return part
 
 
@@ -294,12 +296,13 @@ def ids_of(
         row = next(n for n, item in enumerate(given) if not item)
         raise UserError(f"{folder / 'metadata'}: row {row} has no {names[0]}")
     ids = np.array(given)
-    _require_unique(folder / "metadata", ids)
+    require_unique(folder / "metadata", ids)
     others = [name for name in table.column_names if name != names[0]]
     return ids, {name: table[name].to_numpy() for name in others}
 
 
-def _require_unique(path: pathlib.Path, ids: np.ndarray) -> None:
+def require_unique(path: pathlib.Path, ids: np.ndarray) -> None:
+    """Raises UserError, with two rows, where an id comes twice."""
     distinct, counts = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):
         item = str(distinct[np.argmax(counts > 1)])
