@@ -33,9 +33,8 @@ def main(_: list[str]) -> None:
     if not _OUTPUT.value:  # else the folder would be the one that we are in
         raise UserError("--output is empty, expected a folder")
     from vmr.retrieval import index, query  # seconds of imports, after the flags
-    from vmr.retrieval.collection import open_collection
 
-    collection = open_collection(_EMBEDDINGS.value, _SIDE.value)
+    collection = query.open_catalogue(_EMBEDDINGS.value, _SIDE.value)
     queries = query.open_queries(_QUERIES.value, collection, query.other_side(collection.side))
     output = pathlib.Path(_OUTPUT.value)
     print(index.describe(index.build_index(collection, _KIND.value, output, queries)))

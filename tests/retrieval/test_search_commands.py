@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from front_doors import run, succeed
 
+from vmr import embeddings
 from vmr.retrieval.collection import open_collection, write_npz
 from vmr.runs.model import load
 
@@ -26,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         names = [f"{side}_{n}" for n in range(items)]
         write_npz(folder / f"{side}.npz", side, [rows], names, model.meta())
         np.save(folder / f"{side}_0.npy", features[0])
+    embeddings.save(folder / "both.npz", rows[:12], rows, np.arange(12))
     write_npz(folder / "other.npz", "music", [rows], names, {"model": "0" * 64})
     succeed(
         "experiments.index", f"--embeddings={folder}/music.npz", f"--queries={folder}/video.npz",
@@ -105,6 +107,11 @@ def test_an_index_says_what_it_is(folder: pathlib.Path) -> None:
         ("index", ["--embeddings=F/absent.npz", "--output=F/new"], "absent.npz does not exist"),
         ("index", ["--embeddings=F/music.npz"], "--output is required"),
         ("index", ["--embeddings=F/music.npz", "--output="], "--output is empty, expected a fol"),
+        (
+            "index",
+            ["--embeddings=F/both.npz", "--output=F/new"],
+            "holds both modalities: give --si",
+        ),
         ("index", ["--embeddings=", "--output=F/new"], "holds neither video_emb nor music_emb"),
         ("search", ["--index=F/index", "--music=music_5", "--exclude="], "--exclude: '' is no fil"),
         (

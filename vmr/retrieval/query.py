@@ -55,6 +55,13 @@ def one_item(video: str | None, music: str | None) -> tuple[str, str]:
     return given[0]
 
 
+def open_catalogue(path: str, side: str | None) -> Collection:
+    """Opens what is to be indexed; refuses to choose between two modalities."""
+    if side is None and len(sides_of(pathlib.Path(path))) == len(SIDES):
+        raise UserError(f"{path} holds both modalities: give --side=music or --side=video")
+    return open_collection(path, side)
+
+
 def open_searched(
     index: str | None, embedded: str | None, query_side: str, side: str | None = None
 ) -> Collection | Index:
