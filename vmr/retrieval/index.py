@@ -89,7 +89,8 @@ class Index:
         # More by so many as may have to be left out.
         absent = 0 if excluded is None else int(np.count_nonzero(excluded))
         asked = min(top + absent, len(self))
-        scores, rows = self.faiss.search(np.ascontiguousarray(queries, np.float32), asked)
+        vectors = np.ascontiguousarray(queries, np.float32)
+        scores, rows = recall.search_faiss(self.faiss, vectors, asked)
         left_out = (rows < 0) | (scores < np.float32(min_score))
         if excluded is not None:
             left_out |= excluded[rows]
