@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from vmr import embeddings
+from vmr.collection import Collection, open_collection, write_npz
 from vmr.errors import UserError
 from vmr.retrieval import query as queries
 from vmr.retrieval.answers import FORMATS, Answer, answer, give
-from vmr.retrieval.collection import Collection, open_collection, write_npz
 from vmr.retrieval.query import Query, excluded_ids, one_item, open_queries, open_searched
 
 VIDEO, MUSIC = naive.made_rows(0, 20), naive.made_rows(1, 60)

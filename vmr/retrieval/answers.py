@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from vmr import tables
+from vmr.collection import Collection
+from vmr.disk import write_text
 from vmr.errors import UserError
-from vmr.retrieval.collection import Collection
 from vmr.retrieval.index import Index, require_one_space
 from vmr.retrieval.query import Query
 from vmr.retrieval.search import NEIGHBOURS, Hits, neighbourhood, search
-from vmr.training.disk import write_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.arrays import read_array
+from vmr.collection import SIDES, Collection, open_collection
 from vmr.errors import UserError
-from vmr.retrieval.collection import SIDES, Collection, open_collection
 from vmr.retrieval.index import Index, open_index, require_one_space
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
