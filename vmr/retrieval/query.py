@@ -35,6 +35,7 @@ class Query:
       embedding: (1, D) unit row.
       own_row: row of the searched collection that is this very item, None if there is none.
       model: fingerprint of the model that embedded it, None if that is not known.
+      partners: ids of its true partners; None where the file that it comes from pairs nothing.
     """
 
     item: str
@@ -42,6 +43,7 @@ class Query:
     embedding: np.ndarray
     own_row: int | None = None
     model: str | None = None
+    partners: tuple[str, ...] | None = None
 
 
 def one_item(video: str | None, music: str | None) -> tuple[str, str]:
@@ -271,7 +273,19 @@ def _looked_up(
     own = row if itself else None
     if not itself and searched.side == side:  # the same item, if the catalogue holds it too
         own = _row_of(str(source.ids[row]), searched.ids)
-    return Query(item, side, source.rows(np.array([row])), own, source.meta.get("model"))
+    embedding, model = source.rows(np.array([row])), source.meta.get("model")
+    partners = None if searched.side == side else _partners(source.path, side, row)
+    return Query(item, side, embedding, own, model, partners)
+
+
+def _partners(path: pathlib.Path, side: str, row: int) -> tuple[str, ...] | None:
+    """Ids of the items that an npz pairs with a row of a modality; None where it pairs nothing."""
+    ids, index = f"{other_side(side)}_ids", "gt_music_index"
+    if path.is_dir() or not {ids, index} <= set(embeddings.array_names(path)):
+        return None
+    arrays = embeddings.read_arrays(path, (ids, index), ())
+    rows = arrays[index][[row]] if side == "video" else np.flatnonzero(arrays[index] == row)
+    return tuple(arrays[ids][rows].tolist())
 
 
 def _row_of(item: str, ids: np.ndarray) -> int | None:
