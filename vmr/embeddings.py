@@ -46,7 +46,7 @@ class Embeddings:
       music_ids: (M,) unicode, unique.
       gt_music_index: (N,) int32, the row of music_emb that belongs to each video.
       split: name of the split.
-      meta: schema_version, config, step, dataset fingerprint, created.
+      meta: schema_version, and the origin as far as it is known: config, step, dataset fingerprint.
       video_group: (N,) int32 or None; items of equal group are truly compatible.
       music_group: (M,) int32 or None.
       video_segments: (N,) or None. With segments, video_emb is (N, S, D), and this counts the

@@ -11,9 +11,9 @@ import ml_collections
 import pytest
 from runs import ONE
 
+from vmr.disk import write_text
 from vmr.errors import UserError
 from vmr.training import loop
-from vmr.training.disk import write_text
 from vmr.training.grid import Run
 from vmr.training.loop import train_grid
 from vmr.training.run_dir import locked

@@ -115,14 +115,14 @@ def group_ranks(
 class _Side:
     """Embeddings of one modality, sorted by relevance label and cut into tiles; accumulates counts.
 
-    N items with R relevant score classes each; the lists have one (T,R) array per tile.
+    N items with C relevant score classes each; the lists have one (T,C) array per tile.
 
     Args:
         embeddings: (N,D) or segmented, in the caller's order and type; only the tile in use is
             copied and cast to float32.
         label: (N,) int32, from 0.
         relevant: (N,) number of items of the other modality with the same label.
-        classes: score classes requested; R is smaller if no item has so many relevant ones.
+        classes: score classes requested; C is smaller if no item has so many relevant ones.
         padding: negative label of the rows that fill up the last tile.
     """
 
@@ -138,7 +138,7 @@ class _Side:
         self.embeddings = embeddings
         self.order = np.argsort(label, kind="stable")
         self.label = label[self.order]
-        self.relevant = relevant
+        self.relevant = relevant  # in the caller's order, not sorted
         self.padding = padding
         self.tiles = -(-len(label) // tiles.TILE)
         shape = (tiles.TILE, max(1, min(classes, int(relevant.max()))))
@@ -185,7 +185,7 @@ class _Side:
         return int(self.label[tile * tiles.TILE]), int(self.label[: (tile + 1) * tiles.TILE][-1])
 
     def in_given_order(self, parts: list[jax.Array]) -> np.ndarray:
-        """Undoes the sorting: one (T,R) array per tile -> (N,R) int64, in the caller's order."""
+        """Undoes the sorting: one (T,C) array per tile -> (N,C) int64, in the caller's order."""
         values = np.concatenate([np.asarray(part) for part in parts])[: len(self.order)]
         given = np.empty(values.shape, np.int64)
         given[self.order] = values

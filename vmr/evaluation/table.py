@@ -33,34 +33,48 @@ Rows = Sequence[tuple[str, dict]]
 Comparison = dict[str, Any]
 
 
-def render(rows: Rows) -> str:
+def render(rows: Rows, directions: Sequence[str] = tuple(DIRECTIONS)) -> str:
     """Renders (name, result of `evaluate`) pairs as aligned text for a terminal.
 
-    Of `evaluate_segments`, one of its results a model, the same for all rows.
+    Of `evaluate_segments`, one of its results a model, the same for all rows. A block for each of
+    the directions.
 
     Raises:
         UserError: no rows, or rows that cannot be compared: other queries or galleries, segments
             beside tracks, or tracks scored in different ways.
     """
-    blocks = []
-    for title, lines in _results(rows):
-        split = 1 + len(RECALLS)  # the bar stands between recalls and ranks
-        barred = [[*line[:split], "|", *line[split:]] for line in lines]
-        blocks.append(f"{title}\n{tables.text(barred)}")
-    return "\n\n".join(blocks)
+    return "\n\n".join(_barred(*block) for block in _results(rows, directions))
+
+
+def render_run(name: str, result: dict) -> str:
+    """Renders a result of `trec.score_run`, which is of one direction, as aligned text."""
+    lines = [["", *RECALLS, *RANKS], ["run", *_cells(result["values"], result["ci95"])]]
+    lines.append(["chance", *_cells(result["chance"], {})])
+    title = f"{name}: {result['queries']:,} queries against {result['gallery']:,} items"
+    return _barred(title, lines)
+
+
+def _barred(title: str, lines: list[list[str]]) -> str:
+    """A block with a bar between recalls and ranks."""
+    split = 1 + len(RECALLS)
+    return f"{title}\n{tables.text([[*line[:split], '|', *line[split:]] for line in lines])}"
 
 
 def render_markdown(rows: Rows) -> str:
     """Renders as `render` does, in Markdown for a README."""
-    blocks = [f"**{title}**\n\n{tables.markdown(lines)}" for title, lines in _results(rows)]
+    blocks = [
+        f"**{title}**\n\n{tables.markdown(lines)}"
+        for title, lines in _results(rows, tuple(DIRECTIONS))
+    ]
     return "\n\n".join(blocks)
 
 
-def _results(rows: Rows) -> list[tuple[str, list[list[str]]]]:
+def _results(rows: Rows, directions: Sequence[str]) -> list[tuple[str, list[list[str]]]]:
     """Title and lines of each direction's block."""
     _check_comparable(rows)
     blocks = []
-    for direction, chance in (("v2m", "chance"), ("m2v", "m2v_chance")):
+    for direction in directions:
+        chance = {"v2m": "chance", "m2v": "m2v_chance"}[direction]
         lines = [["", *RECALLS, *RANKS]]
         for name, result in rows:
             intervals = result.get("ci95", {}).get(direction, {})

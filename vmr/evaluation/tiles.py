@@ -7,14 +7,17 @@ would differ in the last bits and lose to itself.) Items of several segments sco
 of such products, one for each pair of segments, all of this shape.
 
 Padding rows carry negative labels, other ones for videos than for tracks, so they match nothing.
+
+Letters: T items of a tile; C score classes and S segments of a video, C' and R of a track.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-# Numbers of items above each class and tied with it, both (T,R) int32.
+# Numbers of items above each class and tied with it, both (T,C) int32.
 Counts = tuple[jax.Array, jax.Array]
 
 # Rows and columns of a tile, T. A multiple of every vector width, so that no row or column of the
@@ -45,6 +48,13 @@ def score(video: jax.Array, music: jax.Array) -> jax.Array:
     return jax.lax.scan(against_all, lowest, video)[0]
 
 
+def padded(rows: np.ndarray) -> jax.Array:
+    """Rows filled up with zeros to a tile, in float32: (n,D)->(T,D)."""
+    values = np.zeros((TILE, rows.shape[-1]), np.float32)
+    values[: len(rows)] = rows
+    return jnp.asarray(values)
+
+
 def _product(video: jax.Array, music: jax.Array) -> jax.Array:
     # At the default precision, accelerators would round the factors to bfloat16 or TF32.
     return jax.lax.dot_general(
@@ -60,7 +70,7 @@ def merge_relevant(
     video_best: jax.Array,
     music_best: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Merges relevant scores into the best: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S), descending.
+    """Merges relevant scores into the best: (T,T),(T,),(T,),(T,C),(T,C')->(T,C),(T,C'), descending.
 
     Only distinct scores: items of equal score are one class. Unused places are -inf.
     """
@@ -70,7 +80,7 @@ def merge_relevant(
 
 
 def _distinct_best(pool: jax.Array, best: jax.Array, axis: int) -> jax.Array:
-    # The next best score is the maximum below the last one: one pass for each of the R classes,
+    # The next best score is the maximum below the last one: one pass for each of the C classes,
     # instead of a sort of the whole tile.
     def below(ceiling: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         fresh = jnp.where(pool < jnp.expand_dims(ceiling, axis), pool, -jnp.inf).max(axis=axis)
@@ -90,7 +100,7 @@ def count_peers(
     video_class: jax.Array,
     music_class: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Counts relevant items at each class's score: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S)."""
+    """Counts relevant items at each class's score: (T,T),(T,),(T,),(T,C),(T,C')->(T,C),(T,C')."""
     relevant = video_label[:, None] == music_label[None, :]
     pool = jnp.where(relevant, scores, -jnp.inf)
     return (
@@ -111,7 +121,7 @@ def hide(scores: jax.Array, video_label: jax.Array, music_label: jax.Array) -> j
 def add_counts(
     scores: jax.Array, classes: tuple[jax.Array, jax.Array], video: Counts, music: Counts
 ) -> tuple[Counts, Counts]:
-    """Adds counts of the items above and at each class: (T,T),((T,R),(T,S)),counts,counts->counts.
+    """Adds counts of the items above and at each class: (T,T),((T,C),(T,C')),counts,counts->counts.
 
     Rows of the scores are videos, columns tracks.
     """
@@ -134,6 +144,6 @@ def _add(counts: Counts, packed: jax.Array) -> Counts:
 
 
 def _each_class(classes: jax.Array, statistic: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Applies a statistic to each class: (T,R)->(T,R)."""
+    """Applies a statistic to each class: (T,C)->(T,C)."""
     # A loop and no `vmap`: on several classes at once XLA for CPU loses its fast reductions.
     return jax.lax.map(statistic, classes.T).T

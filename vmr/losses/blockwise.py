@@ -3,8 +3,8 @@
 Each block's gradient is taken in the forward pass, right after its value: nothing is kept for a
 backward pass and nothing is computed twice, at O(block · N + N · D) memory in all.
 
-Keywords of a loss ask for more than the pairs: `own` for the anchors' modality over the global
-batch, `means` for the mean distances of the global batch.
+A row loss gets more than the arrays of its kind if its signature has a keyword for it: `own`, the
+anchors' modality over the global batch, or `means`, the mean distances of the global batch.
 
 Letters: n anchors of this device, b of a block, N items of the global batch, D width.
 """

@@ -29,13 +29,13 @@ def ranking(
 ) -> Array:
     """Hinge loss of the K hardest negatives of each anchor.
 
-    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the farthest of the anchor's positives.
+    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the positive of the lowest score.
     Negatives beyond the margin stay in the mean, as zeros.
     Hong, Im, Yang 2018 (arXiv 1704.06761), inter-modal ranking constraint.
 
     Args:
       margin: m, in units of cosine.
-      top_k: K; a gallery of fewer than K items uses all of them.
+      top_k: K, at most N; the divisor even of an anchor with fewer negatives.
     """
     check_inter(anchors, gallery, positives)
     return ranking_of_scores(anchors @ gallery.T, positives, margin=margin, top_k=top_k)

@@ -37,8 +37,8 @@ def structure(
     With t the entries of R and s those of S,
     ``L_i = 1/((N−1)(N−2)) Σ_{j,k} [sign(s_ij − s_ik) − sign(t_ij − t_ik)] (s_ij − s_ik)`` over
     distinct i, j, k: twice the gap where the order flipped, once where the inputs tie. The sum over
-    pairs is ``2 Σ_j s_ij (ρ(s)_ij − ρ(t)_ij)`` with tie-aware signed ranks ρ, and those ranks are
-    also its gradient, so no triplet is ever formed.
+    pairs is ``2 Σ_j s_ij (ρ(s)_ij − ρ(t)_ij)`` with signed ranks ``ρ(s)_ij = Σ_{k≠i} sign(s_ij −
+    s_ik)``. These come from sorting and are constants to the gradient: no triplet is ever formed.
 
     Hong, Im, Yang 2018 (arXiv 1704.06761), soft intra-modal structure constraint.
     """
@@ -47,7 +47,7 @@ def structure(
     before = cosines(inputs, all_inputs)
     after = products(embeddings, all_embeddings)
     ranks = signed_ranks(after, rows) - signed_ranks(before, rows)
-    triplets = max((items - 1.0) * (items - 2.0), 1.0)  # an int32 ends at N = 46,000
+    triplets = max((items - 1.0) * (items - 2.0), 1.0)  # floats: an int32 overflows at N > 46,000
     return 2.0 * jnp.sum(after * ranks.astype(after.dtype), axis=1) / triplets
 
 

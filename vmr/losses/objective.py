@@ -1,8 +1,9 @@
 """Objective: one inter-modal loss in two directions plus one intra-modal loss in two modalities.
 
-Four terms, four weights. A term is the mean of a row loss over the global batch; the weights are
-arrays, so that changing one compiles nothing. The rows are the definition; a fused form, where one
-is faster, gives the same values and the same gradient.
+Four terms, four weights. A term is the mean over the global batch of a row loss, which gives one
+value per anchor (`vmr.losses.inter`, `intra`); the weights are arrays, so that changing one
+compiles nothing. The row losses are the definition; a fused form, where one is faster, gives the
+same values and the same gradient.
 """
 
 import dataclasses

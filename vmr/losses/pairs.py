@@ -17,7 +17,8 @@ Loss = Callable[..., Array]  # a row loss of `vmr.losses.inter` or `vmr.losses.i
 # Scalar () weight of each term; a Python number serves as well.
 Weights = Mapping[str, Array | float]
 
-# Modality of the anchors and modality of the gallery, per term.
+# Modality of the anchors and modality of the gallery, per term. An intra-modal term has the name of
+# its modality.
 SIDES = {
     "m2v": ("music", "video"),
     "v2m": ("video", "music"),

@@ -16,7 +16,9 @@ from vmr.errors import UserError
 from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
 from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS, geometry
 from vmr.evaluation.diagnosis.hubness import hubness
+from vmr.evaluation.diagnosis.queue import label_queue
 from vmr.evaluation.diagnosis.similarity import DEVIATIONS, Rule, measured_rule
+from vmr.runs import judgements
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.inputs import FIELDS, Standardization, model_inputs
 from vmr.training.reading import evaluation_batches, step_inputs
@@ -37,6 +39,7 @@ def diagnose_run(
     deviations: float = DEVIATIONS,
     examples: int = 10,
     seed: int = 0,
+    queue: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Diagnoses a run's best checkpoint on a split, for `results/diagnosis_{split}.json`.
 
@@ -52,12 +55,16 @@ def diagnose_run(
       split: split of the run's dataset.
       data_dir: where the dataset lies now; None where it lay in training.
       deviations: that a similarity of inputs stands above the usual where items are alike.
-      examples: suspects to name, at most.
+      examples: suspects to name, at most, and to put into the queue.
       seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
+      queue: CSV file of suspects for a person to judge, see `judgements.write_queue`; the result
+        then says under `queue` what it holds.
 
     Raises:
-      UserError: no finished validation in the folder, no such split, or a run of one modality.
+      UserError: no finished validation in the folder, no such split, a run of one modality, or a
+        queue that is there but none of judgements.
     """
+    judged = judgements.read_if_there(queue) if queue else None
     pairing = saved_config(workdir).pairing
     if pairing != "video_music":
         raise UserError(
@@ -70,8 +77,9 @@ def diagnose_run(
     # From training pairs, so that all splits of a run are judged by one rule.
     rule = measured_rule(*drawn, deviations=deviations, seed=seed)
     embedded = embeddings.collect(run.embed(split), split, {})
-    suspects = false_negatives(_items(run, embedded), rule, examples=examples)
-    return {
+    items = _items(run, embedded)
+    suspects = false_negatives(items, rule, examples=examples)
+    found = {
         "split": split,
         "step": run.step,
         "videos": len(embedded.video_ids),
@@ -88,6 +96,10 @@ def diagnose_run(
             *drawn, rule, int(run.config.batch_size), group=sample.get("group")
         ),
     }
+    if judged is not None:
+        suspected = label_queue(items, rule)
+        found["queue"] = judgements.write_queue(judged, suspected, embedded, examples)
+    return found
 
 
 def _items(run: TrainedRun, embedded: Embeddings) -> Items:
@@ -107,6 +119,21 @@ def _items(run: TrainedRun, embedded: Embeddings) -> Items:
         video_group=embedded.video_group,
         music_group=embedded.music_group,
     )
+
+
+def suspicion(
+    run: TrainedRun, embedded: Embeddings, *, deviations: float = DEVIATIONS, seed: int = 0
+) -> tuple[Items, Rule]:
+    """Items of an embedded split with their inputs, and the rule for which of them are alike.
+
+    As `diagnose_run` has them.
+
+    Raises:
+      UserError: deviations not above 0, or all training pairs drawn are of one track.
+    """
+    sample = _training_sample(run, seed)
+    drawn = (sample["video"], sample["music"], sample["track"])
+    return _items(run, embedded), measured_rule(*drawn, deviations=deviations, seed=seed)
 
 
 def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
@@ -169,6 +196,8 @@ _HEADINGS = ("video → music", "music → video")
 # Skew above which we speak of hubs; the bound is ours.
 _HUBS = 1.0
 _WIDTHS = (46, 15)
+# Suspects named where the queue holds all of them.
+_NAMED = 10
 
 
 def render(found: dict) -> str:
@@ -182,7 +211,8 @@ def render(found: dict) -> str:
         _hubness(found["hubness"]),
         _false_negatives(found["false_negatives"], found["rule"]),
         _batch(found["batch"]),
-        _examples(found["false_negatives"]["examples"]),
+        _examples(found["false_negatives"]["examples"][: _NAMED if "queue" in found else None]),
+        [judgements.queue_in_words(found["queue"])] if "queue" in found else [],
     )
     return "\n\n".join([title, *("\n".join(section) for section in sections if section)])
 

@@ -31,7 +31,7 @@ Batch = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """Run at its best checkpoint by validation.
+    """Run at its best checkpoint by validation, with its dataset; `vmr.runs.model` does without.
 
     Attributes:
       config: config of the run.
@@ -110,7 +110,7 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
 
 
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
-    """Turns b items in S segments into b·S items: clips (b, S, N, D) -> (b·S, N, D).
+    """Turns b items in S segments into b·S items: clips (b, S, N, P) -> (b·S, N, P).
 
     Fields of one value per item stay (b,), such as `video_segments` and `music_segments`, which are
     added; text is repeated for every segment. The vector of a modality without a sequence counts

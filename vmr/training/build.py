@@ -24,6 +24,7 @@ from vmr.training.state import TrainState, initial_state, placeholder_standardiz
 from vmr.training.step import train_step
 
 Loss = Callable[..., Any]
+Options = dict[str, Any]
 
 INTER: dict[str, Loss] = {
     "ranking": inter.ranking,
@@ -41,7 +42,7 @@ INTRA: dict[str, Loss] = {
     "js": intra.js,
 }
 SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: as the embeddings are
-ENCODERS = ("branch", "transformer", "gated_conv")
+# Cases of `_encoder`; `vmr.training.config` holds the ranges of their options.
 FUSIONS = ("none", "gated_sum", "tokens")
 
 
@@ -68,14 +69,12 @@ def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None)
         "dropout": model.dropout,
         "input_dropout": model.input_dropout,
     }
-    name = model[side].encoder
-    if name == "gated_conv":
-        return GatedConv(**model.gated_conv, **shared)
-    if name == "transformer":
-        if side == "video" and model.text.fusion == "tokens":
-            shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
-            shared |= {"token_dropout": model.text.dropout}
-        return Transformer(**model.transformer, **shared)
+    return ENCODERS[model[side].encoder](model, side, shared, axis_name)
+
+
+def _branch(
+    model: ml_collections.ConfigDict, side: str, shared: Options, axis_name: str | None
+) -> Encoder:
     return Branch(
         hidden=tuple(model[side].hidden),
         linear=model.linear,
@@ -84,6 +83,24 @@ def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None)
         axis_name=axis_name,
         **shared,
     )
+
+
+def _transformer(
+    model: ml_collections.ConfigDict, side: str, shared: Options, _: str | None
+) -> Encoder:
+    if side == "video" and model.text.fusion == "tokens":
+        shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
+        shared |= {"token_dropout": model.text.dropout}
+    return Transformer(**model.transformer, **shared)
+
+
+def _gated_conv(
+    model: ml_collections.ConfigDict, side: str, shared: Options, _: str | None
+) -> Encoder:
+    return GatedConv(**model.gated_conv, **shared)
+
+
+ENCODERS = {"branch": _branch, "transformer": _transformer, "gated_conv": _gated_conv}
 
 
 def _vocabulary(text: ml_collections.ConfigDict) -> int:
@@ -217,7 +234,7 @@ def _kernels(params: optax.Params) -> Any:
 
 
 def _schedule(optimizer: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """Schedule of the share of the learning rate, from a step's number."""
+    """Learning rate as a share of its peak, from the number of the step."""
     warmup = optimizer.warmup_steps
     if optimizer.schedule == "constant":
         if not warmup:

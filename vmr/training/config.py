@@ -164,8 +164,8 @@ _CHOICES = {
     "pairing": PAIRINGS,
     "positives": ("track", "label"),
     "sampling.method": METHODS,
-    "model.video.encoder": ENCODERS,
-    "model.music.encoder": ENCODERS,
+    "model.video.encoder": tuple(ENCODERS),
+    "model.music.encoder": tuple(ENCODERS),
     "model.transformer.positions": POSITIONS,
     "model.transformer.pooling": POOLINGS,
     "model.gated_conv.pooling": ("mean", "attention"),
@@ -300,7 +300,7 @@ def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
     match field.split("."):
         case ["loss", name, _] if name in {*INTER, *INTRA}:
             return name in (config.loss.inter, config.loss.intra)
-        case ["model", ("transformer" | "gated_conv") as name, _]:
+        case ["model", name, _] if name in ENCODERS:
             return name in _encoders(config).values()
         case ["model", "batch_norm", _] | ["model", "linear"]:
             return "branch" in _encoders(config).values()

@@ -10,8 +10,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr.disk import bound_folder
 from vmr.errors import UserError
-from vmr.training.disk import bound_folder
 
 AXIS = "batch"
 _MOST_BYTES_OF_PROGRAMS = 2**30
@@ -20,7 +20,10 @@ _MOST_BYTES_OF_PROGRAMS = 2**30
 def pmapped_train_step(
     step: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
-    """Pmaps a step: `(state, sharded batch, weights) -> (state, scalars)`, results replicated."""
+    """Pmaps a step: `(state, sharded batch, settings) -> (state, scalars)`, results replicated.
+
+    The third argument, the weights of one run or the `Settings` of a grid, is the same everywhere.
+    """
     # Donating the state saves its memory on accelerators; on CPUs it costs time.
     donated = () if devices[0].platform == "cpu" else (0,)
     return jax.pmap(

@@ -97,7 +97,7 @@ def grid_step(
       state: states of the runs, each leaf (S, W, ...).
       batches: one batch per seed, each leaf (S, n, ...).
       settings: weights and learning rates of the runs, see `settings_of`.
-      config: config of any run.
+      config: config of any run: `settings` and the states hold all in which runs differ.
       device_count: number of devices that share the batches.
       at_once: True vmaps the runs; False takes them one after another.
       logs: True adds the scalars of a logged step, see `train_step`.
@@ -120,7 +120,11 @@ def grid_step(
 def grid_embed(
     trained: Trained, batch: dict[str, Array], *, model: TwoTower, at_once: bool = True
 ) -> tuple[Array, Array]:
-    """Unit embeddings of n items by all S·W runs side by side: video, music, (n, S·W·D) each."""
+    """Unit embeddings of n items by all S·W runs side by side: video, music, (n, S·W·D) each.
+
+    With the items on the first axis, `embed_batches` and `embeddings.collect` serve a grid as they
+    serve one run; `embeddings_of` takes the runs apart.
+    """
 
     def embed(trained: Trained) -> tuple[Array, Array]:
         return embed_step(trained, batch, model=model)

@@ -10,7 +10,7 @@ from vmr.encoders.encoder import Clips, Tokens
 from vmr.quantization import dequantize
 
 Array = jax.Array
-# {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}
+# {"video": {"mean": (P,), "scale": (P,)}, "music": {"mean": (Q,), "scale": (Q,)}}; scale is 1/std.
 Standardization = dict[str, dict[str, Array]]
 
 # Arrays that go to the devices; a batch may lack some of them.
@@ -18,7 +18,7 @@ FIELDS = ("video", "video_mask", "music", "music_mask", "text", "text_mask", "tr
 
 
 def encoder_inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of a batch that the encoders read."""
+    """Arrays of a batch that go to the devices, see `FIELDS`."""
     return {name: batch[name] for name in FIELDS if name in batch}
 
 

@@ -75,9 +75,9 @@ def train(
 def train_grid(grid: Grid, devices: Sequence[jax.Device] | None = None) -> dict[pathlib.Path, str]:
     """Trains the runs of a grid in one program, each in its folder as if it were trained alone.
 
-    Runs go on from their latest checkpoints. The others go on when a run stops early or fails with
-    a loss or a state that is not finite. Once half of the runs have ended, the rest are saved and
-    the function returns, so that a smaller program may train them further.
+    Runs go on from their latest checkpoints. One that stops early, or fails with a loss or a state
+    that is not finite, leaves the others running. Once half of the runs have ended, the rest are
+    saved and the function returns: the caller may train these in a smaller program.
 
     Args:
       grid: S seeds, each with W runs that differ in weights and learning rate only.
@@ -121,7 +121,7 @@ def _train(
             loop = _Loop(grid, runs, dataset, spec, devices, stop, trace)
             state = loop.train(state)
     print(loop.ending(), flush=True)
-    stop.end()  # only now, with every file closed, as the signal would have ended the process
+    stop.end()  # raises if a signal came, only now that every file is closed
     return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
 
 
@@ -205,7 +205,7 @@ class _Loop:
         )
         self.embed = on_devices.pmapped_embed_step(embed, self.devices)
         self.state_norms = jax.jit(jax.vmap(jax.vmap(state_norm)))
-        self.best: TrainState | None = None  # (S, W, ...), each run's best since it was saved
+        self.best: TrainState | None = None  # (S, W, ...), the states of `OpenRun.unsaved_best`
         self.step = 0
 
     def train(self, state: TrainState) -> TrainState:
@@ -266,6 +266,7 @@ class _Loop:
         return self.step < self.config.steps and not self.stop and is_worth_it
 
     def _due(self) -> _Due:
+        """Actions that follow this step; after the last step, all of them."""
         is_last = self.step == self.config.steps
         every = self.config.log_every, self.config.eval_every, self.config.checkpoint_every
         return _Due(*(is_last or self.step % steps == 0 for steps in every))
@@ -325,6 +326,7 @@ class _Loop:
             size = self.config.batch_size
             batches = evaluation_batches(self.dataset, "validation", size, self.spec)
             embedded = embed_batches(self.embed, state.trained, batches, size, self.devices)
+            # The runs lie side by side as one wide embedding: tracks are collected once for all.
             split = embeddings.collect(embedded, "validation", {})
             video, music = (
                 grids.embeddings_of(rows, self.shape) for rows in (split.video_emb, split.music_emb)

@@ -1,4 +1,4 @@
-"""Open files of one run while it trains, its best validation and its end."""
+"""One run while the loop trains it: its open files, its best validation, whether it goes on."""
 
 import contextlib
 import pathlib
@@ -19,7 +19,7 @@ Scalars = Mapping[str, float]
 
 
 class OpenRun:
-    """Files and progress of a run, whose steps the loop takes; a context manager that closes them.
+    """Files and bookkeeping of a run whose steps the loop takes; a context manager for the files.
 
     Attributes:
       config: config of the run.
@@ -95,6 +95,7 @@ class OpenRun:
             self.log.write(step, line)
         if validation is None:
             return False
+        # The loop validates the last step too: but for a failure, a run ends at a validation.
         self._validated = step, validation
         self.is_running = self._goes_on_after(step)
         key = f"val/{self.config.selection}"

@@ -110,7 +110,7 @@ def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str,
 
 
 def step_inputs(batch: Batch) -> dict[str, np.ndarray]:
-    """Arrays of a batch that a step reads, with `track` replaced by the label if labels count."""
+    """Arrays of a batch that a step reads; if labels define positives, `track` holds the labels."""
     by_label = {"track": _positives(batch["label"], batch["track"])} if "label" in batch else {}
     return encoder_inputs(batch) | by_label
 
@@ -120,7 +120,7 @@ def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 
     Videos of one track are positives of each other whatever their labels, and positives have to be
     an equivalence relation: all videos of a track get the highest of their labels. An item without
-    a common label has a negative class, so that any label comes before it.
+    a common label has a negative class, which any common label of its track outranks.
     """
     _, places = np.unique(tracks, return_inverse=True)
     highest = np.full(len(tracks), np.iinfo(labels.dtype).min, labels.dtype)
@@ -131,7 +131,7 @@ def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 def evaluation_batches(
     dataset: Dataset, split: str, batch_size: int, spec: BatchSpec, segments: int = 1
 ) -> Iterator[Batch]:
-    """Batches of `eval_batches`; if labels count, `group`, the true relevance, is the label.
+    """Batches of `eval_batches`; if labels define positives, they are the true relevance, `group`.
 
     Prints how many items are left out, if any.
     """

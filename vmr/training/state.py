@@ -18,7 +18,7 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class Trained:
-    """Part of a run's state that embeds.
+    """Part of a run's state on which its embeddings depend.
 
     Attributes:
       params: parameters of both towers.
@@ -33,9 +33,10 @@ class Trained:
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a resumed run needs to go on to the bit; replicated, without a leading axis.
+    """Everything that a resumed run needs to go on to the bit.
 
-    The names of these fields are on disk, in every checkpoint.
+    Replicated over the devices without an axis for them; a grid stacks its runs' states, each leaf
+    (S, W, ...). The names of these fields are on disk, in every checkpoint.
 
     Attributes:
       step: () int32, number of steps taken.

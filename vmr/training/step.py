@@ -136,7 +136,8 @@ def _averaged(state: TrainState, params: optax.Params, decay: float) -> optax.Pa
     """Moving average of the parameters after a step."""
     if not state.average:
         return state.average
-    # Early steps weigh more, so that the average soon leaves the random start.
+    # Early steps weigh more, so that the average soon leaves the random start: the decay is
+    # min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage has it.
     step_size = jnp.maximum(1.0 - decay, 9.0 / (10.0 + state.step))
     return optax.incremental_update(params, state.average, step_size)
 
