@@ -10,7 +10,8 @@ import pytest
 import vmr.data  # noqa: F401  (quietens TensorFlow before the tests import it)
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.schema import Modality, Pair, Schema
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema
 from vmr.data.sources.planted import planted
 from vmr.data.sources.source import Source
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from made_records import clip, frame_level, shard
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.building.build import source_of
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.decoding import BatchSpec
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Schema
+from vmr.data.schema import Schema
 from vmr.data.sources.youtube import audioset
 from vmr.data.validation.report import format_report, validate
 from vmr.errors import UserError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vmr.data.decoding import embedded_tokens, hashed_words
+from vmr.data.decoding import hashed_words
+from vmr.data.sampling import embedded_tokens
 
 
 def tokens(*texts, length=5, vocabulary=1000):

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vmr.data.decoding import BatchSpec
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.label_classes import CommonLabels, classes, label_counts
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Schema
+from vmr.data.schema import Schema
 from vmr.errors import UserError
 
 COMMON = CommonLabels(np.array([0, 1, 3]), np.array([50, 10, 30]))  # label 2 is not common

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vmr.data.dataset import open_dataset
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches, train_batches
-from vmr.data.schema import Modality, Pair, Schema
+from vmr.data.schema import Pair, Schema
 from vmr.errors import UserError
 
 BATCH = 32

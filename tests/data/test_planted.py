@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vmr.data.building.build import source_of
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Text
+from vmr.data.schema import Text
 from vmr.data.sources import planted_features
 from vmr.data.sources.planted import planted, planted_splits
 from vmr.data.sources.planted_features import QUALITIES, RandomMap, sequences, shared_qualities

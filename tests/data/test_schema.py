@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema, Text
 from vmr.quantization import dequantize
 
 GOLDEN = {0: -1.9921875, 127: 0.00000000 - 2.0 + 4 / 512 + 127 * 4 / 255, 255: 2.0078125}

@@ -3,9 +3,10 @@
 import numpy as np
 
 from vmr import progress_bar
-from vmr.data.decoding import BatchSpec
+from vmr.data.batch_spec import BatchSpec
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Pair, Schema
+from vmr.data.schema import Pair, Schema
 from vmr.data.standardization import statistics
 from vmr.quantization import dequantize
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vmr.data.dataset import chance_levels
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.validation import report as validation
 from vmr.data.validation.checks import Contents, TextFindings
 from vmr.data.validation.leakage import shared_contents

@@ -6,10 +6,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from vmr.data.decoding import BatchSpec
+from vmr.data.batch_spec import BatchSpec
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.sampling import contiguous, global_sparse
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.schema import Pair, Schema, Text
 from vmr.errors import UserError
 
 ITEMS = 11

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from made_records import frame_level, shard, video_level
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.building.build import source_of
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import open_dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches, train_batches
 from vmr.data.schema import Text
 from vmr.data.sources.labels import read_label_filter, read_vocabulary

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from vmr.data.building.write import write_dataset
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.planted import planted
 from vmr.data.sources.source import Source
 from vmr.quantization import OFFSET, SCALE, dequantize

@@ -228,7 +228,7 @@ def test_a_run_of_before_a_field_opens_with_its_default(
     assert resolved(run.config) == json.loads((trained.workdir / "config.json").read_text())
     assert run.step == restore_run(trained.workdir).step
     before = json.loads((old / "config.json").read_text())
-    with run_folder.claimed(old, trained.config, run.dataset.fingerprint):  # and goes on
+    with run_folder.claimed(old, trained.config, run.dataset.description):  # and goes on
         assert json.loads((old / "config.json").read_text()) == before
 
 

@@ -150,7 +150,7 @@ def test_learnt_parameters_are_trained_and_embed_without_them() -> None:
     assert state.params["loss"]["log_temperature"] != -1.0
     assert scalars["learnt/temperature"] > 0
     without = state.replace(params={n: p for n, p in state.params.items() if n != "loss"})
-    for found, expected in zip(*(EMBED(s, batch()) for s in (state, without)), strict=True):
+    for found, expected in zip(*(EMBED(s.trained, batch()) for s in (state, without)), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -259,6 +259,6 @@ def test_the_average_follows_the_parameters_and_is_what_embeds() -> None:
     # At step 0 the average moves nine tenths of the way.
     expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, start().params, plain.params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found.average, expected)
-    embedded = EMBED(found, batch())
-    by_hand = EMBED(plain.replace(params=expected), batch())
+    embedded = EMBED(found.trained, batch())
+    by_hand = EMBED(plain.replace(params=expected).trained, batch())
     np.testing.assert_allclose(embedded[0], by_hand[0], atol=1e-5)

@@ -14,8 +14,9 @@ from runs import ONE, Trained, config_of, traced_step
 
 from vmr import embeddings
 from vmr.data.building.write import write_dataset
+from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.planted import texts
 from vmr.data.sources.planted_features import shared_qualities
 from vmr.data.sources.source import Source
@@ -96,7 +97,9 @@ def test_videos_without_text_are_embedded_as_by_a_model_without(
     (batch,) = eval_batches(dataset, "validation", 50, batch_spec_of(config, dataset))
     assert not batch["text_mask"].any()
     batch = step_inputs(batch)
-    found = jax.jit(functools.partial(embed_step, model=build_model(config)))(run.state, batch)
+    found = jax.jit(functools.partial(embed_step, model=build_model(config)))(
+        run.state.trained, batch
+    )
 
     config.model.text.fusion = "none"
     video = dict(run.state.params["video_encoder"])
@@ -104,7 +107,9 @@ def test_videos_without_text_are_embedded_as_by_a_model_without(
         params=run.state.params | {"video_encoder": video.get("encoder", video)}
     )
     batch = {field: rows for field, rows in batch.items() if not field.startswith("text")}
-    expected = jax.jit(functools.partial(embed_step, model=build_model(config)))(without, batch)
+    expected = jax.jit(functools.partial(embed_step, model=build_model(config)))(
+        without.trained, batch
+    )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 

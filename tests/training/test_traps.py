@@ -56,7 +56,7 @@ def test_trap_6_the_last_partial_batch_is_embedded(
     pieces = list(
         embed_batches(
             on_devices.pmapped_embed_step(partial(embed_step, model=run.model), devices),
-            run.state,
+            run.state.trained,
             eval_batches(run.dataset, "test", 7),
             7,
             devices,

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tools.bench.paired import Prepared, lines, take_turns
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import train_batches
 from vmr.data.sources.youtube import youtube8m
 from vmr.quantization import OFFSET, SCALE

@@ -33,8 +33,9 @@ from tools.bench.paired import Prepared, lines, machine, take_turns
 from vmr.command import run
 from vmr.data.building.write import write_dataset
 from vmr.data.dataset import Dataset, open_dataset
+from vmr.data.modality import Modality
 from vmr.data.pipeline import Batch, eval_batches, train_batches
-from vmr.data.schema import Modality, Pair, Schema
+from vmr.data.schema import Pair, Schema
 from vmr.data.sources.source import Source
 
 # Enough that filling the shuffle buffer, which our pipeline does once an epoch, weighs as it would.

@@ -4,12 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
+from vmr.data.quiet_tensorflow import tfds
 from vmr.data.schema import Schema
 from vmr.data.tfrecords import Shard
 from vmr.errors import UserError
@@ -31,6 +30,7 @@ class Dataset:
       fingerprint: SHA-256 of the content as it was built, 64 hexadecimal digits.
       shards: files of each split, in stored order.
       bytes: size of the records of each split, in bytes.
+      licence: licence of the pairs, as far as it is known.
     """
 
     name: str
@@ -40,6 +40,20 @@ class Dataset:
     fingerprint: str
     shards: Mapping[str, tuple[Shard, ...]]
     bytes: Mapping[str, int]
+    licence: str = ""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Account of the data for the folder of a run or a model, ready for JSON.
+
+        Keys: `name`, `fingerprint`, `licence`, and `features`, the `Modality` of each by name.
+        """
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "licence": self.licence,
+            "features": {name: asdict(of) for name, of in self.schema.modalities.items()},
+        }
 
     @property
     def has_sequences(self) -> bool:
@@ -110,6 +124,7 @@ def open_dataset(data_dir: str | Path) -> Dataset:
         fingerprint=facts["fingerprint"],
         shards={name: _shards(folder, split) for name, split in info.splits.items()},
         bytes={name: int(split.num_bytes) for name, split in info.splits.items()},
+        licence=info.redistribution_info.license if info.redistribution_info else "",
     )
 
 

@@ -6,63 +6,22 @@ several times as fast as TFDS's own reader.
 
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from vmr.data.label_classes import CommonLabels, classes, stored_labels
-from vmr.data.sampling import METHODS, mean_frames, sampled_clips, segment_offsets
-from vmr.data.schema import Modality, Schema
-
-PAIRINGS = ("video_music", "video", "music")
+from vmr.data.batch_spec import BatchSpec
+from vmr.data.label_classes import classes, stored_labels
+from vmr.data.modality import Modality
+from vmr.data.quiet_tensorflow import tf
+from vmr.data.sampling import embedded_tokens, mean_frames, sampled_clips, segment_offsets
+from vmr.data.schema import Schema
 
 # A run of characters that are neither letters, marks nor digits of any script.
 _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 
 Fields = dict[str, tf.Tensor]
-
-
-@dataclass(frozen=True)
-class BatchSpec:
-    """Specification of a batch; the default is one vector per modality, without text.
-
-    Attributes:
-      sampling: `mean` pools a sequence; `global_sparse` and `contiguous` sample N clips of it.
-      clips: N, clips sampled from each sequence.
-      pairing: `video_music` pairs a video with its track; `video` and `music` pair an item with
-        itself, two samples of its sequence under the names `video` and `music`.
-      tokens: L, tokens of the text; 0 leaves the text out.
-      vocabulary: number of buckets that the words of a text are hashed into.
-      label_counts: common labels and their counts, which give every item a class, see
-        `vmr.data.label_classes`; None: no classes.
-    """
-
-    sampling: str = "mean"
-    clips: int = 1
-    pairing: str = "video_music"
-    tokens: int = 0
-    vocabulary: int = 0
-    # Not compared: two arrays have no single truth value under `==`.
-    label_counts: CommonLabels | None = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        assert self.sampling in METHODS
-        assert self.pairing in PAIRINGS
-
-    @property
-    def samples(self) -> int:
-        """Number of samples of each sequence: 2 if an item is paired with itself, else 1."""
-        return 1 if self.pairing == "video_music" else 2
-
-    @property
-    def sides(self) -> dict[str, str]:
-        """Stored modality behind each name of the batch, `video` and `music`."""
-        if self.pairing == "video_music":
-            return {"video": "video", "music": "music"}
-        return {"video": self.pairing, "music": self.pairing}
 
 
 def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
@@ -242,20 +201,3 @@ def _composed(texts: np.ndarray) -> np.ndarray:
         for text in texts.flat
     ]
     return np.array(each, object).reshape(texts.shape)
-
-
-def embedded_tokens(stored: np.ndarray, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes the stored embeddings of each text: (B,) bytes -> (B, L, E) float32, mask (B, L).
-
-    Args:
-      stored: (B,) bytes of (T, E) float32 arrays; an empty one has a mask of zeros.
-      tokens: L, embeddings kept of each text, from the first on.
-      width: E, numbers in an embedding.
-    """
-    values = np.zeros((len(stored), tokens, width), np.float32)
-    mask = np.zeros((len(stored), tokens), bool)
-    for row, content in enumerate(stored):
-        sequence = np.frombuffer(content, np.float32).reshape(-1, width)[:tokens]
-        values[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = True
-    return values, mask

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from vmr.data.dataset import Dataset
+from vmr.data.quiet_tensorflow import tf
 from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.errors import UserError
 

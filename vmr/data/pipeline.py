@@ -9,10 +9,11 @@ sees exactly the batches of an uninterrupted run.
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec, is_one_clip, parse_batch
+from vmr.data.decoding import is_one_clip, parse_batch
+from vmr.data.quiet_tensorflow import tf
 from vmr.data.tfrecords import (
     as_graph,
     counted,

@@ -11,7 +11,7 @@ bytes is faster than ragged tensors.
 
 import numpy as np
 
-from vmr.data.schema import Modality
+from vmr.data.modality import Modality
 from vmr.quantization import OFFSET, SCALE
 
 METHODS = ("mean", "global_sparse", "contiguous")
@@ -153,3 +153,20 @@ def _byte_sum(frames: np.ndarray) -> np.ndarray:
     for start in range(0, len(frames), _BYTES_IN_16_BITS):
         total += frames[start : start + _BYTES_IN_16_BITS].sum(axis=0, dtype=np.uint16)
     return total
+
+
+def embedded_tokens(stored: np.ndarray, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes the stored embeddings of each text: (B,) bytes -> (B, L, E) float32, mask (B, L).
+
+    Args:
+      stored: (B,) bytes of (T, E) float32 arrays; an empty one has a mask of zeros.
+      tokens: L, embeddings kept of each text, from the first on.
+      width: E, numbers in an embedding.
+    """
+    values = np.zeros((len(stored), tokens, width), np.float32)
+    mask = np.zeros((len(stored), tokens), bool)
+    for row, content in enumerate(stored):
+        sequence = np.frombuffer(content, np.float32).reshape(-1, width)[:tokens]
+        values[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = True
+    return values, mask

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from vmr.data.modality import Modality
+from vmr.data.quiet_tensorflow import tf, tfds
 from vmr.quantization import OFFSET, SCALE, dequantize
 
 
@@ -36,48 +36,24 @@ class QuantizedFrames(tfds.features.Tensor):
         return dequantize(np.frombuffer(example_data, np.uint8).reshape(-1, self._shape[-1]))
 
 
-@dataclass(frozen=True)
-class Modality:
-    """Storage of one modality of a pair.
+def feature_of(modality: Modality) -> tfds.features.Tensor:
+    """Feature of TFDS that stores a modality as raw bytes."""
+    shape = (None, modality.width) if modality.sequence else (modality.width,)
+    if modality.quantized:
+        return QuantizedFrames(shape=shape)
+    # Raw bytes are decoded by one reinterpretation of memory, a list of floats is parsed.
+    return tfds.features.Tensor(
+        shape=shape, dtype=np.float32, encoding=tfds.features.Encoding.BYTES
+    )
 
-    Attributes:
-      width: D, numbers in a feature vector or frame.
-      sequence: True for (T, D), where T differs between examples; False for (D,).
-      quantized: True if frames are uint8, quantised as in YouTube-8M; implies `sequence`.
-    """
 
-    width: int
-    sequence: bool = False
-    quantized: bool = False
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the stored numbers."""
-        return np.dtype(np.uint8 if self.quantized else np.float32)
-
-    @property
-    def row_bytes(self) -> int:
-        """Size in bytes of one stored vector or frame."""
-        return self.width * self.dtype.itemsize
-
-    def feature(self) -> tfds.features.Tensor:
-        """TFDS feature that stores this modality as raw bytes."""
-        shape = (None, self.width) if self.sequence else (self.width,)
-        if self.quantized:
-            return QuantizedFrames(shape=shape)
-        # Raw bytes are decoded by one reinterpretation of memory, a list of floats is parsed.
-        return tfds.features.Tensor(
-            shape=shape, dtype=np.float32, encoding=tfds.features.Encoding.BYTES
-        )
-
-    @classmethod
-    def of_feature(cls, feature: tfds.features.Tensor) -> "Modality":
-        """Inverse of `feature`: reads the entry of features.json."""
-        return cls(
-            width=feature.shape[-1],
-            sequence=len(feature.shape) == 2,
-            quantized=isinstance(feature, QuantizedFrames),
-        )
+def modality_of(feature: tfds.features.Tensor) -> Modality:
+    """Inverse of `feature_of`: reads the entry of features.json."""
+    return Modality(
+        width=feature.shape[-1],
+        sequence=len(feature.shape) == 2,
+        quantized=isinstance(feature, QuantizedFrames),
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ class Text:
 
     def feature(self) -> tfds.features.FeatureConnector:
         """TFDS feature that stores the text."""
-        return self.modality.feature() if self.embedded else tfds.features.Text()
+        return feature_of(self.modality) if self.embedded else tfds.features.Text()
 
     @classmethod
     def of_feature(cls, feature: tfds.features.FeatureConnector) -> "Text":
@@ -139,7 +115,7 @@ class Schema:
             "video_id": tfds.features.Text(),
             "music_id": tfds.features.Text(),
             "music_index": tfds.features.Scalar(np.int64),
-            **{name: modality.feature() for name, modality in self.modalities.items()},
+            **{name: feature_of(modality) for name, modality in self.modalities.items()},
         }
         if self.text:
             fields["text"] = self.text.feature()
@@ -155,7 +131,7 @@ class Schema:
         there = {name: features[name] for name in ("video", "music") if name in features}
         if not there:
             raise KeyError("neither video nor music")
-        modalities = {name: Modality.of_feature(feature) for name, feature in there.items()}
+        modalities = {name: modality_of(feature) for name, feature in there.items()}
         return cls(
             video=modalities.get("video"),
             music=modalities.get("music"),

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import Batch, eval_batches
 from vmr.moments import Moments
 from vmr.progress_bar import progress_bar

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from vmr.data.schema import Modality, Schema
+from vmr.data.modality import Modality
+from vmr.data.quiet_tensorflow import tf
+from vmr.data.schema import Schema
 from vmr.errors import UserError
 
 # Bytes around each record: its length (8) with a checksum (4), and a checksum (4) of the content.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vmr import embeddings
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import eval_batches
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError

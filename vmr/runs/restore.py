@@ -1,7 +1,6 @@
 """A trained run at work: restored at its best checkpoint, embedding the items of a split."""
 
 import dataclasses
-import datetime
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -11,20 +10,17 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec
 from vmr.encoders.two_tower import TwoTower
-from vmr.errors import UserError
+from vmr.runs.model import best_state, meta_of
 from vmr.training import devices as on_devices
-from vmr.training.build import abstract_state, build_model
-from vmr.training.checkpoints import Checkpoints
-from vmr.training.config import resolved
+from vmr.training.build import build_model
 from vmr.training.embed import embed_batches
 from vmr.training.reading import (
     batch_spec_of,
     dataset_of,
     evaluation_batches,
-    feature_widths,
 )
 from vmr.training.run_dir import require_same_data, saved_config
 from vmr.training.state import TrainState
@@ -60,7 +56,7 @@ class TrainedRun:
             functools.partial(embed_step, model=self.model), devices
         )
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec)
-        return embed_batches(embed, self.state, batches, batch_size, devices)
+        return embed_batches(embed, self.state.trained, batches, batch_size, devices)
 
     def embed_segments(
         self, split: str, segments: int, batch_size: int = 200
@@ -82,7 +78,7 @@ class TrainedRun:
         )
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
-        rows = embed_batches(embed, self.state, parts, batch_size * segments, devices)
+        rows = embed_batches(embed, self.state.trained, parts, batch_size * segments, devices)
         for batch in rows:
             shape = (len(batch["video_segments"]), segments, -1)
             whole = {name: batch[name].reshape(shape) for name in ("video_emb", "music_emb")}
@@ -90,12 +86,7 @@ class TrainedRun:
 
     def meta(self) -> dict[str, Any]:
         """Origin of this run's embeddings, the `meta` of their npz."""
-        return {
-            "config": resolved(self.config),
-            "step": self.step,
-            "dataset_fingerprint": self.dataset.fingerprint,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
+        return meta_of(self.config, self.step, self.state.trained, self.dataset.fingerprint)
 
 
 def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRun:
@@ -114,15 +105,8 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     dataset = dataset_of(config, data_dir)
     require_same_data(workdir, dataset.fingerprint)
     spec = batch_spec_of(config, dataset)
-    model = build_model(config)
-    like = abstract_state(config, feature_widths(dataset, spec))
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"{workdir} has no checkpoint yet: train it first")
-    with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
-        return TrainedRun(config, dataset, spec, model, checkpoints.restore(step, like), step)
+    step, state = best_state(workdir, config)
+    return TrainedRun(config, dataset, spec, build_model(config), state, step)
 
 
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:

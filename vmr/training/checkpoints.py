@@ -93,8 +93,12 @@ def _object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drops tracebacks that Orbax logs: what its saving thread raises is raised here, in a line."""
-    return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
+    """Drops what Orbax tells of its own settings, and its tracebacks.
+
+    What its saving thread raises is raised here, in a line.
+    """
+    is_orbax = "orbax" in pathlib.Path(record.pathname).parts
+    return not (is_orbax and (record.exc_info or record.levelno < logging.ERROR))
 
 
 @contextlib.contextmanager
@@ -224,6 +228,23 @@ class Checkpoints:
                 f"{path} is damaged: its arrays have not the checksum they were saved with"
             )
         return state
+
+    def feature_widths(self, step: int) -> dict[str, int]:
+        """Widths of the video and music features of the state saved at a step.
+
+        Raises:
+          UserError: the account that Orbax keeps of its arrays cannot be read.
+        """
+        path = self._folder / str(step)
+        try:
+            with _one_error():
+                arrays = ocp.PyTreeCheckpointer().metadata(path / "default").item_metadata.tree
+            sides = arrays["standardization"]
+            return {side: sides[side]["mean"].shape[0] for side in ("video", "music")}
+        except Exception as error:  # Orbax raises whatever its readers do
+            raise UserError(
+                f"{path} is damaged: its arrays cannot be told ({reason_of(error)})"
+            ) from None
 
     def restore_latest(self, like: TrainState) -> TrainState:
         """The state of the newest checkpoint that is whole; newer ones are set aside, and told.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from vmr.data.decoding import PAIRINGS
+from vmr.data.batch_spec import PAIRINGS
 from vmr.data.sampling import METHODS
 from vmr.encoders.dropout import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS

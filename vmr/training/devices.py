@@ -34,9 +34,9 @@ def pmapped_train_step(
 
 
 def pmapped_embed_step(
-    embed: Callable[..., tuple[jax.Array, jax.Array]], devices: Sequence[jax.Device]
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """`(state, sharded batch) -> embeddings (devices, n, D)` of video and of music."""
+    embed: Callable[..., Any], devices: Sequence[jax.Device]
+) -> Callable[..., Any]:
+    """`(trained, sharded batch) -> embeddings (devices, n, D)`, of video and of music or of one."""
     return jax.pmap(embed, in_axes=(None, 0), devices=devices)
 
 

@@ -1,50 +1,71 @@
 """Embeds batches on all devices, while the next ones are read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from vmr.training import devices as on_devices
-from vmr.training.inputs import FIELDS
-from vmr.training.reading import encoder_inputs
-from vmr.training.state import TrainState
+from vmr.training.inputs import FIELDS, encoder_inputs
+from vmr.training.state import Trained
 
 Batch = Mapping[str, np.ndarray]
+T = TypeVar("T")
 
 
 def embed_batches(
     embed: Callable[..., tuple[jax.Array, jax.Array]],
-    state: TrainState,
+    trained: Trained,
     batches: Iterable[Batch],
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> Iterator[dict[str, np.ndarray]]:
     """Each batch without its features, with `video_emb` (b, D) and `music_emb` (b, D) instead.
 
+    Args:
+      embed: result of `pmapped_embed_step`, made once for all calls.
+      trained: parameters of the model, or whatever `embed` takes in their place.
+      batches: batches as the model was trained on, none larger than `batch_size`.
+      batch_size: number of items that the program takes at a time.
+      devices: devices that `embed` runs on.
+    """
+    inputs = ((batch, encoder_inputs(batch)) for batch in batches)
+    for batch, (video, music) in embedded_rows(embed, trained, inputs, batch_size, devices):
+        kept = {name: rows for name, rows in batch.items() if name not in FIELDS}
+        yield {"video_emb": video, "music_emb": music, **kept}
+
+
+def embedded_rows(
+    embed: Callable[..., Any],
+    trained: Trained,
+    batches: Iterable[tuple[T, Batch]],
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> Iterator[tuple[T, Any]]:
+    """Each batch's key and the program's arrays (b, D) for it, in order; see `embed_batches`.
+
     Every batch is filled up to one size that the devices can share, so that the program compiles
     once and the last, partial batch is kept. A batch is dispatched before the one in front of it
     is fetched: reading and embedding overlap.
 
     Args:
-      embed: result of `pmapped_embed_step`, made once for all calls.
-      state: state of the model.
-      batches: batches as the model was trained on, none larger than `batch_size`.
+      embed: pmapped program of `trained` and a batch's arrays.
+      trained: its first argument.
+      batches: (key, arrays (b, ...)) of each batch, none larger than `batch_size`.
       batch_size: number of items that the program takes at a time.
       devices: devices that `embed` runs on.
     """
-    replicated = on_devices.replicated(state, devices)
+    replicated = on_devices.replicated(trained, devices)
     padded_size = -(-batch_size // len(devices)) * len(devices)
     waiting = None
-    for batch in batches:
-        inputs = {
-            name: _filled_up(rows, padded_size) for name, rows in encoder_inputs(batch).items()
-        }
+    for key, batch in batches:
+        inputs = {name: _filled_up(rows, padded_size) for name, rows in batch.items()}
         shards = on_devices.split(inputs, len(devices))
         embedded = embed(replicated, on_devices.sharded(shards, devices))
         if waiting is not None:
             yield _fetched(*waiting)
-        waiting = (batch, embedded)
+        waiting = (key, len(next(iter(batch.values()))), embedded)
     if waiting is not None:
         yield _fetched(*waiting)
 
@@ -53,8 +74,8 @@ def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
     return np.pad(rows, [(0, size - len(rows)), *([(0, 0)] * (rows.ndim - 1))])
 
 
-def _fetched(batch: Batch, embedded: tuple[jax.Array, jax.Array]) -> dict[str, np.ndarray]:
-    count = len(batch["video"])
-    video, music = (np.asarray(rows).reshape(-1, rows.shape[-1])[:count] for rows in embedded)
-    kept = {name: rows for name, rows in batch.items() if name not in FIELDS}
-    return {"video_emb": video, "music_emb": music, **kept}
+def _fetched(key: T, count: int, embedded: Any) -> tuple[T, Any]:
+    def rows(shards: jax.Array) -> np.ndarray:
+        return np.asarray(shards).reshape(-1, shards.shape[-1])[:count]
+
+    return key, jax.tree.map(rows, embedded)

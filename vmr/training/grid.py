@@ -17,7 +17,7 @@ import numpy as np
 from vmr.encoders.two_tower import TwoTower
 from vmr.training import build
 from vmr.training.config import resolved
-from vmr.training.state import TrainState
+from vmr.training.state import Trained, TrainState
 from vmr.training.step import embed_step
 
 Array = jax.Array
@@ -120,14 +120,14 @@ def grid_step(
 
 
 def grid_embed(
-    state: TrainState, batch: dict[str, Array], *, model: TwoTower, at_once: bool = True
+    trained: Trained, batch: dict[str, Array], *, model: TwoTower, at_once: bool = True
 ) -> tuple[Array, Array]:
     """Unit embeddings of n items by all S·W runs: (n, S·W·D) of video, (n, S·W·D) of music."""
 
-    def embed(state: TrainState) -> tuple[Array, Array]:
-        return embed_step(state, batch, model=model)
+    def embed(trained: Trained) -> tuple[Array, Array]:
+        return embed_step(trained, batch, model=model)
 
-    embeddings = _over_first_axis(_over_first_axis(embed, at_once), at_once)(state)
+    embeddings = _over_first_axis(_over_first_axis(embed, at_once), at_once)(trained)
     return jax.tree.map(_side_by_side, embeddings)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vmr.encoders.encoder import Clips, Tokens
 from vmr.quantization import dequantize
@@ -16,6 +17,11 @@ Standardization = dict[str, dict[str, Array]]
 FIELDS = ("video", "video_mask", "music", "music_mask", "text", "text_mask", "track")
 
 
+def encoder_inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of a batch that the encoders read."""
+    return {name: batch[name] for name in FIELDS if name in batch}
+
+
 def model_inputs(
     batch: Mapping[str, Array], standardization: Standardization
 ) -> tuple[Clips, Clips]:
@@ -26,19 +32,21 @@ def model_inputs(
         same of `music`; perhaps `text` (n, L) int or (n, L, E) float with `text_mask` (n, L).
       standardization: statistics of both modalities.
     """
-    text = Tokens(batch["text"], batch["text_mask"]) if "text" in batch else None
-    video, music = (_clips(batch, side, standardization[side]) for side in ("video", "music"))
-    return video._replace(text=text), music
+    video, music = (side_inputs(batch, side, standardization) for side in ("video", "music"))
+    return video, music
 
 
-def _clips(batch: Mapping[str, Array], side: str, statistics: dict[str, Array]) -> Clips:
+def side_inputs(batch: Mapping[str, Array], side: str, standardization: Standardization) -> Clips:
+    """One modality of a batch, see `model_inputs`; text goes with the video."""
     features, mask = batch[side], batch.get(f"{side}_mask")
     if features.dtype == jnp.uint8:
         features = dequantize(features)
     if mask is None:
         features = features[:, None, :]
         mask = jnp.ones(features.shape[:2], bool)
-    return Clips(standardized(features, statistics), mask)
+    has_text = side == "video" and "text" in batch
+    text = Tokens(batch["text"], batch["text_mask"]) if has_text else None
+    return Clips(standardized(features, standardization[side]), mask, text)
 
 
 def standardized(features: Array, statistics: dict[str, Array]) -> Array:

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from vmr import embeddings
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.pipeline import train_batches
 from vmr.errors import UserError
 from vmr.training import build, profiling
@@ -112,7 +112,7 @@ def _train(
     spec = batch_spec_of(configs[0], dataset)
     with contextlib.ExitStack() as opened:
         for run in (run for row in grid for run in row):
-            opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.fingerprint))
+            opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.description))
         runs = [[opened.enter_context(OpenRun(*run)) for run in row] for row in grid]
         state = _first_state(runs, dataset, spec)
         trace = StepTrace(grid[0][0].workdir / "profile", profile)
@@ -320,7 +320,7 @@ class _Loop:
         with self.progress.timed("validation"):
             size = self.config.batch_size
             batches = evaluation_batches(self.dataset, "validation", size, self.spec)
-            embedded = embed_batches(self.embed, state, batches, size, self.devices)
+            embedded = embed_batches(self.embed, state.trained, batches, size, self.devices)
             split = embeddings.collect(embedded, "validation", {})
             video, music = (
                 grids.embeddings_of(rows, self.shape) for rows in (split.video_emb, split.music_emb)

@@ -7,14 +7,14 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
+from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset, open_dataset
-from vmr.data.decoding import BatchSpec
 from vmr.data.label_classes import label_counts
 from vmr.data.pipeline import eval_batches, require_stored
 from vmr.data.standardization import statistics
 from vmr.data.validation.report import require_valid
 from vmr.errors import UserError
-from vmr.training.inputs import FIELDS
+from vmr.training.inputs import encoder_inputs
 
 Batch = Mapping[str, np.ndarray]
 
@@ -106,11 +106,6 @@ def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str,
     """Statistics of the training split; one encoder for both sides has one side's."""
     found = statistics(dataset, "train", spec)
     return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
-
-
-def encoder_inputs(batch: Batch) -> dict[str, np.ndarray]:
-    """Arrays of a batch that the encoders read."""
-    return {name: batch[name] for name in FIELDS if name in batch}
 
 
 def step_inputs(batch: Batch) -> dict[str, np.ndarray]:

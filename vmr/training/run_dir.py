@@ -9,7 +9,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import jax
@@ -37,12 +37,17 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-d
 
 @contextlib.contextmanager
 def claimed(
-    workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, data: Mapping[str, Any]
 ) -> Iterator[None]:
     """Makes the folder this config's, or finds that it already is, and keeps other processes out.
 
     How often a run is logged, validated and saved, its patience, its steps under a constant
     schedule and where its data lie may change: `config.json` then says what holds from now on.
+
+    Args:
+      workdir: the run's folder.
+      config: the run's.
+      data: `Dataset.description` of what it trains on.
 
     Raises:
       UserError: the folder holds a run of another config or of another dataset, or checkpoints
@@ -54,9 +59,9 @@ def claimed(
         raise UserError(f"--workdir={workdir} is a file, expected a folder") from None
     with locked(workdir):
         if latest_step(workdir):
-            _take_over(workdir, config, fingerprint)
+            _take_over(workdir, config, data["fingerprint"])
         else:  # a run that failed before its first checkpoint may be mended
-            write_json(workdir / "environment.json", environment(fingerprint))
+            write_json(workdir / "environment.json", environment(data))
             write_json(workdir / "config.json", resolved(config))
         yield
 
@@ -144,8 +149,8 @@ def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return config
 
 
-def environment(fingerprint: str) -> dict[str, Any]:
-    """Environment of a run: versions, devices, git revision, the dataset's fingerprint."""
+def environment(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Environment of a run: versions, devices, git revision, what it trains on."""
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -153,7 +158,9 @@ def environment(fingerprint: str) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
         "git_revision": _git_revision(),
-        "dataset_fingerprint": fingerprint,
+        "dataset_fingerprint": data["fingerprint"],
+        # For a model's card, since the dataset may be gone by then.
+        "dataset": {key: data[key] for key in ("name", "licence", "features")},
     }
 
 

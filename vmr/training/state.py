@@ -17,6 +17,21 @@ Array = jax.Array
 
 
 @flax.struct.dataclass
+class Trained:
+    """The part of a run's state that embeds.
+
+    Attributes:
+      params: parameters of both towers.
+      batch_stats: running mean and variance of batch normalisation.
+      standardization: mean and scale of the inputs per dimension, from the training split.
+    """
+
+    params: Any
+    batch_stats: Any
+    standardization: Standardization
+
+
+@flax.struct.dataclass
 class TrainState:
     """Everything that a resumed run needs to go on to the bit; replicated, without a leading axis.
 
@@ -41,9 +56,11 @@ class TrainState:
     key: Array
 
     @property
-    def evaluated_params(self) -> Any:
-        """The parameters that embed: the average where there is one."""
-        return self.average or self.params
+    def trained(self) -> Trained:
+        """The part that embeds: averaged parameters where there are any, none of the loss."""
+        params = dict(self.average or self.params)
+        params.pop("loss", None)
+        return Trained(params, self.batch_stats, self.standardization)
 
     if TYPE_CHECKING:  # flax adds it where type checkers do not see
 

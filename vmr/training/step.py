@@ -13,8 +13,8 @@ from vmr.losses.learnable import as_options, bounded
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import INTRA_TERMS, Pairs, global_rows
 from vmr.training.grad_cache import vjp_in_microbatches
-from vmr.training.inputs import model_inputs
-from vmr.training.state import TrainState
+from vmr.training.inputs import model_inputs, side_inputs
+from vmr.training.state import Trained, TrainState
 
 Array = jax.Array
 
@@ -107,14 +107,25 @@ def train_step(
 
 
 def embed_step(
-    state: TrainState, batch: dict[str, Array], *, model: TwoTower
+    trained: Trained, batch: dict[str, Array], *, model: TwoTower
 ) -> tuple[Array, Array]:
     """Unit embeddings of a batch, see `vmr.training.inputs`: (n, D) of video, (n, D) of music."""
-    params, _ = _towers_and_learnt(state.evaluated_params)
     embeddings: Any = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        *model_inputs(batch, state.standardization),
+        {"params": trained.params, "batch_stats": trained.batch_stats},
+        *model_inputs(batch, trained.standardization),
         train=False,
+    )
+    return embeddings
+
+
+def embed_side_step(
+    trained: Trained, batch: dict[str, Array], *, model: TwoTower, side: str
+) -> Array:
+    """Unit embeddings (n, D) of one modality, `video` or `music`, from a batch that holds it."""
+    embeddings: Any = model.apply(
+        {"params": trained.params, "batch_stats": trained.batch_stats},
+        side_inputs(batch, side, trained.standardization),
+        method=f"embed_{side}",
     )
     return embeddings
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vmr.data.dataset import chance_levels
-from vmr.data.schema import Modality, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Text
 from vmr.data.sources.source import Source
 
 

@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-import tensorflow_datasets as tfds
-
 from vmr.data.building.card import dataset_card
 from vmr.data.dataset import DATASET_FILE, DATASET_INFO, FEATURES_FILE, fingerprint
+from vmr.data.quiet_tensorflow import tf, tfds
 from vmr.data.schema import Pair
 from vmr.data.sources.source import Source
 from vmr.data.tfrecords import fields_in_order

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.files import composed, other_spelling, read_floats, read_table
 from vmr.data.sources.source import SPLITS, Source, require_share, split_of
 from vmr.errors import UserError

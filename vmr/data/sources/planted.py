@@ -27,7 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.planted_features import (
     QUALITIES,
     RandomMap,

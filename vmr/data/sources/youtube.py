@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from vmr.data.schema import Modality, Pair, Schema, Text
+from vmr.data.modality import Modality
+from vmr.data.quiet_tensorflow import tf
+from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.labels import Vocabulary
 from vmr.data.sources.source import SPLITS, Source, require_share, split_of
 from vmr.data.tfrecords import read_records

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from vmr.data.dataset import Dataset, chance_levels
+from vmr.data.modality import Modality
 from vmr.data.pipeline import Batch
-from vmr.data.schema import Modality, Text
+from vmr.data.schema import Text
 from vmr.data.sources.youtube import MAX_FRAMES
 from vmr.data.tfrecords import size_fault
 from vmr.data.validation.leakage import Contents, Occurrences, SplitItems

@@ -1,0 +1,179 @@
+"""A model folder, which can be sent to somebody: `model.safetensors`, `config.json`, a card.
+
+The card, README.md, tells what the model is, what features it expects, its table with intervals,
+and what data it was trained on. The arrays are checked against their fingerprint when they are
+read.
+"""
+
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+import ml_collections
+import safetensors
+import safetensors.numpy
+
+from vmr.errors import UserError, reason_of
+from vmr.evaluation import render_markdown
+from vmr.runs.model import Model, arrays_of
+from vmr.training.config import resolved
+from vmr.training.run_dir import read_json, saved_config, write_json
+from vmr.training.state import Trained
+
+ARRAYS = "model.safetensors"
+_KEY = "vmr"  # of the facts among the metadata of the arrays' file
+
+
+def is_model(folder: pathlib.Path) -> bool:
+    """True if a folder holds a model rather than a run."""
+    return (folder / ARRAYS).is_file()
+
+
+def write(model: Model, output: pathlib.Path) -> None:
+    """Writes a model folder; it appears whole, in place of an earlier model's, or not at all.
+
+    Raises:
+      UserError: the folder holds anything else, or cannot be written.
+    """
+    if output.exists() and not (
+        is_model(output) or (output.is_dir() and not any(output.iterdir()))
+    ):
+        raise UserError(f"{output} is there and holds no model: it is left as it is")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=output.parent, prefix=f".{output.name}."
+        ) as unfinished:
+            folder = pathlib.Path(unfinished) / "model"
+            folder.mkdir()
+            _fill(model, folder)
+            if output.exists():
+                shutil.rmtree(output)
+            folder.replace(output)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
+
+
+def _fill(model: Model, folder: pathlib.Path) -> None:
+    facts = {"fingerprint": model.fingerprint, "step": model.step, "data": dict(model.data)}
+    metadata = {_KEY: json.dumps(facts)}
+    # Its own writer of files would make one that nobody else may read.
+    content = safetensors.numpy.save(arrays_of(model.trained), metadata=metadata)
+    (folder / ARRAYS).write_bytes(content)
+    # Where the data lay is nobody else's matter.
+    config = ml_collections.ConfigDict(resolved(model.config))
+    config.dataset.data_dir = "not part of a model"
+    write_json(folder / "config.json", resolved(config))
+    (folder / "README.md").write_text(card(model, _results(model)), encoding="utf-8")
+
+
+def read(folder: pathlib.Path) -> Model:
+    """The model in a folder that `write` wrote.
+
+    Raises:
+      UserError: a file is missing or damaged, or of a model that this code no longer builds.
+    """
+    path = folder / ARRAYS
+    try:
+        with safetensors.safe_open(path, "numpy") as opened:
+            facts = json.loads((opened.metadata() or {}).get(_KEY, "null"))
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        fingerprint, step, data = facts["fingerprint"], int(facts["step"]), dict(facts["data"])
+        tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
+        trained = Trained(tree["params"], tree.get("batch_stats", {}), tree["standardization"])
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no model of vmr, or damaged: {reason_of(error)}") from None
+    model = Model(folder, saved_config(folder), step, trained, data)
+    if model.fingerprint != fingerprint:
+        raise UserError(
+            f"{folder} is damaged: its arrays or its config.json are not those that were written"
+        )
+    return model
+
+
+def _results(model: Model) -> dict[str, dict[str, Any]]:
+    """Results of the model's step by split, as its run's folder holds them."""
+    results = {}
+    for path in sorted((model.folder / "results").glob("*.json")):
+        found = read_json(path)
+        if found.get("step") == model.step and found.get("split") == path.stem:
+            results[path.stem] = found
+    return results
+
+
+def card(model: Model, results: Mapping[str, dict[str, Any]]) -> str:
+    """Markdown of the card: an account for people, and a head for catalogues of models.
+
+    Args:
+      model: the model.
+      results: results of its checkpoint by split, as `vmr.runs.evaluate` gives them.
+    """
+    data = model.data
+    tables = [
+        f"### {split}\n\n{render_markdown([('model', found)])}" for split, found in results.items()
+    ]
+    lines = [
+        *("---", "library_name: vmr", "tags: [video-music-retrieval, cross-modal]", "---", ""),
+        "# A video-music retrieval model",
+        "",
+        _account(model),
+        "",
+        *("## Features that it expects", "", *_features(model), ""),
+        *("## Results", "", *(tables or ["None were measured at this step."]), ""),
+        *("## Training data", "", *_data(data), ""),
+        *("## Use", "", *_use(model), ""),
+        f"Step {model.step:,}; fingerprint `{model.fingerprint}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _account(model: Model) -> str:
+    config = model.config
+    towers = {side: config.model[side].encoder for side in model.widths}
+    encoders = " and ".join(f"{side} by a {name}" for side, name in towers.items())
+    return (
+        f"It embeds {encoders} encoder into one space of {model.embedding_width} numbers, where "
+        f"inner products of unit vectors are scores. It was trained with the losses "
+        f"`{config.loss.inter}` between and `{config.loss.intra}` within the modalities."
+    )
+
+
+def _features(model: Model) -> Sequence[str]:
+    known = model.data.get("features", {})
+    rows = [
+        f"| {side} | {width} | {_form(known.get(side))} |" for side, width in model.widths.items()
+    ]
+    return ["| modality | width | trained on |", "|---|---:|---|", *rows]
+
+
+def _form(modality: Mapping[str, Any] | None) -> str:
+    if modality is None:
+        return "not known"
+    if modality["quantized"]:
+        return "sequences, quantised to bytes as YouTube-8M's"
+    return "sequences (T, width)" if modality["sequence"] else "vectors"
+
+
+def _data(data: Mapping[str, Any]) -> Sequence[str]:
+    return [
+        f"- name: {data.get('name') or 'not known'}",
+        f"- licence: {data.get('licence') or 'not known'}",
+        f"- fingerprint of the content: `{data.get('fingerprint') or 'not known'}`",
+    ]
+
+
+def _use(model: Model) -> Sequence[str]:
+    side = next(iter(model.widths))
+    return [
+        "```python",
+        "import vmr",
+        "",
+        'model = vmr.load("this/folder")',
+        f"rows = model.embed_{side}(features)  # (N, {model.widths[side]}) -> "
+        f"(N, {model.embedding_width})",
+        "```",
+    ]
