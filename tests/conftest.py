@@ -17,8 +17,8 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-if "PYTEST_XDIST_WORKER" not in os.environ:  # which inherits what is set here
-    # Compiled programs are shared by the tests, and by the commands that they start, and then go.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Compiled programs are shared by all processes of the tests, which inherit this, and then go.
     _COMPILED = tempfile.TemporaryDirectory(prefix="vmr-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 
@@ -33,6 +33,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Each compiled program maps memory, and a process may hold so many maps (65,530 on Linux).
 _MOST_MAPS = 30_000
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """What is compared with references in float64."""
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
