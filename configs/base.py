@@ -1,4 +1,4 @@
-"""What configs are made of: the fields that all share, and variants that change them.
+"""Base of all configs: the fields that they share, and variants that change them.
 
 `vmr/training/base_config.py` explains the fields, those of the losses among them.
 """
@@ -15,12 +15,13 @@ __all__ = ["Variant", "Variants", "base_config", "changed"]
 
 
 class Variant(NamedTuple):
-    """A change of a config, by name.
+    """Named change of a config.
 
     Attributes:
-      kind: what it decides; of each kind a config takes one. A `recipe` comes first, so that the
-        others change it, and `smoke` last, so that a smoke test is small whatever it tests.
-      change: of a config, in place.
+      kind: kind of choice that it makes; a config takes one variant of each kind. A `recipe` comes
+        first, so that the others change it, and `smoke` last, so that a smoke test is small in any
+        case.
+      change: function that changes a config in place.
     """
 
     kind: str
@@ -31,16 +32,16 @@ Variants = Mapping[str, Variant]
 
 
 def changed(config: ConfigDict, names: str, variants: Variants, file: str) -> ConfigDict:
-    """The config, changed by variants; the order in which they are named does not matter.
+    """Applies variants to a config; the order in which they are named does not matter.
 
     Args:
-      config: changed in place.
-      names: of the variants, parted by commas.
-      variants: of the config file.
-      file: its name.
+      config: config to change in place.
+      names: names of variants, separated by commas.
+      variants: all variants of the config file.
+      file: name of the config file.
 
     Raises:
-      UserError: there is no such variant, or two decide the same.
+      UserError: there is no such variant, or two of them are of one kind.
     """
     by_kind: dict[str, str] = {}
     for name in filter(None, names.split(",")):
@@ -58,5 +59,5 @@ def changed(config: ConfigDict, names: str, variants: Variants, file: str) -> Co
 
 
 def _turn(kind: str) -> int:
-    """When variants of a kind are applied; those of one turn change different fields."""
+    """Order in which kinds are applied; kinds of one turn change different fields."""
     return {"recipe": 0, "smoke": 2}.get(kind, 1)

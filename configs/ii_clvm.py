@@ -27,7 +27,7 @@ from configs.base import Variant, Variants, base_config, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The system with the squared-difference term, changed by a variant."""
+    """II-CLVM with the squared-difference term, changed by variants."""
     return changed(ii_clvm(), variant, VARIANTS, "ii_clvm")
 
 
@@ -73,7 +73,7 @@ def _youtube8m_music(config: ConfigDict) -> None:
 
 
 def small(config: ConfigDict) -> None:
-    """The recipe for a few hundred pairs."""
+    """Recipe for a few hundred pairs."""
     _muvi_sync(config)
     config.batch_size = 50
     config.steps = 300
@@ -112,7 +112,8 @@ def _kl(config: ConfigDict) -> None:
     config.loss.weights.video = 0.1
 
 
-def _inter_only(config: ConfigDict) -> None:
+def inter_only(config: ConfigDict) -> None:
+    """No intra-modal term."""
     config.loss.intra = "none"
 
 
@@ -131,7 +132,7 @@ def runlocal(config: ConfigDict) -> None:
     config.eval_every = 4
     config.checkpoint_every = 2
     config.patience = 0
-    if config.sampling.method != "mean":
+    if config.sampling.method != "mean":  # a mean is one clip
         config.sampling.clips = 4
     config.model.embedding_width = 16
     config.model.transformer.update({"model_width": 16, "layers": 1, "heads": 2, "max_clips": 4})
@@ -146,7 +147,7 @@ RECIPES: Variants = {
 }
 VARIANTS: Variants = {
     "kl": Variant("losses", _kl),
-    "inter_only": Variant("losses", _inter_only),
+    "inter_only": Variant("losses", inter_only),
     "vmnet": Variant("losses", _vmnet),
     "runlocal": Variant("smoke", runlocal),
     **RECIPES,

@@ -23,7 +23,7 @@ from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """II-CLVM with words hashed into a vocabulary and a gated sum, changed by a variant."""
+    """II-CLVM with words hashed into a vocabulary and a gated sum, changed by variants."""
     config = ii_clvm.ii_clvm()
     config.model.text.fusion = "gated_sum"
     return changed(config, variant, VARIANTS, "ii_clvtm")

@@ -1,4 +1,4 @@
-"""The II loss with labels as positives: pairs of one label attract each other.
+"""II loss with labels as positives: pairs of one label attract each other.
 
 python -m experiments.train --config=configs/ii_supervised.py:youtube8m_music
     --config.dataset.data_dir=data/youtube8m_music --workdir=runs/ii_supervised
@@ -22,18 +22,14 @@ from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """II-CLVM with labels, changed by a variant."""
+    """II-CLVM with labels, changed by variants."""
     config = ii_clvm.ii_clvm()
     config.positives = "label"
     return changed(config, variant, VARIANTS, "ii_supervised")
 
 
-def _inter_only(config: ConfigDict) -> None:
-    config.loss.intra = "none"
-
-
 VARIANTS: Variants = {
-    "inter_only": Variant("losses", _inter_only),
+    "inter_only": Variant("losses", ii_clvm.inter_only),
     "runlocal": Variant("smoke", ii_clvm.runlocal),
     **ii_clvm.RECIPES,
 }

@@ -1,4 +1,4 @@
-"""The II loss on one modality against itself: two samples of a sequence are a pair.
+"""II loss on one modality against itself: two samples of a sequence are a pair.
 
 python -m experiments.train --config=configs/ii_unimodal.py --workdir=runs/ii_unimodal
     --config.dataset.data_dir=data/audioset
@@ -23,15 +23,11 @@ from configs.base import Variant, Variants, changed
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Music against itself, changed by a variant."""
+    """II-CLVM on music against itself, changed by variants."""
     config = ii_clvm.ii_clvm()
     config.pairing = "music"
     config.sampling.clips = 5
     return changed(config, variant, VARIANTS, "ii_unimodal")
-
-
-def _inter_only(config: ConfigDict) -> None:
-    config.loss.intra = "none"
 
 
 def _supervised(config: ConfigDict) -> None:
@@ -44,7 +40,7 @@ def _small(config: ConfigDict) -> None:
 
 
 VARIANTS: Variants = {
-    "inter_only": Variant("losses", _inter_only),
+    "inter_only": Variant("losses", ii_clvm.inter_only),
     "supervised": Variant("positives", _supervised),
     "small": Variant("recipe", _small),
     "runlocal": Variant("smoke", ii_clvm.runlocal),

@@ -26,7 +26,7 @@ from vmr.encoders.branch import DEPTH_ABLATION
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The published defaults, changed by a variant."""
+    """VM-NET with its published constants, changed by variants."""
     return changed(_published(), variant, VARIANTS, "vmnet")
 
 
@@ -59,7 +59,7 @@ def _runlocal(config: ConfigDict) -> None:
     config.eval_every = 4
     config.checkpoint_every = 2
     config.model.embedding_width = 16
-    for side in ("video", "music"):  # as many layers
+    for side in ("video", "music"):  # the depth stays: it may be what is tested
         config.model[side].hidden = tuple(width // 64 for width in config.model[side].hidden)
     config.loss.ranking.top_k = 8
     config.loss.structure_adjacent.top_k = 8
@@ -67,7 +67,7 @@ def _runlocal(config: ConfigDict) -> None:
 
 
 def demo(config: ConfigDict) -> None:
-    """The recipe for the planted dataset's vectors."""
+    """Recipe for the planted dataset's vectors."""
     config.batch_size = 500
     config.steps = 1000
     config.log_every = 50
@@ -85,7 +85,7 @@ def demo(config: ConfigDict) -> None:
 
 
 def small(config: ConfigDict) -> None:
-    """The recipe for a few hundred pairs."""
+    """Recipe for a few hundred pairs."""
     config.batch_size = 50
     config.steps = 300
     config.log_every = 10
@@ -100,7 +100,7 @@ def small(config: ConfigDict) -> None:
 
 
 def youtube8m_music(config: ConfigDict) -> None:
-    """The recipe for about 10,000 pairs of vectors."""
+    """Recipe for about 10,000 pairs of vectors."""
     config.batch_size = 2000
     config.steps = 200
     config.log_every = 20

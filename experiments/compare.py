@@ -52,7 +52,7 @@ def main(_: list[str]) -> None:
     """Compares the systems, writes the report to `--output` if given, prints it."""
     from vmr.runs import compare  # seconds of imports, after the flags
 
-    found = compare.compare_runs(
+    comparison = compare.compare_runs(
         compare.named_systems(_RUNS.value),
         _SPLIT.value,
         metrics=_METRICS.value,
@@ -64,8 +64,8 @@ def main(_: list[str]) -> None:
         data_dir=_DATA_DIR.value,
     )
     if _OUTPUT.value:
-        compare.write_report(pathlib.Path(_OUTPUT.value), found, _FORMAT.value, _LAYOUT.value)
-    print(compare.report(found, _FORMAT.value or "text", _LAYOUT.value))
+        compare.write_report(pathlib.Path(_OUTPUT.value), comparison, _FORMAT.value, _LAYOUT.value)
+    print(compare.report(comparison, _FORMAT.value or "text", _LAYOUT.value))
     if _OUTPUT.value:
         print(f"\nwritten to {_OUTPUT.value}")
 

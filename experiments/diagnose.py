@@ -1,6 +1,7 @@
 """Prints what is behind a run's table: suspected false negatives, hubs, the embedding's geometry.
 
 python -m experiments.diagnose --workdir=runs/vmnet --split=validation
+python -m experiments.diagnose --workdir=runs/vmnet --split=test --queue=queue.csv --top=200
 """
 
 import pathlib
@@ -8,6 +9,7 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
+from vmr.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to diagnose.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split; read `test` once, at the end.")
@@ -20,13 +22,20 @@ _DEVIATIONS = flags.DEFINE_float(
     "many (robust) standard deviations above the median of random pairs.",
 )  # fmt: skip
 _TOP = flags.DEFINE_integer(
-    "top", 10, "Suspected pairs to name, the most alike first.", lower_bound=0
-)
+    "top", 10, "Suspected pairs to name, the most alike first, and to put into the queue.",
+    lower_bound=0,
+)  # fmt: skip
+_QUEUE = flags.DEFINE_string(
+    "queue", None, "CSV file of suspected pairs for a person to judge, what would move the table "
+    "most first; pairs that it has judged stay. `evaluate --judgements` scores with them.",
+)  # fmt: skip
 _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.", lower_bound=0)
 
 
 def main(_: list[str]) -> None:
     """Diagnoses the run, writes the report as JSON, prints it."""
+    if _QUEUE.value == "":
+        raise UserError("--queue is empty: give it a file or leave it out")
     from vmr.runs import diagnose  # seconds of imports, after the flags
     from vmr.training.run_dir import write_json
 
@@ -38,6 +47,7 @@ def main(_: list[str]) -> None:
         deviations=_DEVIATIONS.value,
         examples=_TOP.value,
         seed=_SEED.value,
+        queue=pathlib.Path(_QUEUE.value) if _QUEUE.value else None,
     )
     default = workdir / "results" / f"diagnosis_{split}.json"
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else default

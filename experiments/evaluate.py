@@ -1,7 +1,9 @@
-"""Prints the retrieval table of a run's best checkpoint, or of anybody's embeddings.
+"""Prints the retrieval table of a run's best checkpoint, of anybody's embeddings, or of a TREC run.
 
 python -m experiments.evaluate --workdir=runs/vmnet --split=validation --baseline=cca
-python -m experiments.evaluate --embeddings=embeddings.npz
+python -m experiments.evaluate --embeddings=embeddings.npz --gallery=catalogue.npz
+python -m experiments.evaluate --workdir=runs/vmnet --judgements=queue.csv --trec=trec
+python -m experiments.evaluate --trec_run=trec/v2m.run --trec_qrels=trec/v2m.qrels
 """
 
 import pathlib
@@ -22,47 +24,91 @@ _BASELINE = flags.DEFINE_enum(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
 )
-flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings"])
 _SEGMENTS = flags.DEFINE_integer(
     "segments", 1, "Parts of each sequence: beside whole items, segments query segments, and "
     "tracks score by theirs. 1: whole items alone.", lower_bound=1,
 )  # fmt: skip
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "JSON file of the results. Default: WORKDIR/results/SPLIT.json. A baseline or "
-    "segments that it holds of the same checkpoint stay.",
+_GALLERY = flags.DEFINE_string(
+    "gallery", None, "Catalogue (npz or folder of experiments.embed) whose tracks, which need no "
+    "video, join those of the split in a further table.",
+)  # fmt: skip
+_JUDGEMENTS = flags.DEFINE_string(
+    "judgements", None, "CSV of judged pairs (diagnose --queue): beside the strict results, those "
+    "with pairs judged compatible counted as relevant.",
+)  # fmt: skip
+_TREC = flags.DEFINE_string(
+    "trec", None, "Folder for TREC files: v2m.run, v2m.qrels, m2v.run, m2v.qrels."
 )
+_TREC_DEPTH = flags.DEFINE_integer("trec_depth", 1000, "Items to a list there.", lower_bound=1)
+_TREC_RUN = flags.DEFINE_string("trec_run", None, "TREC run to evaluate instead, anybody's.")
+_TREC_QRELS = flags.DEFINE_string("trec_qrels", None, "TREC qrels of --trec_run.")
+_TREC_GALLERY = flags.DEFINE_integer(
+    "trec_gallery", None, "Items in the gallery of --trec_run. Default: as many as the files name.",
+    lower_bound=1,
+)  # fmt: skip
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json. What it holds "
+    "beside the plain results of the same checkpoint (a baseline, segments, …) stays.",
+)  # fmt: skip
+flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings", "trec_run"])
+_OF_EMBEDDINGS = (_SPLIT, _DATA_DIR, _GALLERY, _JUDGEMENTS, _TREC)
 
 
 def main(_: list[str]) -> None:
     """Evaluates the run or the file, writes the results, prints the tables."""
-    # Refused before the imports below, so that a wrong combination of flags fails at once.
-    if _EMBEDDINGS.value and _SEGMENTS.value > 1:
-        raise UserError("--segments needs --workdir: embeddings of whole items have no segments")
-    if _EMBEDDINGS.value and _BASELINE.value != "none" and not _DATA_DIR.value:
-        raise UserError(
-            f"--baseline={_BASELINE.value} with --embeddings needs --data_dir=DIR, to be fitted on"
-        )
-    from vmr.runs import evaluate  # seconds of imports, after the flags
+    _refuse_wrong_combinations()
+    # Seconds of imports, after the flags.
+    from vmr.retrieval.collection import open_collection
+    from vmr.runs import evaluate, judgements
 
+    beyond = evaluate.Beyond(
+        catalogue=open_collection(_GALLERY.value, "music") if _GALLERY.value else None,
+        judgements=judgements.read(pathlib.Path(_JUDGEMENTS.value)) if _JUDGEMENTS.value else None,
+        trec=pathlib.Path(_TREC.value) if _TREC.value else None,
+        trec_depth=_TREC_DEPTH.value,
+    )
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
-    if _WORKDIR.value:
+    if _TREC_RUN.value and _TREC_QRELS.value:
+        files = pathlib.Path(_TREC_RUN.value), pathlib.Path(_TREC_QRELS.value)
+        found = evaluate.evaluate_trec(*files, _TREC_GALLERY.value)
+    elif _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
         found = evaluate.evaluate_run(
-            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value
+            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond
         )
         output = output or workdir / "results" / f"{split}.json"
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
-        found = evaluate.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value)
+        found = evaluate.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond)
     else:
-        raise UserError("give --workdir=DIR or --embeddings=FILE.npz")
+        raise UserError(
+            "give --workdir=DIR, --embeddings=FILE.npz, or --trec_run=FILE and --trec_qrels=FILE"
+        )
     if output:
         evaluate.write_results(output, found)
     print(evaluate.report(found, "model"))
     if output:
         print(f"\nwritten to {output}")
+
+
+def _refuse_wrong_combinations() -> None:
+    """Raises UserError before the imports, so that a wrong combination of flags fails at once."""
+    for flag in (_WORKDIR, _EMBEDDINGS, *_OF_EMBEDDINGS, _TREC_RUN, _TREC_QRELS, _OUTPUT):
+        if flag.value == "":
+            raise UserError(f"--{flag.name} is empty: give it a value or leave it out")
+    if bool(_TREC_RUN.value) != bool(_TREC_QRELS.value):
+        raise UserError("--trec_run=FILE and --trec_qrels=FILE come together")
+    if _TREC_GALLERY.value and not _TREC_RUN.value:
+        raise UserError("--trec_gallery is of --trec_run: --gallery=FILE names a catalogue")
+    for flag in _OF_EMBEDDINGS if _TREC_RUN.value else ():
+        if flag.value is not None:
+            raise UserError(f"--{flag.name} needs --workdir or --embeddings: a run file holds ids")
+    if not _WORKDIR.value and _SEGMENTS.value > 1:
+        raise UserError("--segments needs --workdir: embeddings of whole items have no segments")
+    if not _WORKDIR.value and _BASELINE.value != "none" and not _DATA_DIR.value:
+        raise UserError(
+            f"--baseline={_BASELINE.value} with --embeddings needs --data_dir=DIR, to be fitted on"
+        )
 
 
 if __name__ == "__main__":

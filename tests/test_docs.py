@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from vmr.runs import model_folder
+from vmr.runs.model import model_of_run
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = {
@@ -21,7 +24,7 @@ SNIPPETS = {
 
 
 def test_the_pages_have_snippets() -> None:
-    assert {"evaluation.md-0", "losses.md-0"} <= SNIPPETS.keys()
+    assert {"evaluation.md-0", "losses.md-0", "retrieval.md-0"} <= SNIPPETS.keys()
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
@@ -32,6 +35,9 @@ def test_a_snippet_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where it may write
+    if "vmr.load" in SNIPPETS[name]:
+        kept = ROOT / "tests" / "training" / "formats" / "run"
+        model_folder.write(model_of_run(kept), tmp_path / "models" / "vmnet")
     exec(SNIPPETS[name], {})
     if "render_comparison" in SNIPPETS[name]:
         table = capsys.readouterr().out

@@ -4,9 +4,9 @@
     python -m tools.check_intervals --designs=3x3 --scatters=0,0.1 --repeats=2000
 
 Two simulated systems whose difference is known are drawn and compared many times, once with a
-difference (coverage) and once without (false alarms at p < 0.05). The scatter is what a seed is
-worth on all queries, see `tools.simulated_systems`; with one seed a side, where it is not 0, the
-table shows what is lost: such intervals speak of two runs, here they are held against the methods.
+difference (coverage) and once without (false alarms at p < 0.05). The scatter is the effect of a
+seed on all queries, see `tools.simulated_systems`. With one seed a side and scatter above 0 the
+coverage falls short: such intervals speak of two runs, and here they are checked for two methods.
 """
 
 from absl import flags

@@ -19,8 +19,8 @@ from vmr.errors import UserError
 from vmr.evaluation import significance
 from vmr.progress_bar import progress_bar
 
-# Rank = gallery · Φ(place + scale · score), chosen for the R@10 and MedR named above.
-_PLACE, _SCALE = -2.13, 0.75
+# Rank = gallery · Φ(shift + scale · score), chosen for the R@10 and MedR named above.
+_SHIFT, _SCALE = -2.13, 0.75
 # Variances (by track, by query) of the effects: shared by both systems, of a system, of a seed.
 # They add up to 1, so that `gain` and `scatter` are in standard deviations of a score.
 _SHARED, _SYSTEM, _SEED = (0.25, 0.25), (0.1, 0.1), (0.1, 0.2)
@@ -64,37 +64,37 @@ def draw(
 
     shared = effect(_SHARED)
     systems = {}
-    for name, seeds, place in zip("AB", design.seeds, _places(design), strict=True):
+    for name, seeds, mean in zip("AB", design.seeds, _means(design), strict=True):
         own = effect(_SYSTEM)
-        worth = design.scatter * generator.standard_normal(seeds)
-        scores = np.stack([place + shared + own + effect(_SEED) + each for each in worth])
-        rank = np.ceil(design.gallery * ndtr(_PLACE + _SCALE * scores))
+        offsets = design.scatter * generator.standard_normal(seeds)
+        scores = np.stack([mean + shared + own + effect(_SEED) + offset for offset in offsets])
+        rank = np.ceil(design.gallery * ndtr(_SHIFT + _SCALE * scores))
         systems[name] = {"R@10": 100.0 * (rank <= 10), "MRR": 1.0 / rank, "MedR": rank}
     return systems, track
 
 
 def truth(design: Design) -> dict[str, float]:
     """Expected difference of each metric, first system minus second, without simulation."""
-    first, second = (_expected(design, place) for place in _places(design))
+    first, second = (_expected(design, mean) for mean in _means(design))
     return {name: first[name] - second[name] for name in first}
 
 
 def coverage(design: Design, *, repeats: int, samples: int) -> dict[str, float]:
     """Fraction of comparisons whose 95 % interval contains the true difference, by metric."""
-    held = truth(design)
-    hits = dict.fromkeys(held, 0)
-    for found in _comparisons(design, repeats, samples):
-        for name, one in found.items():
-            hits[name] += one.low <= held[name] <= one.high
+    expected = truth(design)
+    hits = dict.fromkeys(expected, 0)
+    for differences in _comparisons(design, repeats, samples):
+        for name, difference in differences.items():
+            hits[name] += difference.low <= expected[name] <= difference.high
     return {name: count / repeats for name, count in hits.items()}
 
 
 def alarms(design: Design, *, repeats: int, samples: int) -> dict[str, float]:
     """Fraction of comparisons with p < 0.05, by metric: false alarms if the gain is 0."""
     hits = dict.fromkeys(truth(design), 0)
-    for found in _comparisons(design, repeats, samples):
-        for name, one in found.items():
-            hits[name] += one.p < 0.05
+    for differences in _comparisons(design, repeats, samples):
+        for name, difference in differences.items():
+            hits[name] += difference.p < 0.05
     return {name: count / repeats for name, count in hits.items()}
 
 
@@ -136,13 +136,13 @@ def check(
     bar = progress_bar(plans, unit="design")
     for plan in bar:
         with_gain = dataclasses.replace(plan, gain=gain)
-        found = [
+        rates = [
             *coverage(with_gain, repeats=repeats, samples=samples).values(),
             *alarms(plan, repeats=repeats, samples=samples).values(),
         ]
         cells = ["{}x{}".format(*plan.seeds), f"{plan.scatter:g}"]
         bar.clear()  # so that the next line of the table does not run into the bar
-        yield tables.markdown_row([*cells, *(f"{100 * share:.1f}" for share in found)])
+        yield tables.markdown_row([*cells, *(f"{100 * share:.1f}" for share in rates)])
 
 
 def _comparisons(
@@ -151,8 +151,10 @@ def _comparisons(
     for repeat in range(repeats):
         # Gain and scatter do not enter the seed: coverage and false alarms see the same draws.
         systems, track = draw(design, np.random.default_rng([repeat, *design.seeds]))
-        found = significance.differences(systems, track, [("A", "B")], samples=samples, seed=repeat)
-        yield found.differences[0]
+        pairs = [("A", "B")]
+        yield significance.differences(
+            systems, track, pairs, samples=samples, seed=repeat
+        ).differences[0]
 
 
 def _seeds(text: str) -> tuple[int, int]:
@@ -172,17 +174,17 @@ def _scatter(text: str) -> float:
     return scatter
 
 
-def _places(design: Design) -> tuple[float, float]:
+def _means(design: Design) -> tuple[float, float]:
     return -design.gain / 2, design.gain / 2
 
 
-def _expected(design: Design, place: float) -> dict[str, float]:
+def _expected(design: Design, mean: float) -> dict[str, float]:
     k = np.arange(1, design.gallery + 1)
-    score = (ndtri(k / design.gallery) - _PLACE) / _SCALE - place
+    score = (ndtri(k / design.gallery) - _SHIFT) / _SCALE - mean
     reached = ndtr(score / np.hypot(1.0, design.scatter))
     # MedR is a median within a run, so its expectation is an integral over seeds: given the effect
     # of a seed, half of its queries rank before this share of the gallery.
-    middle = ndtr(_PLACE + _SCALE * (place + design.scatter * _NODES))
+    middle = ndtr(_SHIFT + _SCALE * (mean + design.scatter * _NODES))
     return {
         "R@10": 100.0 * float(reached[9]),
         "MRR": float(np.sum(np.diff(reached, prepend=0.0) / k)),

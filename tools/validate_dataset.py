@@ -1,4 +1,4 @@
-"""Looks through a dataset and says whether it is fit to train on; status 1 if it is not.
+"""Validates a dataset before training; status 1 if it is not fit for it.
 
 python -m tools.validate_dataset --data_dir=data/planted
 """
@@ -14,10 +14,8 @@ _DATA_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Validates the dataset, writes its validation.json and prints the report."""
-    from vmr.data.validation.report import (
-        format_report,  # seconds of imports, after the flags
-        validate,
-    )
+    # Seconds of imports, after the flags.
+    from vmr.data.validation.report import format_report, validate
 
     del argv
     report = validate(_DATA_DIR.value)

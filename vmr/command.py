@@ -13,8 +13,8 @@ from vmr.errors import UserError
 Main = Callable[[list[str]], int | None]
 
 _HELP = {"--help", "-h", "-help"}
-# A `~` that starts a value or a part of one: --runs=a=~/runs/a+~/runs/b, --train=~/x,~/y. A `~`
-# inside a name (x~1) is left alone.
+# A `~` at the start of a value or of a part of one: --runs=a=~/runs/a+~/runs/b, --train=~/x,~/y.
+# A `~` inside a name (x~1) is left alone.
 _HOME = re.compile(r"(^|[=,+])(~[^/,+=]*)(?=[/,+]|$)")
 
 
@@ -35,10 +35,11 @@ def run(main: Main) -> None:
 
 def homes_expanded(argv: Sequence[str]) -> list[str]:
     """Expands `~` and `~user` in the arguments, as a shell does not inside `--flag=~/x`."""
-    return [_HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), arg) for arg in argv]
+    return [_HOME.sub(lambda match: match[1] + os.path.expanduser(match[2]), arg) for arg in argv]
 
 
 def _guarded(main: Main, argv: list[str]) -> int | None:
+    """Runs `main`, turning a user's mistakes into one line and a status."""
     if not flags.FLAGS["verbosity"].present:
         # Orbax and TFDS would log every file that they touch.
         logging.set_verbosity(logging.ERROR)
@@ -73,7 +74,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _flag_in_words(mistake: Exception) -> str | None:
-    """Message about a wrong flag, in one line; None if the exception is a fault of this code."""
+    """Message about a wrong flag, in one line; None if the exception is a bug."""
     if "config" in flags.FLAGS:
         from vmr import config_flag  # imports ml_collections, which few commands need
 
@@ -90,17 +91,18 @@ def _flag_in_words(mistake: Exception) -> str | None:
 
 def _help(argv: Sequence[str]) -> int:
     """Prints the flags of the command or, with `--config=FILE`, that file's variants and fields."""
-    given = _value_of("config", argv) if "config" in flags.FLAGS else None
-    if given:
+    # Read by hand, since flags are parsed only after --help, which needs no required flag.
+    config = _value_of("config", argv) if "config" in flags.FLAGS else None
+    if config:
         from vmr import config_flag
 
-        print(config_flag.described(given))
+        print(config_flag.described(config))
         return 0
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         # absl has no public mark of a required flag: it is one whose validators refuse None. Those
         # over several flags are left out, since they take a dictionary.
-        own = [each for each in flag.validators if list(each.get_flags_names()) == [flag.name]]
-        if not all(validator.checker(None) for validator in own):
+        own = [check for check in flag.validators if list(check.get_flags_names()) == [flag.name]]
+        if not all(check.checker(None) for check in own):
             flag.help = f"Required. {flag.help}"
     app.usage(shorthelp=True, writeto_stdout=True)
     return 0
@@ -116,8 +118,10 @@ def _value_of(name: str, argv: Sequence[str]) -> str | None:
 
 
 def _tell(mistake: BaseException, raised: BaseException | None = None) -> int:
+    """Prints a mistake in one line and returns status 1."""
+    # The flag itself may be what could not be parsed, so its value is read by hand.
     if (_value_of("verbosity", sys.argv) or "0") > "0":
         traceback.print_exception(raised or mistake)
-    # Messages of libraries run over several lines; the promise is one.
+    # Messages of libraries may have several lines.
     print("error: " + " ".join(str(mistake).split()), file=sys.stderr)
     return 1

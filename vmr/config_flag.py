@@ -1,6 +1,6 @@
-"""Flag `--config`: a Python config file with its variant, every field of which is a flag too.
+"""Flag `--config`: a Python config file and its variant, with a flag for every field.
 
-`ml_collections` defines the flags of the fields. The file is loaded here instead, so that a mistake
+`ml_collections` defines the flags of the fields. The file itself is loaded here, so that a mistake
 in the file, or in the name or value of a field, is reported in one line that quotes what the user
 typed.
 """
@@ -35,7 +35,7 @@ def define_config(help_string: str) -> flags.FlagHolder[ConfigDict]:
 
 
 def described(text: str) -> str:
-    """Help text of a config: its docstring, then each field and its value, written as a flag.
+    """Help text of a config: its docstring, then each field with its value, written as a flag.
 
     Args:
       text: value of the flag, FILE.py[:variant].
@@ -68,7 +68,7 @@ def mistake_in_words(mistake: Exception) -> str | None:
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Parser that loads a config file and keeps the config, whose fields messages name."""
+    """Parser that loads a config file, and keeps the config for messages about its fields."""
 
     latest: ConfigDict | None = None
 
@@ -104,11 +104,11 @@ def _loaded(text: str) -> ConfigDict:
 
 
 def _no_file(file: pathlib.Path) -> str:
-    what = "is a folder, expected a config file" if file.is_dir() else "does not exist"
-    there = {path.stem: str(path) for path in sorted(_FOLDER.glob("*.py"))}
-    nearest = difflib.get_close_matches(file.stem, there, n=1)
-    hint = f"; did you mean {there[nearest[0]]}?" if nearest else ""
-    return f"{what}{hint}"
+    fault = "is a folder, expected a config file" if file.is_dir() else "does not exist"
+    configs = {path.stem: str(path) for path in sorted(_FOLDER.glob("*.py"))}
+    nearest = difflib.get_close_matches(file.stem, configs, n=1)
+    hint = f"; did you mean {configs[nearest[0]]}?" if nearest else ""
+    return f"{fault}{hint}"
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -120,22 +120,25 @@ def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]
 
 
 def _typed(value: object) -> str:
-    """Value in the form in which it is typed in a shell; a tuple is quoted, without spaces."""
+    """Writes a value as it is typed in a shell; a tuple is quoted, without spaces."""
     if value is None:
         return ""
     return f'"{value}"'.replace(" ", "") if isinstance(value, tuple) else str(value)
 
 
 def _wrong_value(message: str) -> str | None:
-    found = _OF_FIELD.match(message)
+    """Message about a value of the wrong type; None if absl's message is not about a field."""
+    match = _OF_FIELD.match(message)
     fields = dict(_fields(_latest()))
-    if not found or found[1] not in fields:
+    if not match or match[1] not in fields:
         return None
-    value = fields[found[1]]
-    expected = _EXPECTED.get(type(value))
+    field, typed = match.groups()
+    expected = _EXPECTED.get(type(fields[field]))
     if expected is None:
         return None
-    return f"--config.{found[1]}={found[2]}: expected {expected}; its value is {_typed(value)} now"
+    return (
+        f"--config.{field}={typed}: expected {expected}; its value is {_typed(fields[field])} now"
+    )
 
 
 def _unknown_field(message: str) -> str | None:
@@ -158,5 +161,6 @@ def _unknown_field(message: str) -> str | None:
 
 
 def _latest() -> ConfigDict:
+    """Config loaded last; empty where its file failed, so that messages suggest no field."""
     parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
     return getattr(parser, "latest", None) or ConfigDict()

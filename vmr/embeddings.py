@@ -1,8 +1,8 @@
-"""Embeddings of a split as an npz file: what `export` writes and `evaluate` scores.
+"""Embeddings of a split as an npz file, which `export` writes and `evaluate` scores.
 
-`video_emb` (N, D) and `music_emb` (M, D) float32 unit rows, `video_ids` (N,) and `music_ids` (M,)
-unicode, the latter unique, `gt_music_index` (N,) int32 (the row of music_emb that belongs to video
-n), `split`, `meta` (a JSON string). Loads with `allow_pickle=False`.
+Arrays: `video_emb` (N, D) and `music_emb` (M, D), float32 unit rows; `video_ids` (N,) and
+`music_ids` (M,), unicode, the latter unique; `gt_music_index` (N,) int32, the row of music_emb that
+belongs to each video; `split`; `meta`, a JSON string. Loads with `allow_pickle=False`.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ from vmr.arrays import lengths_and_faults, read_array
 from vmr.errors import UserError
 
 SCHEMA_VERSION = 1
-_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}  # of an npz
-_MOST_DEFLATED = 1100  # bytes that DEFLATE makes of one, at most 1,032, and some room
-# What damaged, encrypted and unknown members raise.
+# Fields of `Embeddings` that are no arrays of the npz.
+_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}
+_MOST_DEFLATED = 1100  # bytes out of one compressed byte; DEFLATE gives at most 1,032
+# Exceptions that damaged, encrypted and unknown members raise.
 _ARCHIVE_FAULTS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RuntimeError),
@@ -43,14 +44,14 @@ class Embeddings:
       music_emb: (M, D) float32 unit rows.
       video_ids: (N,) unicode.
       music_ids: (M,) unicode, unique.
-      gt_music_index: (N,) int32, the track of each video.
-      split: split of the dataset.
-      meta: schema_version, config, step, dataset fingerprint, created.
+      gt_music_index: (N,) int32, the row of music_emb that belongs to each video.
+      split: name of the split.
+      meta: schema_version, and the origin as far as it is known: config, step, dataset fingerprint.
       video_group: (N,) int32 or None; items of equal group are truly compatible.
       music_group: (M,) int32 or None.
-      video_segments: (N,) or None; where there are segments, embeddings are (N, S, D), and this is
-        how many of the S an item has.
-      music_segments: (M,) or None.
+      video_segments: (N,) or None. With segments, video_emb is (N, S, D), and this counts the
+        segments of each video, 1 to S.
+      music_segments: (M,) or None, likewise.
     """
 
     video_emb: np.ndarray
@@ -67,7 +68,7 @@ class Embeddings:
 
 
 def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
-    """Collects the embeddings of a split in memory, each track once."""
+    """Collects the embeddings of a split in memory, each distinct track once."""
     tracks = _Tracks()
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
@@ -81,29 +82,29 @@ def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings
 
 
 def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, Any]) -> None:
-    """Streams the embeddings of a split into an npz; the whole file appears at its end, or none.
+    """Streams the embeddings of a split into an npz; the file appears when it is whole, or not.
 
     Raises:
       UserError: the file cannot be written (no such folder, no space left).
     """
     tracks = _Tracks()
-    with _unfinished(path) as npz:
+    with unfinished_npz(path) as npz:
         flat = {name: npz.with_name(name) for name in ("video_emb", "music_emb")}
         count, width = dict.fromkeys(flat, 0), 0
-        # Rows go to two flat files as they come, since neither array's length is known before the
-        # end; `savez` then copies them piece by piece, mapped and not read.
+        # An npy header comes before the rows and needs their number, known only at the end. So rows
+        # go to two flat files first, and `savez` copies these piecewise through memory maps.
         with flat["video_emb"].open("wb") as video, flat["music_emb"].open("wb") as music:
             for batch in batches:
                 new = tracks.add(batch)
                 width = batch["video_emb"].shape[1]
-                count["video_emb"] += _append(video, batch["video_emb"])
-                count["music_emb"] += _append(music, batch["music_emb"][new])
-        rows = {name: _mapped(flat[name], count[name], width) for name in flat}
-        np.savez(npz, allow_pickle=False, **rows, **tracks.arrays(), **_described(split, meta))
+                count["video_emb"] += append_rows(video, batch["video_emb"])
+                count["music_emb"] += append_rows(music, batch["music_emb"][new])
+        rows = {name: mapped_rows(flat[name], count[name], width) for name in flat}
+        np.savez(npz, allow_pickle=False, **rows, **tracks.arrays(), **described(split, meta))
 
 
 @contextlib.contextmanager
-def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def unfinished_npz(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Names an unfinished file in a folder of its own, which replaces `path` at the end."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -114,18 +115,21 @@ def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _append(file: IO[bytes], rows: np.ndarray) -> int:
+def append_rows(file: IO[bytes], rows: np.ndarray) -> int:
+    """Appends rows to a flat file of float32; returns their number."""
     file.write(np.ascontiguousarray(rows, np.float32).tobytes())
     return len(rows)
 
 
-def _mapped(path: pathlib.Path, count: int, width: int) -> np.ndarray:
+def mapped_rows(path: pathlib.Path, count: int, width: int) -> np.ndarray:
+    """Maps a flat file of float32 as rows (count, width)."""
     if not count:  # an empty file cannot be mapped
         return np.empty((count, width), np.float32)
     return np.memmap(path, np.float32, "r", shape=(count, width))
 
 
-def _described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def described(split: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays `split` and `meta` of an npz."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **meta})
     return {"split": np.array(split), "meta": np.array(text)}
 
@@ -141,7 +145,7 @@ class _Tracks:
         self._music_group: list[int] = []
 
     def add(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Adds a batch of pairs; (b,) bool, true where a track appears for the first time."""
+        """Adds a batch of pairs; returns (b,) bool, True for a track's first appearance."""
         new = np.zeros(len(batch["music_id"]), bool)
         for n, track in enumerate(map(str, batch["music_id"])):
             new[n] = track not in self._row
@@ -153,7 +157,7 @@ class _Tracks:
         return new
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays of `Embeddings` beside the embeddings themselves."""
+        """Arrays of `Embeddings` other than the embeddings themselves."""
         arrays = {
             "video_ids": np.array(self._video_ids),
             "music_ids": np.array(list(self._row)),
@@ -166,18 +170,18 @@ class _Tracks:
 
 
 def load(path: pathlib.Path) -> Embeddings:
-    """Loads anybody's npz of this form.
+    """Loads an npz of this form, from any source.
 
     Raises:
-      UserError: the file is not there, is no npz, is damaged, or an array is missing or of another
-        shape or type than the form says; the line names the array.
+      UserError: the file is missing, no npz or damaged, or an array is missing or of another shape
+        or type than the form has; the message names the array.
     """
     optional = {"video_group", "music_group"}
     needed = {field.name for field in dataclasses.fields(Embeddings)} - optional - _NOT_ARRAYS
-    arrays = _read_arrays(path, needed, optional | {"split", "meta"})
+    arrays = read_arrays(path, needed, optional | {"split", "meta"})
     loaded = Embeddings(
-        split=_read_text(path, arrays, "split"),
-        meta=_read_meta(path, arrays),
+        split=read_text(path, arrays, "split"),
+        meta=read_meta(path, arrays),
         **{name: arrays[name] for name in (needed | optional) & arrays.keys()},
     )
     _require_sound(path, loaded)
@@ -188,20 +192,36 @@ def load(path: pathlib.Path) -> Embeddings:
     )
 
 
-def _read_arrays(
+def read_arrays(
     path: pathlib.Path, needed: Collection[str], optional: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """Reads the arrays of these names, and no others that the archive holds."""
+    """Reads the arrays of these names, and no others that the archive holds.
+
+    Raises:
+      UserError: see `load`.
+    """
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in sorted(set(needed) - members.keys()):
+            there = ", ".join(sorted(members)) or "none"
+            raise UserError(f"{path} has no array {name!r}; it has {there}")
+        return {
+            name: _read_member(path, archive, members[name])
+            for name in sorted({*needed, *optional} & members.keys())
+        }
+
+
+def array_names(path: pathlib.Path) -> set[str]:
+    """Names of the arrays of an npz; raises UserError if it is none."""
+    with _opened(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            for name in sorted(set(needed) - members.keys()):
-                there = ", ".join(sorted(members)) or "none"
-                raise UserError(f"{path} has no array {name!r}; it has {there}")
-            return {
-                name: _read_member(path, archive, members[name])
-                for name in sorted({*needed, *optional} & members.keys())
-            }
+            yield archive
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -212,6 +232,7 @@ def _read_member(
     path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> np.ndarray:
     reason = None
+    # The declared size is checked before anything is allocated: it may be a lie.
     if member.file_size > max(member.compress_size, 1) * _MOST_DEFLATED:
         reason = f"says that it has {member.file_size:,} bytes, more than {member.compress_size:,} "
         reason += "compressed ones can hold"
@@ -224,7 +245,8 @@ def _read_member(
     raise UserError(f"{path} is not an npz of plain arrays: {member.filename} {reason}")
 
 
-def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
+def read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
+    """The string in an array; empty where there is no such array."""
     if name not in arrays:
         return ""
     if arrays[name].size != 1 or arrays[name].dtype.kind != "U":
@@ -238,8 +260,9 @@ def _read_text(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) 
         raise UserError(f"{path}: {name} holds what is no unicode") from None
 
 
-def _read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-    text = _read_text(path, arrays, "meta") or "{}"
+def read_meta(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    """The object in the array `meta`; empty where there is none."""
+    text = read_text(path, arrays, "meta") or "{}"
     try:
         meta = json.loads(text)
     except ValueError:  # no JSON, or a number of thousands of digits
@@ -262,17 +285,17 @@ def save(
     split: str = "",
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes arrays as an npz that `load` reads and the commands score; all of it or nothing.
+    """Writes arrays as an npz that `load` reads and the commands score, whole or not at all.
 
     Args:
       path: file to write; an earlier one is replaced.
       video_emb: (N, D) unit rows.
-      music_emb: (M, D) unit rows, one a distinct track.
+      music_emb: (M, D) unit rows, one per distinct track.
       gt_music_index: (N,) integers, the row of music_emb that belongs to each video.
-      video_ids: (N,); None numbers the videos.
-      music_ids: (M,), each once; None numbers the tracks.
+      video_ids: (N,) ids; None numbers the videos.
+      music_ids: (M,) unique ids; None numbers the tracks.
       split: name of the split.
-      meta: anything that JSON can hold.
+      meta: further facts, of types that JSON has.
 
     Raises:
       UserError: an array is not as above, or the file cannot be written.
@@ -296,9 +319,9 @@ def save(
         "video_ids": given.video_ids,
         "music_ids": given.music_ids,
         "gt_music_index": index.astype(np.int32),
-        **_described(split, given.meta),
+        **described(split, given.meta),
     }
-    with _unfinished(path) as npz:
+    with unfinished_npz(path) as npz:
         np.savez(npz, allow_pickle=False, **arrays)
 
 
@@ -308,7 +331,7 @@ def _ids(given: Sequence[str] | None, count: int) -> np.ndarray:
 
 def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
     for name in ("video_emb", "music_emb"):
-        _require_unit_rows(path, name, getattr(loaded, name))
+        require_unit_rows(path, name, getattr(loaded, name))
     videos, tracks = len(loaded.video_emb), len(loaded.music_emb)
     widths = loaded.video_emb.shape[1], loaded.music_emb.shape[1]
     if widths[0] != widths[1]:
@@ -336,11 +359,13 @@ def _require_sound(path: pathlib.Path, loaded: Embeddings) -> None:
         raise UserError(f"{path}: gt_music_index must be integers from 0 to {tracks - 1}")
 
 
-def _require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
+def require_unit_rows(path: pathlib.Path, name: str, rows: np.ndarray) -> None:
+    """Raises UserError unless `rows` are float (m, D), each of length 1 or all zeros."""
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise UserError(
             f"{path}: {name} has shape {rows.shape} and type {rows.dtype}, expected float (rows, D)"
         )
+    # Checked as `load` will give them: a row may overflow in float32.
     lengths, faults = lengths_and_faults(rows.astype(np.float32))
     if faults.any():
         row = np.argmax(faults)

@@ -1,7 +1,8 @@
-"""Tables to read: rows of cells as aligned text, Markdown or LaTeX.
+"""Tables for readers: rows of cells as aligned text, Markdown or LaTeX.
 
-The first row is the header. `columns` aligns them, a letter each, `l` or `r`; the last letter holds
-for all that follow, so "lr" is a column of names before any number of columns of numbers.
+The first row is the header. `columns` has one letter per column, `l` or `r`, for its alignment; the
+last letter holds for all further columns, so that "lr" fits a column of names before any number of
+columns of numbers.
 """
 
 import re
@@ -18,55 +19,55 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "−": r"$-$",
     "<": r"$<$",
 }
-# A sign, not the hyphen of a name.
+# A minus sign, unlike the hyphen in a name (run-2).
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 
 
 class Bold(str):
-    """A cell that stands out: bold, or behind a star where text has no bold."""
+    """Emphasised cell: bold, or marked by a star in plain text."""
 
     __slots__ = ()
 
 
 def text(rows: Rows, columns: str = "lr") -> str:
-    """Columns of one width for a terminal, two spaces between them, no spaces at a line's end."""
+    """Table for a terminal: columns padded to their widest cell, two spaces between them."""
     lines = [[spell(cell, "text") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = _alignments(columns, len(widths))
+    alignments = _alignments(columns, len(widths))
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(line, widths, sides, strict=True)
+            cell.rjust(width) if alignment == "r" else cell.ljust(width)
+            for cell, width, alignment in zip(line, widths, alignments, strict=True)
         ).rstrip()
         for line in lines
     )
 
 
 def markdown(rows: Rows, columns: str = "lr") -> str:
-    """A table of GitHub's Markdown."""
+    """Table in GitHub's Markdown."""
     head, *body = rows
     return "\n".join([markdown_head(head, columns), *map(markdown_row, body)])
 
 
 def markdown_head(cells: Sequence[str], columns: str = "lr") -> str:
-    """The header and the rule below it, two lines; rows may follow one at a time."""
-    rule = ["---:" if side == "r" else "---" for side in _alignments(columns, len(cells))]
+    """Header of a Markdown table and the rule below it, for rows that are printed one at a time."""
+    letters = _alignments(columns, len(cells))
+    rule = ["---:" if letter == "r" else "---" for letter in letters]
     return f"{markdown_row(cells)}\n|{'|'.join(rule)}|"
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """Line of a Markdown table."""
+    """Row of a Markdown table, one line."""
     return "| " + " | ".join(spell(cell, "markdown") for cell in cells) + " |"
 
 
 def latex(rows: Rows, columns: str = "lr") -> str:
-    """A `tabular` for a paper that loads `booktabs`."""
+    """LaTeX `tabular` for a paper that loads `booktabs`."""
     # An empty group keeps LaTeX from reading [ as the spacing after a line's end.
     lines = ["{}" + " & ".join(spell(cell, "latex") for cell in row) + r" \\" for row in rows]
-    sides = _alignments(columns, len(rows[0]))
     return "\n".join(
         [
-            rf"\begin{{tabular}}{{{sides}}}",
+            rf"\begin{{tabular}}{{{_alignments(columns, len(rows[0]))}}}",
             *(r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"),
             r"\end{tabular}",
         ]
@@ -77,12 +78,13 @@ FORMS: dict[str, Callable[[Rows], str]] = {"text": text, "markdown": markdown, "
 
 
 def spell(cell: str, form: str) -> str:
-    """A cell or a line beside a table, with what its form would read as markup escaped."""
+    """Cell of a table, or a line beside it, with the markup characters of the form escaped."""
     bold = isinstance(cell, Bold)
     if form == "markdown":
         cell = " ".join(cell.replace("|", r"\|").split())  # a line break would end the row
         return f"**{cell}**" if bold else cell
     if form == "latex":
+        # One character at a time, so that the backslashes of an escape are not escaped again.
         cell = "".join(_LATEX.get(character, character) for character in _MINUS.sub("−", cell))
         return rf"\textbf{{{cell}}}" if bold else cell
     return f"*{cell}" if bold else cell

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vmr.encoders.dense import Dense
+from vmr.encoders.layers import Dense
 
 
 def test_matches_the_plain_product_and_its_gradient() -> None:

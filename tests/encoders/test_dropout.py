@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vmr.encoders.dropout import RowDropout
+from vmr.encoders.layers import RowDropout
 
 KEY = jax.random.PRNGKey(0)
 

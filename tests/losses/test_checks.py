@@ -85,9 +85,9 @@ def test_the_anchors_own_modality(own: inter.Own) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"track": ROWS[:3]},
-        {"track": ROWS[:, None]},
-        {"track": X[:, 0]},
+        {"positive_ids": ROWS[:3]},
+        {"positive_ids": ROWS[:, None]},
+        {"positive_ids": X[:, 0]},
         {"music": X[:3]},
         {"video_inputs": INPUTS[:3]},
     ],

@@ -60,7 +60,7 @@ def sample(count: int = 16, tracks: int = 12, seed: int = 0, width: int = 9) -> 
         music=jnp.asarray(unit(random.normal(size=(count, 6)))),
         video_inputs=jnp.asarray(random.normal(size=(count, width))),
         music_inputs=jnp.asarray(random.normal(size=(count, 8))),
-        track=jnp.asarray(random.integers(0, tracks, size=count)),
+        positive_ids=jnp.asarray(random.integers(0, tracks, size=count)),
     )
 
 
@@ -214,7 +214,13 @@ def test_degenerate_batches_are_finite(inter_name: str, intra_name: str, count: 
     find = jax.jit(objective(inter_name, intra_name).value_and_gradient)
     pairs, tracks = sample(count), jnp.arange(count)
     zeros, ones = (jax.tree.map(lambda x, y=y: jnp.full_like(x, y), pairs) for y in (0, 1))
-    for batch in (pairs, zeros, zeros._replace(track=tracks), ones, ones._replace(track=tracks)):
+    for batch in (
+        pairs,
+        zeros,
+        zeros._replace(positive_ids=tracks),
+        ones,
+        ones._replace(positive_ids=tracks),
+    ):
         found = find(batch, WEIGHTS, LEARNT[inter_name])
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
@@ -223,7 +229,7 @@ def test_degenerate_batches_are_finite(inter_name: str, intra_name: str, count: 
 def test_trap_5_pairs_of_one_track_are_negatives_in_neither_direction(inter_name: str) -> None:
     """Pulling a same-track item nearer never costs anything, whatever the direction."""
     find = jax.jit(objective(inter_name, "none").value_and_gradient)
-    pairs = sample()._replace(track=jnp.zeros(16, int))
+    pairs = sample()._replace(positive_ids=jnp.zeros(16, int))
     before, after = (
         find(batch, WEIGHTS).terms for batch in (pairs, pairs._replace(music=pairs.video))
     )

@@ -141,7 +141,11 @@ def test_a_point_that_fails_is_told_and_tried_again(
     assert "failed: loss.weights.music-5/seed-1: step 3: loss nan" in told
     table = json.loads((root / "sweep.json").read_text())
     assert table["chosen"] == ["loss.weights.music-0.1"]  # the other has not all its seeds
-    assert "step 3: loss nan" in (root / "sweep.md").read_text()
+    page = (root / "sweep.md").read_text()
+    assert "step 3: loss nan" in page
+    for text in (told, page):
+        assert "No verdict on test: no other setting has come to its end" in text
+    assert "against the runner-up" not in page
     training.failures.clear()
     told = run_sweep(path, config, root, launcher, choose_per="loss.weights.music")
     assert launcher.jobs[1:] == [["loss.weights.music-5/seed-1"]]
@@ -192,7 +196,7 @@ def test_a_search_trains_its_trials_together_and_ends_in_the_same_tables(
 def test_points_are_listed_and_nothing_starts(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path
 ) -> None:
-    told = listed(file_of(tmp_path, [0.1, 5.0]), config, together=3)
+    told = listed(file_of(tmp_path, [0.1, 5.0]), config, runs_per_job=3)
     assert told.splitlines()[0] == "loss.weights.music-0.1/seed-0"
     assert told.splitlines()[-1] == "4 points: 4 in 2 programs, 0 by themselves"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.py"]

@@ -9,11 +9,11 @@ from vmr.errors import UserError
 from vmr.sweeps.jobs import (
     claim,
     failure_of,
-    forget_notes,
     jobs_of,
-    note_alone,
     note_failure,
-    why_alone,
+    note_own_job,
+    own_job_reason,
+    remove_notes,
 )
 from vmr.training.grid import Run
 
@@ -83,21 +83,21 @@ def test_runs_at_different_steps_stand_apart(tmp_path: pathlib.Path) -> None:
 
 def test_a_run_whose_folder_says_so_has_a_job_of_its_own(tmp_path: pathlib.Path) -> None:
     runs = [run(tmp_path, 0, music=1.0), run(tmp_path, 0, music=2.0), run(tmp_path, 0, music=3.0)]
-    note_alone(runs[1], "killed by signal 9")
+    note_own_job(runs[1], "killed by signal 9")
     assert shapes(runs, 16) == [(1, 2), (1, 1)]
-    forget_notes(runs[1])
+    remove_notes(runs[1])
     assert shapes(runs, 16) == [(1, 3)]
 
 
 def test_notes_are_lines_in_the_folder_of_the_run(tmp_path: pathlib.Path) -> None:
     (one,) = [run(tmp_path, 0)]
-    assert (failure_of(one), why_alone(one)) == ("", "")
+    assert (failure_of(one), own_job_reason(one)) == ("", "")
     note_failure(one, "two\nlines")
     assert (one.workdir / "failure.txt").read_text() == "two lines\n"
-    note_alone(one, "no memory")
-    assert (failure_of(one), why_alone(one)) == ("two lines", "no memory")
-    forget_notes(one)
-    assert (failure_of(one), why_alone(one)) == ("", "")
+    note_own_job(one, "no memory")
+    assert (failure_of(one), own_job_reason(one)) == ("two lines", "no memory")
+    remove_notes(one)
+    assert (failure_of(one), own_job_reason(one)) == ("", "")
 
 
 def test_a_folder_of_another_sweep_or_of_a_run_is_left_alone(tmp_path: pathlib.Path) -> None:

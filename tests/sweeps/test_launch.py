@@ -14,7 +14,7 @@ import stand_in
 from made_sweeps import InProcess, base_config, finish
 
 from vmr.sweeps import launch
-from vmr.sweeps.jobs import Job, failure_of, note_alone, note_failure
+from vmr.sweeps.jobs import Job, failure_of, note_failure, note_own_job
 from vmr.sweeps.launch import Ended, Processes, Progress, train_all
 from vmr.training.grid import Run
 from vmr.training.progress import is_finished
@@ -69,15 +69,15 @@ def test_runs_are_trained_in_jobs_and_what_is_finished_is_not_repeated(
     note_failure(runs[0], "an earlier try")
     finish(runs[4], [30.0])
     launcher = Scripted(ends, ends)
-    train_all(runs, launcher, together=2)
+    train_all(runs, launcher, runs_per_job=2)
     assert launcher.jobs == [["a", "b"], ["c", "d"]]
     assert all(is_finished(run.workdir) for run in runs)
     begin, one, two = capsys.readouterr().out.splitlines()
     assert begin == "runs to train: 4, jobs: 2"
     assert one.startswith("1/2 2 runs from a/seed-0: finished (")
     assert two.startswith("2/2 2 runs from c/seed-0: finished (")
-    train_all(runs, launcher, together=2)
-    train_all([], launcher, together=2)
+    train_all(runs, launcher, runs_per_job=2)
+    train_all([], launcher, runs_per_job=2)
     assert not capsys.readouterr().out
 
 
@@ -86,7 +86,7 @@ def test_runs_of_a_job_that_dies_are_tried_by_themselves_and_fail_alone(
 ) -> None:
     runs = runs_of(tmp_path, 4)
     launcher = Scripted(dies, ends, fails, dies, nothing)
-    train_all(runs, launcher, together=16)
+    train_all(runs, launcher, runs_per_job=16)
     assert launcher.jobs == [["a", "b", "c", "d"], ["a"], ["b"], ["c"], ["d"]]
     ended, failed, killed, stopped = map(failure_of, runs)
     assert not ended
@@ -101,11 +101,11 @@ def test_runs_of_a_job_that_dies_are_tried_by_themselves_and_fail_alone(
 def test_runs_that_are_left_by_a_job_are_grouped_anew(tmp_path: pathlib.Path) -> None:
     def one_damaged(job: Job) -> None:
         ends(Job([job.runs[:2]]))
-        note_alone(job.runs[2], "a folder is damaged")
+        note_own_job(job.runs[2], "a folder is damaged")
 
     runs = runs_of(tmp_path, 3)
     launcher = Scripted(one_damaged, ends)
-    train_all(runs, launcher, together=16)
+    train_all(runs, launcher, runs_per_job=16)
     assert launcher.jobs == [["a", "b", "c"], ["c"]]
     assert not any(map(failure_of, runs))
 
@@ -114,7 +114,7 @@ def test_jobs_of_an_earlier_call_are_waited_for(tmp_path: pathlib.Path) -> None:
     runs = runs_of(tmp_path, 4)
     launcher = Scripted(ends, ends)
     launcher.still = [Job([[runs[0], runs[2]]], id="101_0")]
-    train_all(runs, launcher, together=16)
+    train_all(runs, launcher, runs_per_job=16)
     assert launcher.jobs == [["a", "c"], ["b", "d"]]
 
 
@@ -175,8 +175,8 @@ def test_the_latest_line_of_a_log_is_told_once(
     for line in ("", "", "a warning\n", "step 2/8  loss 1.5\n", ""):
         with job.log.open("a") as log:
             log.write(line)
-        progress.tell([job])
-    progress.tell([stand_in.job(tmp_path, "b")])
+        progress.print_new([job])
+    progress.print_new([stand_in.job(tmp_path, "b")])
     assert capsys.readouterr().out == "a: step 2/8  loss 1.5\n"
 
 

@@ -141,7 +141,7 @@ def test_stopped_while_a_batch_is_told_it_goes_on_in_the_same_way(
     uninterrupted: dict[int, list[str]],
 ) -> None:
     train = Training(tmp_path, far_from_the_best)
-    told, count = searching._tell, 0
+    told, count = searching._end, 0
 
     def dies_in_between(*arguments: object) -> str:
         nonlocal count
@@ -151,7 +151,7 @@ def test_stopped_while_a_batch_is_told_it_goes_on_in_the_same_way(
         return told(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "_tell", dies_in_between)
+        patch.setattr(searching, "_end", dies_in_between)
         with pytest.raises(Killed):
             search(space(), 12, tmp_path, train, 3)
     assert names(search(space(), 12, tmp_path, train, 3)) == uninterrupted[3]

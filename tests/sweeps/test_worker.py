@@ -9,7 +9,7 @@ from made_sweeps import base_config, finish
 
 from vmr.errors import UserError
 from vmr.sweeps import worker
-from vmr.sweeps.jobs import Job, failure_of, note_failure, why_alone
+from vmr.sweeps.jobs import Job, failure_of, note_failure, own_job_reason
 from vmr.sweeps.worker import train_job
 from vmr.training.grid import Run
 from vmr.training.progress import is_finished
@@ -168,14 +168,14 @@ def test_only_what_a_smaller_program_can_cure_is_left_for_smaller_ones(
     job = job_of(tmp_path, 2)
     train_job(job)
     for run in job.runs:
-        reason, other = (why_alone, failure_of) if alone else (failure_of, why_alone)
+        reason, other = (own_job_reason, failure_of) if alone else (failure_of, own_job_reason)
         assert str(error) in reason(run)
         assert not other(run)
     # By itself there is nothing smaller.
     single = Job([job.runs[:1]])
     train_job(single)
     assert str(error) in failure_of(single.runs[0])
-    assert not why_alone(single.runs[0])
+    assert not own_job_reason(single.runs[0])
 
 
 def test_training_that_ends_nothing_is_not_repeated(

@@ -9,6 +9,7 @@ import pytest
 
 from tools.bench import accelerator
 from tools.bench.accelerator import Bench, Rows
+from tools.bench.numpy_losses import IN_NUMPY
 from tools.bench.peers import LOSSES, Problem, random_batch
 from vmr.losses.pairs import Pairs
 
@@ -68,14 +69,12 @@ def test_small(tmp_path: object) -> None:
         assert row in text
 
 
-@pytest.mark.parametrize("name", ["crossclr", "structure", "vmnet"])
+@pytest.mark.parametrize("name", ["crossclr", "structure", "vmnet", "ii_kl", "js", "rkd_distance"])
 def test_losses_in_numpy(name: str) -> None:
     batch = random_batch(Problem(24, 8, 12))
     rows = jax.device_get(jax.jit(LOSSES[name].by_rows)(Pairs(*batch)))
     results = {"fused": rows, "rows": rows}
-    value, _, slope, *_ = accelerator.errors(
-        LOSSES[name], accelerator.IN_NUMPY[name], batch, results
-    )
+    value, _, slope, *_ = accelerator.errors(LOSSES[name], IN_NUMPY[name], batch, results)
     assert float(value) < 1e-5
     assert float(slope) < 1e-4
 
@@ -101,9 +100,7 @@ def test_a_failure_is_a_line_and_the_rest_goes_on(capsys: pytest.CaptureFixture[
     pages: list[str] = []
     accelerator.report(Bench(1.0, True), (broken, late, whole), pages.append)
     assert len(pages) == 3
-    assert (
-        "| a | b |\n| --- | ---: |\n| 1 | 2 |\n\nfailed: ValueError: of two lines; 0 s" in pages[0]
-    )
+    assert "| a | b |\n|---|---:|\n| 1 | 2 |\n\nfailed: ValueError: of two lines; 0 s" in pages[0]
     assert "stopped: no time left (--minutes); 0 s" in pages[1]
     assert "| parts | failed: ValueError: of two lines |\n\n0 s" in pages[2]
     assert capsys.readouterr().out.count("failed: ") == 2

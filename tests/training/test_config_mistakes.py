@@ -16,7 +16,7 @@ from made_datasets import RICH
 from runs import ONE, Trained, config_of
 
 from vmr.data.schema import Pair
-from vmr.encoders.dropout import RowDropout
+from vmr.encoders.layers import RowDropout
 from vmr.errors import UserError
 from vmr.runs import evaluate
 from vmr.runs.restore import restore_run

@@ -1,5 +1,6 @@
 """The diagnosis of a run, from its folder to the report."""
 
+import csv
 import json
 import pathlib
 
@@ -13,8 +14,9 @@ from vmr.data.pipeline import eval_batches
 from vmr.errors import UserError
 from vmr.evaluation import pair_ranks
 from vmr.quantization import dequantize
-from vmr.runs import diagnose
+from vmr.runs import diagnose, judgements
 from vmr.runs.diagnose import _items, diagnose_run
+from vmr.runs.evaluate import Beyond, evaluate_run
 from vmr.runs.restore import restore_run
 from vmr.training import loop
 
@@ -127,6 +129,77 @@ def test_where_positives_are_by_label_labels_are_the_truth(labelled: pathlib.Pat
 def _groups(batch: dict[str, np.ndarray]) -> list[tuple[str, int]]:
     both = zip(batch["video_id"], batch["music_id"], batch["group"], strict=True)
     return [(item, group) for video, track, group in both for item in (video, track)]
+
+
+def read_queue(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_queue_is_judged_kept_and_scored(vectors: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue.csv"
+    found = diagnose_run(vectors, "test", deviations=0.5, examples=20, queue=path)
+    assert found.keys() == KEYS | {"queue"}
+    rows = read_queue(path)
+    assert found["queue"]["to_judge"] == len(rows) == 20
+    assert found["queue"]["left_out"] > 0
+    assert tuple(rows[0]) == judgements.COLUMNS
+    gains = [1 / float(row["rank"]) - 1 / float(row["partner_rank"]) for row in rows]
+    assert gains == sorted(gains, reverse=True)
+    assert all(float(row["score"]) > float(row["partner_score"]) for row in rows)
+    printed = diagnose.render(found)
+    assert f"20 pairs to judge in {path}" in printed
+    named = printed.split("LOOK AT FIRST")[1].split("\n\n")[0]
+    assert len(named.splitlines()) == 11
+
+    # A person who knows the planted truth judges the first five, and notes something.
+    (batch,) = eval_batches(restore_run(vectors).dataset, "test", 1000)
+    group = dict(_groups(batch))
+    for number, row in enumerate(rows):
+        truly = group[row["query"]] == group[row["item"]]
+        row |= {"compatible": ("yes" if truly else "no") if number < 5 else "", "note": "ü, 1"}
+    write_rows(path, rows)
+    again = diagnose_run(vectors, "test", deviations=0.5, examples=20, queue=path)["queue"]
+    assert again == found["queue"] | {"judged": 5, "left_out": found["queue"]["left_out"] - 5}
+    merged = read_queue(path)
+    assert merged[20:] == rows[:5]
+    pairs = [frozenset((row["query"], row["item"])) for row in merged]
+    assert len(set(pairs)) == 25
+    assert pairs[:15] == [frozenset((row["query"], row["item"])) for row in rows[5:]]
+    assert again["given_way"] == 0
+    assert "5 judged before stay" in judgements.queue_in_words(again)
+
+    fewer = diagnose_run(vectors, "test", deviations=0.5, examples=12, queue=path)["queue"]
+    assert (fewer["to_judge"], fewer["judged"], fewer["given_way"]) == (12, 5, 8)
+    assert "8 that nobody judged gave way" in judgements.queue_in_words(fewer)
+    judged = judgements.read(path)
+    assert len(judged.compatible) == 5
+    scored = evaluate_run(vectors, "test", beyond=Beyond(judgements=judged))
+    counts = scored["judged"]["judgements"]
+    assert counts["compatible"] == sum(judged.compatible.values())
+    assert counts["unused"] == 0
+    assert scored["judged"]["v2m"]["MRR"] >= scored["v2m"]["MRR"]
+
+
+def test_a_file_that_is_no_queue_is_left_as_it_is(
+    vectors: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "queue.csv"
+    for content, message in (
+        ("my notes\n", "queue.csv has no column direction; it has my notes"),
+        ("direction,query,item,compatible\nv2m,a,b,perhaps\n", "line 2: compatible is 'perhaps'"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=message):
+            diagnose_run(vectors, "test", queue=path)
+        assert path.read_text() == content
 
 
 def test_a_run_of_one_modality_is_refused(vectors: pathlib.Path, workdir: pathlib.Path) -> None:

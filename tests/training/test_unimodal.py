@@ -1,5 +1,6 @@
 """Items against themselves, and labels as positives."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from vmr.data.schema import Schema
 from vmr.data.sources.planted import planted
 from vmr.errors import UserError
 from vmr.evaluation import evaluate as evaluate_embeddings
+from vmr.retrieval.collection import Collection
 from vmr.runs import evaluate
 from vmr.runs.restore import restore_run
 from vmr.training import loop
@@ -115,6 +117,18 @@ def test_a_baseline_between_modalities_is_refused_where_there_is_one(run_of: Run
     with pytest.raises(UserError, match=expected) as raised:
         evaluate.evaluate_run(workdir, "test", "cca")
     assert "\n" not in str(raised.value)
+
+
+def test_no_track_joins_the_gallery_of_a_run_on_videos(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = run_of("ii_unimodal:runlocal").workdir
+    run = restore_run(workdir)
+    of_videos = dataclasses.replace(run, spec=dataclasses.replace(run.spec, pairing="video"))
+    monkeypatch.setattr(evaluate, "restore_run", lambda *_: of_videos)
+    tracks = Collection(workdir, "music", (np.eye(3, dtype=np.float32),), np.array(["a", "b", "c"]))
+    with pytest.raises(UserError, match="compares video with itself; a larger gallery is of trac"):
+        evaluate.evaluate_run(workdir, "test", beyond=evaluate.Beyond(catalogue=tracks))
 
 
 def test_videos_of_one_track_are_positives_whatever_their_labels() -> None:

@@ -18,15 +18,15 @@ from tools.bench import paired
 from vmr.command import run
 from vmr.errors import UserError
 
-NEIGHBOURS = 100  # that faiss and torch fetch: what Recall@100 needs
+NEIGHBOURS = 100  # tracks that faiss and torch fetch, as Recall@100 needs them
 _ROWS = 1000  # queries at a time
 
-# (M,D) queries, (M,D) gallery -> (M,10 or more) the best rows of the gallery
+# (M,D) queries, (M,D) gallery -> (M, at least 10) best rows of the gallery, in order
 Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def exact(video: np.ndarray, music: np.ndarray) -> list[float]:
-    """This package: all ranks, both directions from one product; R@10 of each, in percent."""
+    """Our exact ranks, both directions from one product: R@10 of each, in percent."""
     from vmr.evaluation import pair_ranks
 
     both = pair_ranks(video, music, np.arange(len(video)))
@@ -77,7 +77,7 @@ def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def noisy_pairs(items: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of unit rows, made in place so that the peak of memory is the embeddings themselves."""
+    """Random pairs of unit rows, made in place so that the peak of memory is the embeddings."""
     generator = np.random.default_rng(0)
     video = generator.standard_normal((items, width), dtype=np.float32)
     music = generator.standard_normal((items, width), dtype=np.float32)
@@ -89,9 +89,9 @@ def noisy_pairs(items: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare(name: str, items: int, width: int) -> paired.Prepared:
-    """A contender with its data; R@10 in percent and peak memory are told after its first run."""
+    """Prepares a contender and its data; facts: R@10 in percent and peak memory."""
     contender = CONTENDERS[name]
-    # Libraries loaded and programs compiled belong to neither the time nor the memory.
+    # A small run first: loading libraries and compiling count for neither time nor memory.
     contender(*noisy_pairs(200, width))
     video, music = noisy_pairs(items, width)
     before = paired.peak_bytes()
@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
 
 
 def define_flags() -> None:
-    """The flags of this command; other modules take its functions without them."""
+    """Defines the flags of this command; other modules import its functions without them."""
     flags.DEFINE_integer("items", 20000, "Videos, and as many tracks.", lower_bound=1)
     flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Times that each contender runs.", lower_bound=1)

@@ -1,4 +1,4 @@
-"""Random frame-level records as YouTube-8M stores them, and their way to the device, timed."""
+"""Random frame-level records in YouTube-8M's format, and the time of their way to the device."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,17 +21,17 @@ FRAMES = 300
 WIDTHS = {"rgb": 1024, "audio": 128}
 MODALITIES = {"video": "rgb", "music": "audio"}
 BATCH, _BATCHES = 64, 20
-# Batches until a pipeline has its pace: its buffers filled, its threads tuned.
+# Batches until a pipeline is steady: its buffers filled, its threads tuned.
 _WARM_UP = 12
 
 
 def generate_frames(folder: Path, records: int, command: str) -> tuple[Path, Dataset]:
-    """One file of SequenceExamples, 345 kB each, and a dataset of the same content.
+    """Writes a file of SequenceExamples, 345 kB each, and a dataset of the same content.
 
     Args:
-      folder: to write both into.
-      records: so many, of 300 frames × (1024 + 128) bytes.
-      command: that asked for them, for the dataset's card.
+      folder: folder for both.
+      records: number of records, each of 300 frames × (1024 + 128) bytes.
+      command: command that asked for them, for the dataset's card.
     """
     rng = np.random.default_rng(0)
     file = folder / "frames.tfrecord"
@@ -49,7 +49,7 @@ def generate_frames(folder: Path, records: int, command: str) -> tuple[Path, Dat
 
 
 def parsed(source: Path) -> tf.data.Dataset:
-    """All frames of each record, bytes."""
+    """Frames of each record, all of them, as bytes."""
 
     def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
         lists = {name: tf.io.FixedLenSequenceFeature([], tf.string) for name in WIDTHS}
@@ -61,12 +61,12 @@ def parsed(source: Path) -> tf.data.Dataset:
 
 
 def floats(frames: tf.Tensor) -> tf.Tensor:
-    """The bytes as `vmr.quantization.dequantize` makes them floats, in TensorFlow."""
+    """Dequantizes bytes in TensorFlow, as `vmr.quantization.dequantize`."""
     return tf.cast(frames, tf.float32) * SCALE + OFFSET
 
 
 def clips_table(source: Path, data_dir: Path, clips: int, seconds: float, rounds: int = 3) -> str:
-    """Clips of frame-level records, put on the device: our pipeline against plain tf.data."""
+    """Times clips of frame-level records, put on the device: our pipeline and plain tf.data."""
     paths = {"ours": data_dir, "tf.data": source}
     contenders = {
         name: functools.partial(prepare_clips, name, path, BATCH, clips, _BATCHES)
@@ -78,13 +78,10 @@ def clips_table(source: Path, data_dir: Path, clips: int, seconds: float, rounds
 
 
 def prepare_clips(name: str, path: Path, batch_size: int, clips: int, batches: int) -> Prepared:
-    """So many batches a turn, each put on the device.
-
-    A turn has a pipeline of its own, which is gone at its end: one that lived on would read ahead
-    while others have their turns.
-    """
+    """Prepares turns of so many batches, each put on the device."""
     import jax
 
+    # A turn has a pipeline of its own: one that lived on would read ahead in others' turns.
     opened: list[Iterator[Any]] = []
 
     def warm_up() -> None:
@@ -100,13 +97,13 @@ def prepare_clips(name: str, path: Path, batch_size: int, clips: int, batches: i
 
 
 def our_clips(data_dir: Path, batch_size: int, clips: int) -> Iterator[Any]:
-    """`train_batches`, which shuffles: the clips as the bytes that are stored."""
+    """Batches of `train_batches`, shuffled, their clips as the stored bytes."""
     spec = BatchSpec("global_sparse", clips)
     return iter(train_batches(open_dataset(data_dir), "train", batch_size, seed=0, spec=spec))
 
 
 def sampled_floats(source: Path, batch_size: int, clips: int) -> Iterator[Any]:
-    """tf.data over the source records, not shuffled: all frames to floats, then some of them."""
+    """Batches of tf.data, not shuffled: all frames become floats, then some are taken."""
 
     def sampled(frames: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: one_a_segment(floats(x)) for name, x in frames.items()}

@@ -1,11 +1,11 @@
-"""Many weightings of one config: in one program against one after another.
+"""Times a grid of weightings in one program against one run after another.
 
     python -m tools.bench.grid --runs=16 --steps=100
 
 The same points on planted data with the `demo` recipe, each command timed from its start to its
 end: `together`, one program trains all; `in_processes`, each run has a process of its own, one
-after another (compiled programs are kept on disk, so only the first of all compiles). More steps,
-and start and compilation count for less.
+after another (compiled programs are cached on disk, so that only the first run compiles). With
+more steps, start and compilation count for less.
 """
 
 import pathlib
@@ -46,13 +46,12 @@ def main(argv: list[str]) -> None:
         build(planted(), folder / "data", command="tools.bench.grid")
         (folder / "weights.py").write_text(_SWEEP.format(runs=_RUNS.value))
         contenders = {"together": _RUNS.value, "in_processes": 1}
-        for together in contenders.values():  # programs are compiled, files are read
-            _seconds(folder, together)
+        # The first round is dropped: it compiles programs and reads files from disk.
         rounds = [
-            [_seconds(folder, together) for together in contenders.values()]
-            for _ in range(_ROUNDS.value)
+            [_seconds(folder, runs_per_job) for runs_per_job in contenders.values()]
+            for _ in range(1 + _ROUNDS.value)
         ]
-    seconds = np.array(rounds)
+    seconds = np.array(rounds[1:])
     print(paired.machine())
     print(f"{_RUNS.value} weightings, {_STEPS.value} steps of {_BATCH_SIZE.value} pairs")
     for name, column in zip(contenders, seconds.T, strict=True):
@@ -60,19 +59,15 @@ def main(argv: list[str]) -> None:
     print(f"  together/in_processes {paired.spread(seconds[:, 0] / seconds[:, 1])}")
 
 
-def _seconds(folder: pathlib.Path, together: int) -> float:
-    """Of one sweep, with so many runs in a program."""
+def _seconds(folder: pathlib.Path, runs_per_job: int) -> float:
+    """Times one sweep."""
     workdir = folder / "sweep"
     command = [
         *(sys.executable, "-m", "experiments.sweep", "--config=configs/vmnet.py:demo"),
-        *(f"--sweep={folder / 'weights.py'}", f"--workdir={workdir}", f"--together={together}"),
+        *(f"--sweep={folder / 'weights.py'}", f"--workdir={workdir}", f"--together={runs_per_job}"),
         f"--config.dataset.data_dir={folder / 'data'}",
-        *(
-            f"--config.steps={_STEPS.value}",
-            "--config.optimizer.warmup_steps=0",
-            "--config.patience=0",
-        ),
-        f"--config.batch_size={_BATCH_SIZE.value}",
+        *(f"--config.steps={_STEPS.value}", f"--config.batch_size={_BATCH_SIZE.value}"),
+        *("--config.optimizer.warmup_steps=0", "--config.patience=0"),
     ]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,11 +1,11 @@
-"""How fast examples come in: our pipeline against TFDS's reader, arrays in memory, plain tf.data.
+"""Times the input: our pipeline against TFDS's reader, arrays in memory and plain tf.data.
 
 python -m tools.bench.input
 python -m tools.bench.input --data_dir=data/youtube8m
 
-Contenders hand out the same batches of numpy arrays, each in a process of its own, in turns. Frame
-level is timed on generated records of 300 frames x (1024 + 128) bytes: the means of their frames,
-and clips of them. All contenders test the checksums of the records.
+Contenders yield the same batches of numpy arrays, each in a process of its own, in turns. Frame
+level is timed on generated records of 300 frames x (1024 + 128) bytes: means of their frames, and
+clips of them. All contenders check the records' checksums.
 """
 
 import functools
@@ -38,7 +38,7 @@ from vmr.data.pipeline import Batch, eval_batches, train_batches
 from vmr.data.schema import Pair, Schema
 from vmr.data.sources.source import Source
 
-# Enough that filling the shuffle buffer, which our pipeline does once an epoch, weighs as it would.
+# Several epochs: our pipeline fills its shuffle buffer once in each, as in training.
 _EPOCHS = 4
 _CLIPS = 32
 
@@ -75,7 +75,7 @@ def _table(title: str, contenders: Mapping[str, Callable[[], Prepared]], example
 
 
 def prepare_vectors(name: str, data_dir: Path, batch_size: int) -> Prepared:
-    """Some epochs of training batches a turn."""
+    """Prepares turns of some epochs of training batches."""
     dataset = open_dataset(data_dir)
     batches = _EPOCHS * (dataset.splits["train"] // batch_size)
     return _reading(functools.partial(VECTORS[name], dataset, batch_size, batches))
@@ -103,7 +103,7 @@ def _arrays(data_dir: Path) -> dict[str, np.ndarray]:
 def _tfds_reader(dataset: Dataset, batch_size: int, batches: int) -> Iterator[Batch]:
     builder = tfds.builder_from_directory(dataset.data_dir)
     examples = builder.as_dataset(split="train", shuffle_files=True)
-    # TFDS hands out labels of differing lengths, which do not batch.
+    # Labels differ in length and would not batch.
     pairs = examples.map(lambda example: {name: example[name] for name in MODALITIES})
     shuffled = pairs.shuffle(dataset.splits["train"]).batch(batch_size, drop_remainder=True)
     return islice(tfds.as_numpy(shuffled.repeat().prefetch(4)), batches)
@@ -117,7 +117,7 @@ VECTORS: dict[str, Callable[[Dataset, int, int], Iterator[Batch]]] = {
 
 
 def prepare_means(name: str, path: Path) -> Prepared:
-    """All records a turn, the mean of the frames of each."""
+    """Prepares turns of all records, the mean of the frames of each."""
     return _reading(functools.partial(MEANS[name], path))
 
 
@@ -152,7 +152,7 @@ def _batches(items: tf.data.Dataset) -> Iterator[Any]:
 
 
 def generate_vectors(folder: Path, examples: int) -> Path:
-    """A dataset of random vectors, of YouTube-8M's widths."""
+    """Writes a dataset of random vectors of YouTube-8M's widths."""
     rng = np.random.default_rng(0)
 
     def pairs() -> Iterator[Pair]:
@@ -167,7 +167,7 @@ def generate_vectors(folder: Path, examples: int) -> Path:
 
 
 def define_flags() -> None:
-    """The flags of this command; its functions serve other modules without them."""
+    """Defines the flags of this command; other modules import its functions without them."""
     flags.DEFINE_string(
         "data_dir", None, "Dataset to time, its train split. Default: 10,000 generated examples."
     )

@@ -1,10 +1,10 @@
-"""Times every loss, value and gradient at the embeddings, against what one would use instead.
+"""Times every loss, value and gradient at the embeddings, against the usual alternatives.
 
     python -m tools.bench.losses --output=losses.md --plot=losses.png
     python -m tools.bench.losses --losses=infonce,structure --sizes=512,1024 --large
 
-Every contender lives in a process of its own, and the processes take turns (`tools.bench.paired`).
-Everything runs on the CPU: JAX_PLATFORMS in the environment moves the contenders in JAX alone.
+Every contender has a process of its own, and the processes take turns (`tools.bench.paired`).
+Everything runs on the CPU; JAX_PLATFORMS in the environment moves only the contenders in JAX.
 Peers come with the extra `bench`; those that are not installed are left out.
 """
 
@@ -22,18 +22,19 @@ from absl import flags
 from tools.bench import peers
 from tools.bench.paired import Measured, machine, ratio, take_turns
 from tools.bench.peers import Problem
+from vmr import tables
 from vmr.command import run
 from vmr.errors import UserError
 
 _LEAST, _MOST = 2, 32768
 _PACKAGES = ("jax", "optax", "tensorflow", "torch", "open_clip", "pytorch_metric_learning")
 _COLUMNS = ("loss", "B", "D", "contender", "ms", "ours / it", "memory", "value", "note")
-_TEXT_COLUMNS = ("loss", "contender", "note")
+_ALIGNMENTS = "lrrlrrrrl"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Times of a family's contenders on one batch, `ours` among them."""
+    """Times of a family's contenders, `ours` among them, on one batch."""
 
     family: str
     problem: Problem
@@ -43,26 +44,24 @@ class Result:
 def main(_: list[str]) -> None:
     """Measures every batch of every family; the table grows as it goes."""
     _require_outputs()
-    given = flags.FLAGS
-    batches = plan(
-        *(given.losses, sizes_of(given.sizes), given.large),
-        *(given.width, given.input_width, given.devices),
-    )
+    values = flags.FLAGS
+    sizes, widths = sizes_of(values.sizes), (values.width, values.input_width)
+    batches = plan(values.losses, sizes, values.large, *widths, values.devices)
     absent = dict.fromkeys(name for family, _ in batches for name in peers.missing(family))
     if absent:
         print(f"not installed, their contenders are left out: {', '.join(absent)}\n")
-    text = preamble(flags.FLAGS.input_width, _PACKAGES)
+    text = preamble(values.input_width, _PACKAGES)
     print(text, flush=True)
     results = []
     for family, problem in batches:
-        measured = take_turns(peers.contenders(family, problem), flags.FLAGS.seconds)
+        measured = take_turns(peers.contenders(family, problem), values.seconds)
         results.append(Result(family, problem, measured))
         print(rows(results[-1]), flush=True)
         text += f"\n{rows(results[-1])}"
-        if flags.FLAGS.output:
-            pathlib.Path(flags.FLAGS.output).write_text(f"{text}\n", encoding="utf-8")
-    if flags.FLAGS.plot:
-        plot(flags.FLAGS.plot, results)
+        if values.output:
+            pathlib.Path(values.output).write_text(f"{text}\n", encoding="utf-8")
+    if values.plot:
+        plot(values.plot, results)
 
 
 def plan(
@@ -73,7 +72,7 @@ def plan(
     input_width: int = 1024,
     devices: int = 8,
 ) -> list[tuple[str, Problem]]:
-    """Every batch of every family. Raises UserError where there is no such family."""
+    """Batches of every family. Raises UserError where there is no such family."""
     batches = []
     for family in families:
         if family not in peers.FAMILIES:
@@ -93,7 +92,7 @@ def plan(
 
 
 def sizes_of(texts: Sequence[str]) -> list[int]:
-    """The batch sizes, ascending. Raises UserError where one is none."""
+    """Parses batch sizes, ascending. Raises UserError where one is not a number in range."""
     for text in texts:
         if not text.isdecimal() or not _LEAST <= int(text) <= _MOST:
             raise UserError(f"--sizes: {text!r}; expected whole numbers of {_LEAST} to {_MOST}")
@@ -112,7 +111,7 @@ def _require_outputs() -> None:
 
 
 def preamble(input_width: int, packages: Iterable[str]) -> str:
-    """How and on which machine the numbers were measured, and the head of the table."""
+    """Method, machine and packages behind the numbers, and the head of the table."""
     distributions = metadata.packages_distributions()
     versions = ", ".join(
         f"{name} {metadata.version(distributions[name][0])}"
@@ -128,14 +127,13 @@ def preamble(input_width: int, packages: Iterable[str]) -> str:
             "",
             f"{machine()}; {versions}",
             "",
-            _row(_COLUMNS),
-            _row("---" if column in _TEXT_COLUMNS else "---:" for column in _COLUMNS),
+            tables.markdown_head(_COLUMNS, _ALIGNMENTS),
         ]
     )
 
 
 def rows(result: Result) -> str:
-    """A row of the table for each contender of a batch."""
+    """Rows of the table, one for each contender of a batch."""
     lines = []
     for name, measured in result.measured.items():
         facts = dict(measured.facts)
@@ -147,18 +145,14 @@ def rows(result: Result) -> str:
             "1" if name == "ours" else ratio(result.measured, "ours", name),
             *(memory, value, "; ".join(filter(None, notes))),
         ]
-        lines.append(_row(cells))
+        lines.append(tables.markdown_row(cells))
     return "\n".join(lines)
 
 
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def plot(path: str, results: Sequence[Result]) -> None:
-    """How many times as long as ours each contender takes: a panel a family, both axes log.
+    """Plots each contender's time over ours: a panel a family, both axes logarithmic.
 
-    Medians over rounds, bars over their range.
+    Markers are medians over rounds, bars their range.
     """
     from matplotlib.figure import Figure
 
@@ -166,37 +160,36 @@ def plot(path: str, results: Sequence[Result]) -> None:
     columns = min(3, len(families))
     lines = -(-len(families) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.5 * lines), layout="constrained")  # inches
-    for place, group in enumerate(families, start=1):
-        _draw(figure.add_subplot(lines, columns, place), group)
+    for number, group in enumerate(families, start=1):
+        _draw(figure.add_subplot(lines, columns, number), group)
     figure.savefig(path, dpi=150)
 
 
 def _draw(panel: Any, results: Sequence[Result]) -> None:
-    """One family."""
+    """Draws the panel of one family."""
     panel.axhline(1.0, color="black", linewidth=1.0, label="ours")
     names = dict.fromkeys(name for each in results for name in each.measured if name != "ours")
     for name, marker in zip(names, itertools.cycle("osD^vPX*"), strict=False):
         present = [each for each in results if name in each.measured]
         ratios = [each.measured[name].seconds / each.measured["ours"].seconds for each in present]
-        middle = [np.median(found) for found in ratios]
-        reach = [(m - min(found), max(found) - m) for m, found in zip(middle, ratios, strict=True)]
-        places = [each.problem.items for each in present]
-        panel.errorbar(
-            places, middle, np.transpose(reach), marker=marker, markersize=4, capsize=2, label=name
-        )
+        # (3, B): least, median and greatest ratio at each batch.
+        low, middle, high = np.transpose([np.quantile(each, (0.0, 0.5, 1.0)) for each in ratios])
+        sizes = [each.problem.items for each in present]
+        reach = middle - low, high - middle
+        panel.errorbar(sizes, middle, reach, marker=marker, markersize=4, capsize=2, label=name)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     problems = [each.problem for each in results]
     panel.set_xticks([p.items for p in problems], [f"{p.items} × {p.width}" for p in problems])
     low, high = panel.get_ylim()
-    panel.set_ylim(min(low, 0.45), max(high, 2.2))  # never so close to 1 that nothing is labelled
+    panel.set_ylim(min(low, 0.45), max(high, 2.2))  # wide enough to hold labelled ticks
     panel.set(title=results[0].family, xlabel="B × D", ylabel="time / our time")
     panel.grid(which="major", alpha=0.3)
     panel.legend(fontsize="x-small")
 
 
 def define_flags() -> None:
-    """The flags of this command; other modules take its functions without them."""
+    """Defines the flags of this command; other modules import its functions without them."""
     flags.DEFINE_list(
         "losses",
         [family for family in peers.FAMILIES if family != peers.LARGE],

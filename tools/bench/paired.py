@@ -1,8 +1,8 @@
 """Paired timings: contenders take turns, each in a process of its own.
 
-Thread pools of different libraries fight over the cores when they share a process, and a noisy
-machine drifts by a factor of two: so contenders run one after another, round by round, and what is
-reported is the ratio within a round.
+Thread pools of different libraries compete for the cores when they share a process, and a noisy
+machine drifts by a factor of two. So contenders run one after another, round by round, and their
+times are compared within each round.
 """
 
 import multiprocessing
@@ -23,12 +23,12 @@ from vmr.errors import UserError
 
 @dataclass(frozen=True)
 class Prepared:
-    """A contender ready to run.
+    """Contender that is ready to run.
 
     Attributes:
-      step: the work that is timed.
-      facts: measured beside its time, such as its memory.
-      before: run before each step, untimed.
+      step: work that is timed.
+      facts: quantities beside its time, such as its memory.
+      before: work before each step, untimed.
     """
 
     step: Callable[[], Any]
@@ -38,46 +38,46 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each round, by the clock and of the processors, and a contender's facts."""
+    """Clock and processor seconds of a contender in each round, and its facts."""
 
     seconds: np.ndarray
     processor_seconds: np.ndarray
     facts: Mapping[str, Any]
 
 
-# Called in the contender's own process: a function of a module, or a partial of one, which pickles.
+# Called in the contender's own process, so it must pickle: a module's function, or a partial of it.
 Contender = Callable[[], Prepared]
 
 
 def take_turns(
     contenders: Mapping[str, Contender], seconds: float, rounds: int = 3
 ) -> dict[str, Measured]:
-    """Runs the contenders in turn for about `seconds`, and for `rounds` rounds at least.
+    """Runs the contenders in turn for about `seconds`, and at least `rounds` rounds.
 
     Raises UserError where a contender's process ends before its turns do.
     """
-    # Spawned, not forked: what a contender sets in its environment precedes its imports.
+    # Spawned, not forked: a contender can set its environment before its imports.
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     for name, contender in contenders.items():
         pipes[name], child = spawn.Pipe()
         spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
-        child.close()  # the process has its own: when it ends, nobody is left to wait for
+        child.close()  # with this copy closed, the end of the process ends the pipe
         facts[name] = _answer(name, pipes[name])
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     start = time.perf_counter()
-    done = 0
-    while done < rounds or time.perf_counter() - start < seconds:
+    count = 0
+    while count < rounds or time.perf_counter() - start < seconds:
         for name, pipe in pipes.items():
             pipe.send(True)
             times[name].append(_answer(name, pipe))
-        done += 1
+        count += 1
     for pipe in pipes.values():
         pipe.send(False)
     measured = {}
     for name in contenders:
-        wall, processor = np.array(times[name]).T
+        wall, processor = np.transpose(times[name])
         measured[name] = Measured(wall, processor, facts[name])
     return measured
 
@@ -104,7 +104,7 @@ def _serve(contender: Contender, parent: Connection) -> None:
 
 
 def installed(contenders: Mapping[str, Contender]) -> dict[str, Contender]:
-    """The contenders, less those named after a library that is not installed: one line tells."""
+    """Contenders without those named after a library that is not installed; prints which."""
     absent = [name for name in contenders if name in _LIBRARIES and find_spec(name) is None]
     if absent:
         print(f"not installed, left out: {', '.join(absent)}")
@@ -115,25 +115,22 @@ _LIBRARIES = ("faiss", "flax", "tensorflow", "torch")
 
 
 def ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
-    """Time of `name` over that of `peer`, paired within rounds: median and range."""
+    """Time of `name` over that of `peer` within rounds: median and range."""
     return spread(measured[name].seconds / measured[peer].seconds)
 
 
 def processor_ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:
-    """As `ratio`, of the processors' time: steadier on a machine that others use."""
+    """Processor time of `name` over that of `peer`, see `ratio`: steadier on a shared machine."""
     return spread(measured[name].processor_seconds / measured[peer].processor_seconds)
 
 
 def spread(values: np.ndarray) -> str:
-    """Median and range."""
+    """Median and range as text."""
     return f"{np.median(values):.3f} ({values.min():.3f}-{values.max():.3f})"
 
 
 def lines(measured: Mapping[str, Measured], unit: str = "", count: float = 0) -> str:
-    """A line for each contender: median time, rate in `unit`s, ratio of the first to it, facts.
-
-    Both ratios stand there, of the clock and of the processors' time.
-    """
+    """Lines of the contenders: median time, rate in `unit`s, both ratios of the first, facts."""
     text, ours = [], next(iter(measured))
     for name, result in measured.items():
         median = float(np.median(result.seconds))
@@ -148,13 +145,12 @@ def lines(measured: Mapping[str, Measured], unit: str = "", count: float = 0) ->
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had resident so far."""
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux
-    return 1024 * kib
+    """Peak resident memory of this process so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
 
 
 def machine() -> str:
-    """Processor, cores and Python that the numbers were measured on."""
+    """Processor, cores and Python of this machine, to stand beside the numbers."""
     return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 

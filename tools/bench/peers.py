@@ -1,8 +1,8 @@
-"""Contenders of the benchmarks of losses: ours, and what one would use instead.
+"""Contenders of the benchmarks of losses: our losses and the usual alternatives.
 
 A form is prepared for one `Problem`: value and gradient of a loss at the embeddings of one random
 batch. The naive forms in JAX are written as they usually are: N × N matrices held whole, autodiff.
-TensorFlow and torch are imported by their own forms alone.
+TensorFlow and torch are imported only by their own forms.
 """
 
 import functools
@@ -29,7 +29,7 @@ Array = jax.Array
 ValueAndGradient = Callable[[Pairs], tuple[Array, dict[str, Array]]]
 
 TEMPERATURE = 0.07
-SCALE, BIAS = 10.0, -10.0  # of SigLIP before its first step
+SCALE, BIAS = 10.0, -10.0  # SigLIP's initial values
 # VM-NET as published.
 MARGIN, TOP_K = 0.1, 100
 WEIGHTS = {"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.2}
@@ -37,7 +37,7 @@ WEIGHTS = {"m2v": 3.0, "v2m": 1.0, "music": 0.2, "video": 0.2}
 
 @dataclass(frozen=True)
 class Problem:
-    """Shapes of a batch: N pairs, embeddings (N,D), inputs (N,P), sharded over devices."""
+    """Shapes of a batch: N items, D width, P input width; sharded over devices."""
 
     items: int
     width: int
@@ -46,23 +46,24 @@ class Problem:
 
 
 class Batch(NamedTuple):
-    """N pairs as arrays of any library, the fields of `vmr.losses.pairs.Pairs`."""
+    """Pairs as arrays of any library, with the fields of `vmr.losses.pairs.Pairs`."""
 
     video: Any  # (N, D) unit rows
     music: Any  # (N, D) unit rows
     video_inputs: Any  # (N, P) unit rows
     music_inputs: Any  # (N, P) unit rows
-    track: Any  # (N,) int32, all different
+    positive_ids: Any  # (N,) int32, all different
 
 
 def random_batch(problem: Problem) -> Batch:
     """Pairs as encoders might make them, float32.
 
-    A video's embedding is at a cosine of about 0.45 to its inputs, and of 0.2 to its music: that
-    leaves some of the hardest negatives within the margin. Made in place, so that the peak of
-    memory is the batch itself.
+    A video's embedding has a cosine of about 0.45 with its inputs and of 0.2 with its music, which
+    leaves some of the hardest negatives within the margin.
     """
     random = np.random.default_rng(0)
+
+    # Rows change in place, so that the peak of memory is the batch itself.
 
     def unit(rows: np.ndarray) -> np.ndarray:
         rows /= np.sqrt(np.einsum("np,np->n", rows, rows))[:, None]
@@ -74,19 +75,22 @@ def random_batch(problem: Problem) -> Batch:
         noise += rows
         return unit(noise)
 
-    def projected(rows: np.ndarray, width: int) -> np.ndarray:  # cosines about kept
+    def projected(rows: np.ndarray, width: int) -> np.ndarray:  # roughly preserves cosines
         return unit(rows @ random.standard_normal((rows.shape[1], width), np.float32))
 
     video_inputs = unit(random.standard_normal((problem.items, problem.input_width), np.float32))
     video = near(projected(video_inputs, problem.width), 2)
     music = near(video, 5)
     music_inputs = near(projected(music, problem.input_width), 2)
-    track = np.arange(problem.items, dtype=np.int32)
-    return Batch(video, music, video_inputs, music_inputs, track)
+    positive_ids = np.arange(problem.items, dtype=np.int32)
+    return Batch(video, music, video_inputs, music_inputs, positive_ids)
+
+
+cross_entropy = optax.softmax_cross_entropy_with_integer_labels  # (n,N), (n,) labels -> (n,)
 
 
 def infonce(pairs: Pairs, dtype: Any = None) -> Array:
-    """One score matrix, a log-sum-exp in each direction; factors of the product in `dtype`."""
+    """InfoNCE by one score matrix and two log-sum-exps; factors of the product in `dtype`."""
     video, music = (x if dtype is None else x.astype(dtype) for x in (pairs.video, pairs.music))
     scores = jnp.matmul(video, music.T, preferred_element_type=jnp.float32) / TEMPERATURE
     of_rows, of_columns = (jax.nn.logsumexp(scores, axis=axis) for axis in (1, 0))
@@ -95,20 +99,19 @@ def infonce(pairs: Pairs, dtype: Any = None) -> Array:
 
 def optax_softmax(pairs: Pairs) -> Array:
     """Optax's softmax cross-entropy in each direction of one score matrix."""
-    scores, own = pairs.video @ pairs.music.T / TEMPERATURE, jnp.arange(pairs.track.size)
-    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-    return 0.5 * jnp.mean(cross_entropy(scores, own) + cross_entropy(scores.T, own))
+    scores, labels = pairs.video @ pairs.music.T / TEMPERATURE, jnp.arange(pairs.positive_ids.size)
+    return 0.5 * jnp.mean(cross_entropy(scores, labels) + cross_entropy(scores.T, labels))
 
 
 def optax_ntxent(pairs: Pairs) -> Array:
-    """Optax's NT-Xent of 2N items: negatives of the anchor's own modality as well."""
+    """Optax's NT-Xent of 2N items, with negatives of the anchor's own modality as well."""
     embeddings = jnp.concatenate([pairs.video, pairs.music])
-    return optax.losses.ntxent(embeddings, jnp.tile(pairs.track, 2), TEMPERATURE)
+    return optax.losses.ntxent(embeddings, jnp.tile(pairs.positive_ids, 2), TEMPERATURE)
 
 
 def structure(pairs: Pairs) -> Array:
-    """Every triplet of videos, from the formula."""
-    items = pairs.track.size
+    """Structure loss over every triplet of videos, as its formula stands."""
+    items = pairs.positive_ids.size
     i, j, k = jnp.ogrid[:items, :items, :items]
     before, after = pairs.video_inputs @ pairs.video_inputs.T, pairs.video @ pairs.video.T
     gaps = after[:, :, None] - after[:, None, :]
@@ -118,18 +121,19 @@ def structure(pairs: Pairs) -> Array:
 
 
 def structure_sort(pairs: Pairs) -> Array:
-    """The same from ranks, by `lax.sort` with the places carried along."""
-    items = pairs.track.size
+    """Structure loss from ranks, by `lax.sort` with the columns carried along."""
+    items = pairs.positive_ids.size
     own = jnp.eye(items, dtype=bool)
-    anchors, places = (lax.broadcasted_iota(jnp.int32, own.shape, axis) for axis in (0, 1))
+    anchors, columns = (lax.broadcasted_iota(jnp.int32, own.shape, axis) for axis in (0, 1))
 
     def ranks(values: Array) -> Array:  # #smaller − #larger in each row, its own entry left out
         values = jnp.where(own, -jnp.inf, values)
-        ascending, order = lax.sort((values, places), num_keys=1)
+        ascending, order = lax.sort((values, columns), num_keys=1)
         differs = ascending[:, 1:] != ascending[:, :-1]
         starts, ends = (jnp.pad(differs, ((0, 0), ends)) for ends in ((1, 0), (0, 1)))
-        first = lax.cummax(jnp.where(starts, places, 0), axis=1)
-        last = lax.cummin(jnp.where(ends, places, items - 1), axis=1, reverse=True)
+        # Equals share a rank: the entries before `first` are smaller, those after `last` larger.
+        first = lax.cummax(jnp.where(starts, columns, 0), axis=1)
+        last = lax.cummin(jnp.where(ends, columns, items - 1), axis=1, reverse=True)
         signed = jnp.zeros_like(order).at[anchors, order].set(first + last - items)
         return jnp.where(own, 0, signed)
 
@@ -140,8 +144,8 @@ def structure_sort(pairs: Pairs) -> Array:
 
 
 def ii_mse(pairs: Pairs) -> Array:
-    """The cosines of the videos before and after the encoder, as two matrices."""
-    items, inputs = pairs.track.size, pairs.video_inputs
+    """`ii_mse` by two matrices: the videos' cosines before and after the encoder."""
+    items, inputs = pairs.positive_ids.size, pairs.video_inputs
     unit = inputs / jnp.linalg.norm(inputs, axis=1, keepdims=True)
     change = pairs.video @ pairs.video.T - unit @ unit.T
     change = jnp.where(jnp.eye(items, dtype=bool), 0.0, change)
@@ -151,7 +155,7 @@ def ii_mse(pairs: Pairs) -> Array:
 def differentiated(
     loss: Callable[[Pairs], Array], sides: tuple[str, ...] = ("video", "music")
 ) -> ValueAndGradient:
-    """The loss and, by autodiff, its gradient at the embeddings of these modalities."""
+    """Adds to a loss its gradient, by autodiff, at the embeddings of these modalities."""
 
     def value_and_gradient(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
         embeddings = {side: pairs.embeddings(side) for side in sides}
@@ -161,14 +165,14 @@ def differentiated(
 
 
 def jitted(form: ValueAndGradient, problem: Problem) -> Prepared:
-    """A form on one device, compiled."""
+    """Prepares a form on one device."""
     return _compiled(jax.jit(form), jax.device_put(Pairs(*random_batch(problem))))
 
 
 def _compiled(transformed: Any, *arguments: Any) -> Prepared:
-    """A jitted or pmapped function, compiled; its facts are its temporary memory and its value."""
+    """Compiles a jitted or pmapped function; facts: its temporary memory and its value."""
     compiled = transformed.lower(*arguments).compile()
-    memory = compiled.memory_analysis()  # None on backends that do not tell
+    memory = compiled.memory_analysis()  # None on some backends
     megabytes = f"{memory.temp_size_in_bytes / 1e6:.1f} MB" if memory else "?"
 
     def step() -> Any:
@@ -179,26 +183,26 @@ def _compiled(transformed: Any, *arguments: Any) -> Prepared:
 
 @dataclass(frozen=True)
 class Weighed:
-    """An objective, and the weights of the terms that are timed."""
+    """Objective, and the weights of its terms that are timed."""
 
     objective: Objective
     weights: Mapping[str, float]
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The modalities whose embeddings these terms have a gradient at."""
+        """Modalities whose embeddings have a gradient."""
         return tuple(sorted({side for term in self.weights for side in SIDES[term]}))
 
     def fused(self, pairs: Pairs) -> tuple[Array, dict[str, Array]]:
-        """As training takes it: `Objective.value_and_gradient`."""
+        """Value and gradient as in training, by `Objective.value_and_gradient`."""
         weights = {term: jnp.float32(self.weights.get(term, 0.0)) for term in SIDES}
         outcome = self.objective.value_and_gradient(pairs, weights)
         value = sum(weight * outcome.terms[term] for term, weight in self.weights.items())
-        # XLA drops the work for a modality that is not returned.
+        # XLA removes the work for a modality that is not returned.
         return jnp.asarray(value), {side: outcome.gradient[side] for side in self.sides}
 
     def by_rows(self, pairs: Pairs) -> tuple[Array, dict[str, Array]]:
-        """By its definition: every row at once, and the gradient by autodiff."""
+        """Value and gradient by definition: all rows at once, autodiff."""
 
         def loss(pairs: Pairs) -> Array:
             rows = self.objective.rows(pairs)
@@ -210,12 +214,12 @@ class Weighed:
 
 
 def _nothing(anchors: Array, gallery: Array, positives: Array) -> Array:
-    """An inter-modal loss that costs nothing: what is timed is the intra-modal one."""
+    """Inter-modal loss that costs nothing, so that the intra-modal one is timed."""
     del gallery, positives
     return jnp.zeros_like(anchors[:, 0])
 
 
-BOTH, VIDEO = {"m2v": 0.5, "v2m": 0.5}, {"video": 1.0}  # of two modalities that are alike, one
+BOTH, VIDEO = {"m2v": 0.5, "v2m": 0.5}, {"video": 1.0}  # one modality: both cost the same
 _INTRA = ("structure", "structure_adjacent", "ii_mse", "ii_kl", "js", "gram", "rkd_distance")
 LOSSES: dict[str, Weighed] = {
     **{
@@ -235,47 +239,44 @@ IN_BFLOAT16 = Weighed(Objective(inter.infonce, similarity_dtype=jnp.bfloat16), B
 
 
 def bfloat16(problem: Problem) -> Prepared:
-    """Our InfoNCE with factors of products in bfloat16, its errors against float32 beside it."""
+    """Our InfoNCE with factors of products in bfloat16; facts: its errors against float32."""
     prepared = jitted(IN_BFLOAT16.fused, problem)
     pairs = jax.device_put(Pairs(*random_batch(problem)))
-    found, exact = jax.device_get((prepared.step(), jax.jit(LOSSES["infonce"].fused)(pairs)))
+    rounded, exact = jax.device_get((prepared.step(), jax.jit(LOSSES["infonce"].fused)(pairs)))
     facts = {
-        "value off by": f"{abs(found[0] / exact[0] - 1):.1e}",
-        "gradient off by": f"{largest_error(found[1], exact[1]):.1e}",
+        "value off by": f"{abs(rounded[0] / exact[0] - 1):.1e}",
+        "gradient off by": f"{largest_error(rounded[1], exact[1]):.1e}",
     }
     return Prepared(prepared.step, {**prepared.facts, **facts})
 
 
 def largest_error(tree: Any, exact: Any) -> float:
-    """The largest difference of two trees of arrays over the largest entry of the second."""
-    largest = (
-        max(np.max(np.abs(leaf)) for leaf in jax.tree.leaves(each))
-        for each in (jax.tree.map(np.subtract, tree, exact), exact)
-    )
-    return float(next(largest) / next(largest))
+    """Largest difference of two trees of arrays, over the largest entry of the second."""
+
+    def largest(tree: Any) -> float:
+        return max(float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(tree))
+
+    return largest(jax.tree.map(np.subtract, tree, exact)) / largest(exact)
 
 
 AXIS = "batch"
 
 
 def sharded_ours(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
-    """One tower gathered, one product of local rows with all columns."""
+    """Our sharded InfoNCE: one tower gathered, one product of local rows with all columns."""
     weights = {term: jnp.float32(weight) for term, weight in BOTH.items()}
     outcome = LOSSES["infonce"].objective.value_and_gradient(pairs, weights, axis_name=AXIS)
     return outcome.loss, outcome.gradient
 
 
 def gather_both(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
-    """open_clip's `local_loss`: both towers gathered, local rows of each against all of the other.
+    """open_clip's `local_loss`: both towers gathered, local rows of each against the other."""
 
-    The transpose of a gather sums over devices: each device's share of the mean gets the gradient.
-    """
-
-    def share(pairs: Pairs) -> Array:
-        batch, own = pairs.gathered(AXIS), global_rows(pairs.track.size, AXIS)
-        losses = _cross_entropy(pairs.video @ batch.music.T / TEMPERATURE, own)
-        losses += _cross_entropy(pairs.music @ batch.video.T / TEMPERATURE, own)
-        return 0.5 * jnp.sum(losses) / batch.track.size
+    def share(pairs: Pairs) -> Array:  # of the mean; the transpose of a gather sums over devices
+        batch, labels = pairs.gathered(AXIS), global_rows(pairs.positive_ids.size, AXIS)
+        losses = cross_entropy(pairs.video @ batch.music.T / TEMPERATURE, labels)
+        losses += cross_entropy(pairs.music @ batch.video.T / TEMPERATURE, labels)
+        return 0.5 * jnp.sum(losses) / batch.positive_ids.size
 
     value, gradient = differentiated(share)(pairs)
     return lax.psum(value, AXIS), gradient
@@ -283,28 +284,17 @@ def gather_both(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
 
 def all_by_all(pairs: Pairs) -> tuple[Array, dict[str, Array]]:
     """open_clip without `local_loss`: every device gathers all and forms the whole matrix."""
-
-    def whole(pairs: Pairs) -> Array:
-        batch = pairs.gathered(AXIS)
-        scores, own = batch.video @ batch.music.T / TEMPERATURE, jnp.arange(batch.track.size)
-        return 0.5 * jnp.mean(_cross_entropy(scores, own) + _cross_entropy(scores.T, own))
-
-    value, gradient = differentiated(whole)(pairs)
-    # Every device has sent back the gradient of the whole loss.
+    value, gradient = differentiated(lambda pairs: optax_softmax(pairs.gathered(AXIS)))(pairs)
+    # Every device sends back the gradient of the whole loss, so that it arrives once per device.
     return value, jax.tree.map(lambda x: x / lax.axis_size(AXIS), gradient)
 
 
-def _cross_entropy(scores: Array, own: Array) -> Array:
-    """(n,N), the column of each anchor's positive (n,) -> (n,)."""
-    positive = jnp.take_along_axis(scores, own[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(scores, axis=1) - positive
-
-
 def pmapped(form: ValueAndGradient, problem: Problem) -> Prepared:
-    """A form over the devices of this process, each with its share of the batch, compiled."""
+    """Prepares a form over the devices of this process, each with its share of the batch."""
     devices = jax.local_devices()[: problem.devices]
     batch = (x.reshape(len(devices), -1, *x.shape[1:]) for x in random_batch(problem))
-    pairs = jax.pmap(lambda pairs: pairs, devices=devices)(Pairs(*batch))  # each on its device
+    # Placed before the steps, so that no transfer is timed.
+    pairs = jax.pmap(lambda pairs: pairs, devices=devices)(Pairs(*batch))
     return _compiled(jax.pmap(form, axis_name=AXIS, devices=devices), pairs)
 
 
@@ -312,7 +302,7 @@ Loss = Callable[[Batch], Any]
 
 
 def vmnet_in_tensorflow() -> Loss:
-    """The weighted sum of VM-NET's four terms, as published: () of unit embeddings."""
+    """Weighted sum () of VM-NET's four terms at unit embeddings, as published."""
     import tensorflow as tf
 
     def ranking(anchors: Any, gallery: Any) -> Any:
@@ -333,7 +323,7 @@ def vmnet_in_tensorflow() -> Loss:
 
 
 def vmnet_in_torch() -> Loss:
-    """The same in torch."""
+    """VM-NET's loss in torch, see `vmnet_in_tensorflow`."""
     import torch
 
     def ranking(anchors: Any, gallery: Any) -> Any:
@@ -362,19 +352,19 @@ def _vmnet(ranking: Callable[..., Any], adjacent: Callable[..., Any], batch: Bat
 
 
 def structure_in_torch() -> Loss:
-    """All triplets of videos, from ranks by argsort."""
+    """Structure loss over all triplets of videos, from ranks by argsort."""
     import torch
 
-    def ranks(values: Any) -> Any:  # as those of `structure_sort`
+    def ranks(values: Any) -> Any:  # see `structure_sort`
         items = len(values)
-        own, places = torch.eye(items, dtype=torch.bool), torch.arange(items).expand(items, items)
+        own, columns = torch.eye(items, dtype=torch.bool), torch.arange(items).expand(items, items)
         values = values.masked_fill(own, -torch.inf)
         order = values.argsort(dim=1)
         ascending = values.gather(1, order)
         differs = ascending[:, 1:] != ascending[:, :-1]
         starts, ends = (torch.nn.functional.pad(differs, ends) for ends in ((1, 0), (0, 1)))
-        first = torch.where(starts, places, 0).cummax(1).values
-        last = torch.where(ends, places, items - 1).flip(1).cummin(1).values.flip(1)
+        first = torch.where(starts, columns, 0).cummax(1).values
+        last = torch.where(ends, columns, items - 1).flip(1).cummin(1).values.flip(1)
         signed = torch.empty_like(order).scatter_(1, order, first + last - items)
         return signed.masked_fill(own, 0)
 
@@ -388,7 +378,7 @@ def structure_in_torch() -> Loss:
 
 
 def open_clip(name: str, *scales: float) -> Loss:
-    """A loss of open_clip, with its scale and perhaps its bias."""
+    """Loss of open_clip at its scale and, if it has one, its bias."""
     import torch
 
     loss = getattr(importlib.import_module("open_clip.loss"), name)()
@@ -397,29 +387,33 @@ def open_clip(name: str, *scales: float) -> Loss:
 
 
 def metric_learning(name: str, option: float, hard: bool = False) -> Loss:
-    """The mean of both directions of a loss of pytorch-metric-learning, the other as references.
+    """Mean over both directions of a loss of pytorch-metric-learning.
 
-    `hard`: over cosines, of the triplets that `BatchHardMiner` finds.
+    Args:
+      name: name of the loss.
+      option: its first argument.
+      hard: True takes the triplets that `BatchHardMiner` finds, over cosines.
     """
-    of = importlib.import_module
-    cosine = of("pytorch_metric_learning.distances").CosineSimilarity()
-    loss = getattr(of("pytorch_metric_learning.losses"), name)
-    loss = loss(option, distance=cosine) if hard else loss(option)
-    miner = of("pytorch_metric_learning.miners").BatchHardMiner(distance=cosine) if hard else None
+    library = importlib.import_module
+    cosine = library("pytorch_metric_learning.distances").CosineSimilarity()
+    options = {"distance": cosine} if hard else {}
+    loss = getattr(library("pytorch_metric_learning.losses"), name)(option, **options)
+    miner = library("pytorch_metric_learning.miners").BatchHardMiner(**options) if hard else None
 
-    def direction(anchors: Any, gallery: Any, track: Any) -> Any:
-        of_gallery = track.clone()  # the very same tensor would say: an item is not its own partner
-        mined = miner(anchors, track, gallery, of_gallery) if miner else None
-        return loss(anchors, track, mined, gallery, of_gallery)
+    def direction(anchors: Any, gallery: Any, labels: Any) -> Any:
+        # Given the same tensor twice, the library would drop the diagonal: the positives.
+        gallery_labels = labels.clone()
+        mined = miner(anchors, labels, gallery, gallery_labels) if miner else None
+        return loss(anchors, labels, mined, gallery, gallery_labels)
 
     return lambda batch: (
-        0.5 * direction(batch.video, batch.music, batch.track)
-        + 0.5 * direction(batch.music, batch.video, batch.track)
+        0.5 * direction(batch.video, batch.music, batch.positive_ids)
+        + 0.5 * direction(batch.music, batch.video, batch.positive_ids)
     )
 
 
 def in_tensorflow(form: Callable[[], Loss], problem: Problem) -> Prepared:
-    """A form and its gradient as one `tf.function`."""
+    """Prepares a form and its gradient as one `tf.function`."""
     import tensorflow as tf
 
     loss = form()
@@ -434,14 +428,14 @@ def in_tensorflow(form: Callable[[], Loss], problem: Problem) -> Prepared:
 
     def step_of(problem: Problem) -> Callable[[], Any]:
         batch = Batch(*map(tf.constant, random_batch(problem)))
-        value_and_gradient.get_concrete_function(batch)  # traced
+        value_and_gradient.get_concrete_function(batch)  # traced here, not in a timed step
         return lambda: value_and_gradient(batch)
 
     return _first_step(step_of, problem)
 
 
 def in_torch(form: Callable[[], Loss], problem: Problem) -> Prepared:
-    """A form, eager, and its gradient by autograd at whichever embeddings it has one."""
+    """Prepares an eager form and its gradient, by autograd, at the embeddings that have one."""
     import torch
 
     loss = form()
@@ -462,10 +456,11 @@ def in_torch(form: Callable[[], Loss], problem: Problem) -> Prepared:
 
 
 def _first_step(step_of: Callable[[Problem], Callable[[], Any]], problem: Problem) -> Prepared:
-    """The step of a problem; its memory is how far its first run raises the process's peak."""
-    # What a library allocates once, it allocates in a smaller step.
+    """Prepares the step of a problem; its memory: growth of the process's peak in its first run."""
+    # A smaller step first, for whatever a library allocates once.
     step_of(replace(problem, items=min(problem.items, 128)))()
     step = step_of(problem)
+    # The peak of a process never falls: what a library frees and takes again is not seen.
     before = peak_bytes()
     loss = float(step()[0])
     megabytes = (peak_bytes() - before) / 1e6
@@ -474,13 +469,13 @@ def _first_step(step_of: Callable[[Problem], Callable[[], Any]], problem: Proble
 
 @dataclass(frozen=True)
 class Peer:
-    """A contender of a family of losses.
+    """Contender of a family of losses.
 
     Attributes:
-      prepare: of a problem, in the contender's own process.
+      prepare: function of a problem, called in the contender's own process.
       needs: packages that it imports, beyond what this project installs.
-      most: items; beyond, its memory is more than a small machine has.
-      note: how its loss, or what it needs, differs from the others.
+      most: largest number of items for the memory of a small machine; None without a limit.
+      note: remark for the table: another loss, a dtype, the shape that it forms.
     """
 
     prepare: Callable[[Problem], Prepared]
@@ -543,15 +538,12 @@ FAMILIES: dict[str, dict[str, Peer]] = {
         for name in ("ii_kl", "js", "gram", "rkd_distance", "crossclr")
     },
     "infonce_pmap": {
-        name: Peer(functools.partial(pmapped, form))
-        for name, form in (
-            ("ours", sharded_ours),
-            ("gather both", gather_both),
-            ("all by all", all_by_all),
-        )
+        "ours": Peer(functools.partial(pmapped, sharded_ours)),
+        "gather both": Peer(functools.partial(pmapped, gather_both)),
+        "all by all": Peer(functools.partial(pmapped, all_by_all)),
     },
 }
-# Where a score matrix takes 0.27, 1.1 and 4.3 GB; the naive form holds three.
+# Here a score matrix takes 0.27, 1.1 or 4.3 GB, and the naive form holds three.
 LARGE = "infonce, large"
 FAMILIES[LARGE] = {
     "ours": FAMILIES["infonce"]["ours"],
@@ -560,13 +552,13 @@ FAMILIES[LARGE] = {
 
 
 def missing(family: str) -> tuple[str, ...]:
-    """The packages that peers of a family need and that are not installed."""
-    needed = dict.fromkeys(name for peer in FAMILIES[family].values() for name in peer.needs)
-    return tuple(name for name in needed if find_spec(name) is None)
+    """Packages that peers of a family need and that are not installed."""
+    needs = dict.fromkeys(name for peer in FAMILIES[family].values() for name in peer.needs)
+    return tuple(name for name in needs if find_spec(name) is None)
 
 
 def contenders(family: str, problem: Problem) -> dict[str, Callable[[], Prepared]]:
-    """The peers of a family that are installed and have the memory for this problem."""
+    """Contenders of a family that are installed and have the memory for this problem."""
     absent = missing(family)
     return {
         name: functools.partial(prepare, family, name, problem)
@@ -576,8 +568,8 @@ def contenders(family: str, problem: Problem) -> dict[str, Callable[[], Prepared
 
 
 def prepare(family: str, name: str, problem: Problem) -> Prepared:
-    """A contender in its own process."""
-    # torch computes on the CPU, and so does JAX unless the user says where.
+    """Prepares a contender in its own process."""
+    # torch computes on the CPU, and so does JAX unless JAX_PLATFORMS says otherwise.
     jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
     if problem.devices > 1:
         jax.config.update("jax_num_cpu_devices", problem.devices)

@@ -1,13 +1,13 @@
-"""How fast a config trains on sequences, how long it waits for its input, and peers of its parts.
+"""Times training on sequences, its wait for input, and its parts against their peers.
 
     python -m tools.bench.sequences
     python -m tools.bench.sequences --config=configs/ii_clvtm.py --data_dir=data/DATASET --steps=50
 
-Training takes the loop's own step on the config's own batches. Clips are those of both modalities
-that a batch shows, padding left out; an item is a pair. The share of time that a step waits for its
-input is 1 − (a step on one batch over and over) / (a step on the pipeline's batches), in rounds of
-one and the other; each step is waited for once the next one runs, as the loop does. On a CPU it
-includes the processors' time that the input takes from the step.
+Training takes the loop's own step on the config's own batches. Clips of both modalities count,
+without padding; an item is a pair. The share of time that a step waits for its input is 1 − (a step
+on one batch over and over) / (a step on the pipeline's batches), in rounds of one and the other;
+each step is waited for once the next one runs, as in the loop. On a CPU it includes the processor
+time that the input takes from the step.
 
 Then the video tower, forward and backward, against Flax's own attention and torch's encoder; and,
 on generated records (300 frames × 1152 bytes), the clips of the input against plain tf.data.
@@ -47,7 +47,7 @@ from vmr.training.reading import (
 )
 
 Batch = Mapping[str, np.ndarray]
-# More batches than the pipeline reads ahead: let go before its steps are timed.
+# More batches than the pipeline reads ahead; they are dropped before its steps are timed.
 _READ_AHEAD = 6
 
 
@@ -78,7 +78,7 @@ def training(
     rounds: int,
     devices: Sequence[jax.Device] = (),
 ) -> str:
-    """Throughput, and the share of time spent waiting for input: median and range of the rounds."""
+    """Throughput and the share of time spent waiting for input, median and range of the rounds."""
     spec = batch_spec_of(config, dataset)
     batches = train_batches(dataset, "train", config.batch_size, config.seed, spec=spec)
     take = _stepper(config, dataset, list(devices) or jax.local_devices())
@@ -96,9 +96,9 @@ def training(
         still.append(seconds_a_step(again)[0])
         for _ in islice(batches, _READ_AHEAD):
             pass
-        seconds, shown = seconds_a_step(batches)
+        seconds, clips_a_step = seconds_a_step(batches)
         fed.append(seconds)
-        clips.append(shown)
+        clips.append(clips_a_step)
     times = np.array(fed)
     return (
         f"training, batches of {config.batch_size}, {rounds} rounds of {steps} steps\n"
@@ -111,7 +111,7 @@ def training(
 def _stepper(
     config: ml_collections.ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
 ) -> Callable[[Iterator[Batch], int], int]:
-    """Takes steps on so many of the batches, as the loop does, and tells the clips they show."""
+    """Function that takes steps on so many batches, as the loop does, and returns their clips."""
     on_devices.require_divisible(config, devices)
     built = build.build_step(config, len(devices), on_devices.AXIS)
     step = functools.partial(built, logs=False)
@@ -137,7 +137,7 @@ def _stepper(
 
 
 def clips_of(batch: Batch) -> int:
-    """Clips that a batch shows, of both modalities; a vector of a whole item is one."""
+    """Number of clips in a batch, of both modalities; a vector of a whole item is one."""
     return sum(
         int(batch[f"{side}_mask"].sum()) if f"{side}_mask" in batch else len(batch[side])
         for side in ("video", "music")
@@ -159,7 +159,7 @@ class Sizes:
 
 
 def tower_table(config: ml_collections.ConfigDict, dataset: Dataset) -> str:
-    """The video tower of the config, without dropout, against the libraries' own."""
+    """Times the video tower of the config, without dropout, against the libraries' own."""
     if config.model.video.encoder != "transformer":
         return "tower: skipped, the config's video encoder is no transformer"
     options, spec = config.model.transformer, batch_spec_of(config, dataset)
@@ -177,11 +177,11 @@ def tower_table(config: ml_collections.ConfigDict, dataset: Dataset) -> str:
 
 
 # All towers have one shape: dense, learnt positions, pre-LN blocks of attention and MLP, LayerNorm,
-# the mean over the clips that are there, dense, unit rows. None has dropout: the libraries' differ.
+# mean over the unmasked clips, dense, unit rows. None has dropout, which differs by library.
 
 
 def our_tower(sizes: Sizes) -> Prepared:
-    """`vmr.encoders.transformer`."""
+    """Our tower, `vmr.encoders.transformer`."""
     from vmr.encoders.transformer import Transformer
 
     model = Transformer(
@@ -197,7 +197,7 @@ def our_tower(sizes: Sizes) -> Prepared:
 
 
 def flax_tower(sizes: Sizes) -> Prepared:
-    """The same of `nn.MultiHeadDotProductAttention` and plain `nn.Dense`."""
+    """Tower of Flax's `nn.MultiHeadDotProductAttention` and plain `nn.Dense`."""
     import flax.linen as nn
     import jax.numpy as jnp
 
@@ -238,7 +238,7 @@ def _in_jax(model: Any, sizes: Sizes) -> Prepared:
 
 
 def torch_tower(sizes: Sizes) -> Prepared:
-    """The same of `nn.TransformerEncoder`, eager."""
+    """Tower of torch's `nn.TransformerEncoder`, eager."""
     import torch
     from torch import nn
 
@@ -266,7 +266,7 @@ def torch_tower(sizes: Sizes) -> Prepared:
 
 
 def _clips_and_slope(sizes: Sizes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clips (B, N, P), a mask (B, N) of half to all of them, the gradient at embeddings (B, D)."""
+    """Clips (B, N, P), a mask (B, N) of half to all of them, a gradient at embeddings (B, D)."""
     random = np.random.default_rng(0)
     shape = sizes.batch, sizes.clips
     lengths = random.integers(max(1, sizes.clips // 2), sizes.clips + 1, size=(sizes.batch, 1))
@@ -283,7 +283,7 @@ TOWERS: dict[str, Callable[[Sizes], Prepared]] = {
 
 
 def define_flags() -> None:
-    """The flags of this command; its functions serve other modules without them."""
+    """Defines the flags of this command; other modules import its functions without them."""
     config_flags.DEFINE_config_file("config", None, "Default: configs/ii_clvm.py.")
     flags.DEFINE_string("data_dir", None, "Its dataset. Default: generated records.")
     flags.DEFINE_integer("records", 600, "Records to generate, 345 kB each.", lower_bound=1)

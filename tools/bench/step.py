@@ -3,8 +3,8 @@
     python -m tools.bench.step --batch_size=1000
 
 Published sizes and losses (top-100 ranking, adjacent structure, Adam), each peer written as its
-users would: a `tf.function` over the whole step, a torch module with `torch.optim.Adam`. torch is
-measured where it is installed.
+users would: a `tf.function` over the whole step, a torch module with `torch.optim.Adam`. torch
+takes part where it is installed.
 """
 
 import functools
@@ -27,7 +27,7 @@ DROPOUT = 0.1
 
 
 def features(batch_size: int) -> dict[str, np.ndarray]:
-    """A batch of random features, every pair of a track of its own."""
+    """Batch of random features, each pair with a track of its own."""
     random = np.random.default_rng(0)
     return {
         "video": random.standard_normal((batch_size, VIDEO), np.float32),
@@ -37,7 +37,7 @@ def features(batch_size: int) -> dict[str, np.ndarray]:
 
 
 def _ours() -> Any:
-    """The config, model and initial state of configs/vmnet.py."""
+    """Config, model and initial state of configs/vmnet.py."""
     from configs import vmnet
     from vmr.training import build
     from vmr.training.state import placeholder_standardization
@@ -48,7 +48,7 @@ def _ours() -> Any:
 
 
 def our_step(batch_size: int) -> Prepared:
-    """The library's pmapped step, the batch handed over from NumPy each time."""
+    """Our pmapped step; its batch comes from NumPy each time."""
     import jax
 
     from vmr.training import build
@@ -59,20 +59,19 @@ def our_step(batch_size: int) -> Prepared:
     step = functools.partial(build.build_step(config, len(devices), on_devices.AXIS), logs=False)
     take = on_devices.pmapped_train_step(step, devices)
     weights = on_devices.replicated(build.build_weights(config), devices)
-    batch = features(batch_size)
-    held = [on_devices.replicated(state, devices)]
+    batch, state = features(batch_size), on_devices.replicated(state, devices)
 
     def run_step() -> None:
-        held[0], scalars = take(
-            held[0], on_devices.sharded(on_devices.split(batch, len(devices)), devices), weights
-        )
-        float(scalars["loss"])
+        nonlocal state
+        shards = on_devices.sharded(on_devices.split(batch, len(devices)), devices)
+        state, scalars = take(state, shards, weights)
+        float(scalars["loss"])  # waits for the step
 
     return Prepared(run_step)
 
 
 def tensorflow_step(batch_size: int) -> Prepared:
-    """The same step as one `tf.function`."""
+    """Step as one `tf.function`."""
     import tensorflow as tf
 
     batch = {name: tf.constant(rows) for name, rows in features(batch_size).items()}
@@ -129,7 +128,7 @@ def _tensorflow_embed(tf: Any, tower: dict[str, Any], x: Any, train: bool) -> An
 
 
 def torch_step(batch_size: int) -> Prepared:
-    """The same step in torch, eager."""
+    """Step in torch, eager."""
     import torch
 
     batch = {name: torch.from_numpy(rows) for name, rows in features(batch_size).items()}
@@ -160,7 +159,7 @@ def _torch_tower(torch: Any, side: str) -> Any:
 
 
 def our_export(batch_size: int) -> Prepared:
-    """Video embeddings as `experiments.export` makes them, the features from NumPy each time."""
+    """Our export of video embeddings; its features come from NumPy each time."""
     import jax
 
     from vmr.training.inputs import model_inputs
@@ -178,7 +177,7 @@ def our_export(batch_size: int) -> Prepared:
 
 
 def tensorflow_export(batch_size: int) -> Prepared:
-    """The same tower as a `tf.function`."""
+    """Export of the video tower as a `tf.function`."""
     import tensorflow as tf
 
     tower = _tensorflow_tower(tf, "video")

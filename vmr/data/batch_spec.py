@@ -1,4 +1,4 @@
-"""Specification of a batch: the pairing, the clips and the text that a model is shown."""
+"""Specification of a batch: its pairing, its clips, its text."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING

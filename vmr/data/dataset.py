@@ -92,8 +92,8 @@ class Dataset:
     def examples(self, split: str) -> int:
         """Number of videos in `split`; raises UserError that lists the splits if it is missing."""
         if split not in self.splits:
-            there = ", ".join(f"{name} ({count})" for name, count in self.splits.items())
-            raise UserError(f"{self.data_dir}: has no split {split!r}, expected one of: {there}")
+            splits = ", ".join(f"{name} ({count})" for name, count in self.splits.items())
+            raise UserError(f"{self.data_dir}: has no split {split!r}, expected one of: {splits}")
         return self.splits[split]
 
 

@@ -27,8 +27,8 @@ Fields = dict[str, tf.Tensor]
 def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
     """Parses the stored fields of a batch: (B,) serialised examples -> (B,) values.
 
-    `video`, `music` and embedded `text` stay raw bytes; ids and text are UTF-8 bytes; `track` and
-    `group` are int64.
+    `video`, `music` and embedded `text` stay raw bytes; ids and text are UTF-8 bytes; `group`
+    and `track`, which is stored as `music_index`, are int64.
     """
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
     spec = {"video_id": text, "music_id": text, "music_index": number}
@@ -65,7 +65,7 @@ def parse_batch(
       schema: fields of the examples.
       spec: content of the batch.
       seed: seed of the sampled clips; None takes clips at fixed offsets, for evaluation.
-      segments: S, parts of each sequence; if not 1, clips are (B, S, N, D), N of each part.
+      segments: S, parts of each sequence; if not 1, clips are (B, S, N, P), N of each part.
     """
     fields = parse_stored(serialized, schema)
     batch = {name: fields[name] for name in ("video_id", "music_id", "track")}
@@ -97,7 +97,7 @@ def _modalities(
     seed: int | None,
     segments: int,
 ) -> Fields:
-    """Arrays `video` and `music`: vectors (B, D), or clips (B, N, D) with masks (B, N)."""
+    """Arrays `video` and `music`: vectors (B, P), or clips (B, N, P) with masks (B, N)."""
     offsets = None
     arrays: Fields = {}
     for number, (name, source) in enumerate(spec.sides.items()):

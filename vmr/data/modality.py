@@ -10,8 +10,8 @@ class Modality:
     """Storage of one modality of a pair.
 
     Attributes:
-      width: D, numbers in a feature vector or frame.
-      sequence: True for (T, D), where T differs between examples; False for (D,).
+      width: P, numbers in a feature vector or frame.
+      sequence: True for (T, P), where T differs between examples; False for (P,).
       quantized: True if frames are uint8, quantised as in YouTube-8M; implies `sequence`.
     """
 

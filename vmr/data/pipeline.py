@@ -59,12 +59,13 @@ def train_batches(
       spec: content of the batch; by default one vector per modality.
 
     Yields:
-      `video` (B, Dv) and `music` (B, Dm) float32. If the spec samples clips of a sequence, they are
-      (B, N, D) of the stored type, float32 or quantised uint8, with zeros after a shorter sequence
-      and with `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32, equal for all videos of a
-      track over all splits. `video_id` and `music_id`, (B,) str objects. `group` (B,) int32 if the
-      dataset has groups. If the spec asks for them, `label` (B,) int32 and, of a dataset with text,
-      `text` (B, L) int32 or (B, L, E) float32 with `text_mask` (B, L) bool.
+      `video` (B, P) and `music` (B, Q) float32. If the spec samples clips of a sequence, they are
+      (B, N, P), (B, N, Q) of the stored type, float32 or quantised uint8, with zeros after a
+      shorter sequence and with `video_mask`, `music_mask` (B, N) bool. `track` (B,) int32, equal
+      for all videos of a track over all splits. `video_id` and `music_id`, (B,) str objects.
+      `group` (B,) int32 if the dataset has groups. If the spec asks for them, `label` (B,) int32
+      and, of a dataset with text, `text` (B, L) int32 or (B, L, E) float32 with `text_mask` (B, L)
+      bool.
 
     Raises:
       UserError: the split is missing or smaller than a batch, a record is corrupt, the spec asks
@@ -109,7 +110,7 @@ def eval_batches(
       batch_size: B, items in every batch but the last.
       spec: content of the batch; by default one vector per modality. Clips lie at fixed offsets;
         nothing is random.
-      segments: S, equal parts of each sequence. If not 1, clips come from each part, (B, S, N, D)
+      segments: S, equal parts of each sequence. If not 1, clips come from each part, (B, S, N, P)
         with masks (B, S, N), also if the spec pools; a sequence of fewer than S clips has fewer
         parts.
 

@@ -5,6 +5,9 @@ Global Sparse (GS) sampling (Chen et al. 2024, arXiv 2407.19415, as far as its a
 training, the central one in evaluation. `contiguous` takes one excerpt of N clips instead: a random
 one in training, the middle one in evaluation. Sequences of fewer than N clips are taken whole.
 
+These N segments are not the S of the argument `segments`: evaluation by segments cuts a sequence
+into S parts, and clips are sampled from each part as from a sequence of its own.
+
 Everything is NumPy on the stored bytes: T differs from item to item, and a loop over views of raw
 bytes is faster than ragged tensors.
 """
@@ -14,6 +17,7 @@ import numpy as np
 from vmr.data.modality import Modality
 from vmr.quantization import OFFSET, SCALE
 
+# `mean` pools; the others have their cases in `segment_offsets` and `sampled_clips`.
 METHODS = ("mean", "global_sparse", "contiguous")
 
 # Evaluation uses fixed offsets. Two samples of one item lie as far apart as they can: since neither
@@ -47,6 +51,9 @@ def contiguous(length: int, offsets: np.ndarray) -> np.ndarray:
         return np.arange(length)
     start = int(offsets[0] * (length - len(offsets) + 1))
     return np.arange(start, start + len(offsets))
+
+
+_CHOOSE = {"global_sparse": global_sparse, "contiguous": contiguous}
 
 
 def segment_offsets(
@@ -90,7 +97,7 @@ def sampled_clips(
     """Samples the clips of each sequence, in the stored type, with their mask.
 
     Args:
-      stored: (B,) objects, bytes of (T, D) frames.
+      stored: (B,) objects, bytes of (T, P) frames.
       offsets: (B, N) relative positions, see `segment_offsets`.
       modality: width and type of the frames.
       method: one of `METHODS`; `mean` gives each part one clip, its mean in float32.
@@ -100,10 +107,9 @@ def sampled_clips(
         clips has fewer parts; with two samples, so few that a part has two clips if the item has.
 
     Returns:
-      clips (B, N, D) of the stored type, zeros after the last one, and the mask (B, N) bool; for
-      several segments (B, S, N, D) and (B, S, N).
+      clips (B, N, P) of the stored type, zeros after the last one, and the mask (B, N) bool; for
+      several segments (B, S, N, P) and (B, S, N).
     """
-    choose = contiguous if method == "contiguous" else global_sparse
     count, clips = offsets.shape
     dtype = np.float32 if method == "mean" else modality.dtype
     batch = np.zeros((count, segments, clips, modality.width), dtype)
@@ -118,14 +124,14 @@ def sampled_clips(
                 chosen = mean_frame(within, modality)[None, :]
             else:
                 most = clips if samples == 1 else max(1, len(within) // 2)
-                chosen = within[choose(len(within), offsets[row, :most])]
+                chosen = within[_CHOOSE[method](len(within), offsets[row, :most])]
             batch[row, part, : len(chosen)] = chosen
             mask[row, part, : len(chosen)] = True
     return (batch[:, 0], mask[:, 0]) if segments == 1 else (batch, mask)
 
 
 def mean_frames(stored: np.ndarray, modality: Modality) -> np.ndarray:
-    """Mean frame of each sequence: (B,) bytes of (T, D) frames -> (B, D) float32.
+    """Mean frame of each sequence: (B,) bytes of (T, P) frames -> (B, P) float32.
 
     A sequence without frames gives zeros; validation reports it.
     """
@@ -138,7 +144,7 @@ def mean_frames(stored: np.ndarray, modality: Modality) -> np.ndarray:
 
 
 def mean_frame(frames: np.ndarray, modality: Modality) -> np.ndarray:
-    """Mean over time: (T, D) as stored -> (D,) float64.
+    """Mean over time: (T, P) as stored -> (P,) float64.
 
     Bytes are summed as integers, so the sum is exact, and dequantisation, which is affine, is
     applied once, to the mean.

@@ -11,7 +11,7 @@ from vmr.quantization import OFFSET, SCALE, dequantize
 
 
 class QuantizedFrames(tfds.features.Tensor):
-    """TFDS feature of frames (T, D): uint8 on disk, float32 when read through TFDS.
+    """TFDS feature of frames (T, P): uint8 on disk, float32 when read through TFDS.
 
     Every features.json names this class by its import path, so the path must not change.
     """
@@ -26,7 +26,7 @@ class QuantizedFrames(tfds.features.Tensor):
         )
 
     def decode_example(self, tfexample_data: Any) -> Any:
-        """Dequantises the frames of one example: bytes -> float32 (T, D)."""
+        """Dequantises the frames of one example: bytes -> float32 (T, P)."""
         # Same map as `dequantize`, which needs `astype`; tensors of TensorFlow have none.
         frames = tf.reshape(tf.io.decode_raw(tfexample_data, tf.uint8), [-1, self._shape[-1]])
         return tf.cast(frames, tf.float32) * SCALE + OFFSET

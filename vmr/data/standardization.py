@@ -27,7 +27,7 @@ def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = 
         mean of a sequence.
 
     Returns:
-      {"video": {"mean": (Dv,), "scale": (Dv,)}, "music": {...}}, float32. `scale` is 1/std, or 1
+      {"video": {"mean": (P,), "scale": (P,)}, "music": {...}}, float32. `scale` is 1/std, or 1
       for a constant dimension.
 
     Raises:
@@ -54,7 +54,7 @@ def _mean_and_scale(moments: Moments) -> dict[str, np.ndarray]:
 
 
 def _rows(batch: Batch, name: str) -> np.ndarray:
-    """Vectors of a batch, or its clips without the padding, stacked: (rows, D) float32."""
+    """Vectors of a batch, or its clips without the padding, stacked: (rows, P) float32."""
     rows = batch[name]
     if f"{name}_mask" in batch:
         rows = rows[batch[f"{name}_mask"]]

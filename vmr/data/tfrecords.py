@@ -62,7 +62,7 @@ class Shard:
     stored: int
 
     def first(self, examples: int) -> "Shard":
-        """Same shard, of which only the first `examples` are read."""
+        """Shard reduced to its first `examples`."""
         return replace(self, examples=examples)
 
 

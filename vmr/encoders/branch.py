@@ -1,4 +1,4 @@
-"""The branch of VM-NET: a multilayer perceptron, batch normalisation, unit length.
+"""Branch of VM-NET: a multilayer perceptron, batch normalisation, unit length.
 
 Hong, Im, Yang, "Content-Based Video-Music Retrieval Using Soft Intra-Modal Structure Constraint",
 arXiv 1704.06761, ICMR 2018.
@@ -8,18 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vmr.encoders.dense import Dense
-from vmr.encoders.dropout import RowDropout
 from vmr.encoders.encoder import Clips, Encoder, masked_mean, unit_rows
+from vmr.encoders.layers import Dense, RowDropout
 
 Array = jax.Array
 
-# The hidden widths of the published depth ablation: a branch of depth n takes n from the left.
+# Hidden widths of the published depth ablation: a branch of depth n has the first n.
 DEPTH_ABLATION = (2048, 1024, 1024, 512)
 
 
 def he_truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """Normal with std √(2 / fan_in), truncated at two of these std, not rescaled afterwards.
+    """Normal initialiser with std √(2 / fan_in), truncated at two of these std, not rescaled.
 
     `jax.nn.initializers.variance_scaling` corrects the std for the truncation; VM-NET does not.
     """
@@ -28,20 +27,20 @@ def he_truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.floa
 
 
 class Branch(Encoder):
-    """The mean over the clips, [Dense, ReLU, dropout] for each hidden width, Dense, BatchNorm.
+    """Mean over the clips, then [Dense, ReLU, dropout] for each hidden width, Dense, BatchNorm.
 
-    The published inputs are one vector an item; text is left aside.
+    The published inputs are one vector an item. Text is ignored.
 
     Attributes:
       hidden: widths of the hidden layers.
-      width: D, of the embedding.
-      dropout: rate after each hidden layer, inverted (kept units are scaled up in training).
-      input_dropout: rate on the inputs; the published branches have none.
-      linear: leaves every ReLU out, as the released training script does: an ablation.
+      width: D, width of the embedding.
+      dropout: dropout rate after each hidden layer.
+      input_dropout: dropout rate of the inputs; the published branches have none.
+      linear: True leaves every ReLU out, as the released training script does: an ablation.
       batch_norm_decay: decay of the running mean and variance.
-      batch_norm_epsilon: added to the variance.
-      axis_name: name of the pmapped axis over which a training batch is sharded, so that batch
-        normalisation is over the global batch; None for a single device.
+      batch_norm_epsilon: constant added to the variance.
+      axis_name: pmapped axis that shards a training batch, whose statistics are then those of the
+        global batch; None for a single device.
     """
 
     hidden: tuple[int, ...]
@@ -54,7 +53,8 @@ class Branch(Encoder):
     axis_name: str | None = None
 
     def setup(self) -> None:
-        """The layers; their names are those of their parameters."""
+        """Creates the layers."""
+        # The names are those of the parameters in every checkpoint.
         self.dense = [
             Dense(width, kernel_init=he_truncated, name=f"Dense_{number}")
             for number, width in enumerate((*self.hidden, self.width))
@@ -70,16 +70,17 @@ class Branch(Encoder):
             name="BatchNorm_0",
         )
 
-    def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
-        """(b, N, P), (b,) -> (b, D): of the mean over the clips."""
+    def trunk(self, inputs: Clips, rows: Array, *, train: bool) -> Array:
+        """Everything up to batch normalisation: (b, N, P), (b,) -> (b, D)."""
         x = masked_mean(inputs.features, inputs.mask)
-        x = self.drop[0](x, places, train=train)
+        x = self.drop[0](x, rows, train=train)
+        # One Dense more than dropouts: the last one gives the embedding.
         for dense, drop in zip(self.dense, self.drop[1:], strict=False):
             x = dense(x)
             x = x if self.linear else nn.relu(x)
-            x = drop(x, places, train=train)
+            x = drop(x, rows, train=train)
         return self.dense[-1](x)
 
     def head(self, features: Array, *, train: bool) -> Array:
-        """(B, D) -> (B, D) unit rows; `train` needs the mutable `batch_stats`."""
+        """Batch normalisation and unit length, (B, D) -> (B, D); `train` updates `batch_stats`."""
         return unit_rows(self.norm(features, use_running_average=not train))

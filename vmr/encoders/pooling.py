@@ -12,18 +12,17 @@ POOLINGS = ("mean", "attention", "cls")
 
 
 class Pooling(nn.Module):
-    """(b, T, M), (b, T) -> (b, M): over the tokens that are there; zeros if none is.
+    """Pooling over the tokens that are there, zeros if there is none: (b, T, M), (b, T) -> (b, M).
 
     Attributes:
-      kind: `mean`; `attention`, whose weights are learnt; `cls`, which takes the last token alone,
-        that of `ClassToken`.
+      kind: `mean`; `attention`, with learnt weights; `cls`, the last token, that of `ClassToken`.
     """
 
     kind: str
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
-        """Tokens that are not there have no influence."""
+        """Pools tokens; padding has no influence."""
         if self.kind == "cls":
             return tokens[:, -1]
         if self.kind == "attention":
@@ -32,32 +31,33 @@ class Pooling(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Σ_t softmax_t(query · x_t) x_t with a learnt query.
+    """Attention pooling Σ_t softmax_t(query · x_t) x_t with a learnt query.
 
     Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016, without
-    their hidden layer. The query starts at zero: as the mean.
+    their hidden layer. The query starts at zero, which makes it the mean.
     """
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
-        """(b, T, M), (b, T) -> (b, M)."""
+        """Pools tokens: (b, T, M), (b, T) -> (b, M)."""
         query = self.param("query", nn.initializers.zeros, (tokens.shape[-1],))
         tokens = zero_absent(tokens, mask)
+        # The least finite number rather than −inf: a softmax over −inf alone is NaN.
         scores = jnp.where(mask, tokens @ query, jnp.finfo(tokens.dtype).min)
         return jnp.einsum("bt,btm->bm", jax.nn.softmax(scores, axis=1), tokens)
 
 
 class ClassToken(nn.Module):
-    """Appends a learnt token that every sequence has: (b, T, M), (b, T) -> one token more.
+    """Appends one learnt token to every sequence: (b, T, M), (b, T) -> (b, T+1, M), (b, T+1).
 
-    As BERT's, Devlin et al. 2019 (arXiv 1810.04805), but last, so that clips keep their places.
+    The class token of BERT, Devlin et al. 2019 (arXiv 1810.04805), but last: clips stay in front.
     """
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> tuple[Array, Array]:
-        """The tokens and the mask, both with it."""
+        """Appends the token, and True to the mask."""
         batch, _, width = tokens.shape
         token = self.param("token", nn.initializers.normal(0.02), (width,))
         token = jnp.broadcast_to(token, (batch, 1, width)).astype(tokens.dtype)
-        there = jnp.ones((batch, 1), bool)
-        return jnp.concatenate([tokens, token], 1), jnp.concatenate([mask, there], 1)
+        present = jnp.ones((batch, 1), bool)
+        return jnp.concatenate([tokens, token], 1), jnp.concatenate([mask, present], 1)

@@ -1,13 +1,12 @@
-"""A sequence encoder: a pre-LN Transformer over the clips, and over the text if there is any."""
+"""Pre-LN Transformer over the clips of a sequence, and over its text if there is any."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vmr.encoders.dense import Dense
-from vmr.encoders.dropout import RowDropout
 from vmr.encoders.encoder import Clips, Encoder, require_one_of, zero_absent
+from vmr.encoders.layers import Dense, RowDropout
 from vmr.encoders.pooling import POOLINGS, ClassToken, Pooling
 from vmr.encoders.text import TokenDropout, TokenVectors, text_of
 
@@ -20,23 +19,23 @@ class Transformer(Encoder):
     """Dense, positions, blocks of attention and MLP, LayerNorm, pooling, Dense.
 
     Vaswani et al. 2017 (arXiv 1706.03762), with the normalisation before each part: Xiong et al.
-    2020 (arXiv 2002.04745). Clips that are not there have no influence. Pooling is over the clips:
-    text acts through attention alone, so that absent text leaves the embedding as it is.
+    2020 (arXiv 2002.04745). Padding has no influence. Pooling is over the clips alone: text acts
+    through attention, so that absent text leaves the embedding as it is.
 
     Attributes:
-      width: D, of the embedding.
-      model_width: M, of the tokens within.
-      layers: blocks.
-      heads: heads of the attention, which share M.
-      mlp_ratio: the hidden width of the MLP, in M.
+      width: D, width of the embedding.
+      model_width: M, width of a token inside the encoder.
+      layers: number of blocks.
+      heads: number of attention heads, which share M.
+      mlp_ratio: hidden width of the MLP, as a multiple of M.
       positions: `learned`, `sinusoidal` or `none`.
-      max_clips: N at most, where positions are learned.
+      max_clips: largest N, if positions are learned.
       pooling: `mean`, `attention` or `cls`.
-      dropout: rate after each attention and each MLP.
-      input_dropout: rate on the features of the clips.
-      text_tokens: whether text enters as tokens beside the clips; without, it is left aside.
-      vocabulary: buckets of the text's int ids; 0 where the text is float embeddings.
-      token_dropout: rate of the text's tokens hidden in training.
+      dropout: dropout rate after each attention and each MLP.
+      input_dropout: dropout rate of the features of the clips.
+      text_tokens: True adds the text as tokens beside the clips; False ignores it.
+      vocabulary: number of buckets of the text's int ids; 0 for float embeddings.
+      token_dropout: share of the text's tokens hidden in training.
     """
 
     width: int = 512
@@ -54,7 +53,7 @@ class Transformer(Encoder):
     token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses settings that do not fit together."""
+        """Raises ValueError for settings that do not fit together."""
         require_one_of("positions", self.positions, POSITIONS)
         require_one_of("pooling", self.pooling, POOLINGS)
         if self.model_width % self.heads:
@@ -64,30 +63,31 @@ class Transformer(Encoder):
         super().__post_init__()
 
     @nn.compact
-    def trunk(self, inputs: Clips, places: Array, *, train: bool) -> Array:
-        """(b, N, P), (b,) -> (b, D)."""
+    def trunk(self, inputs: Clips, rows: Array, *, train: bool) -> Array:
+        """Everything up to unit length: (b, N, P), (b,) -> (b, D)."""
         x = zero_absent(inputs.features, inputs.mask)
-        x = RowDropout(self.input_dropout, name="input_dropout")(x, places, train=train)
+        x = RowDropout(self.input_dropout, name="input_dropout")(x, rows, train=train)
         x = Dense(self.model_width, name="project")(x)
         x = Positions(self.positions, self.max_clips, name="positions")(x)
-        x, mask = self._with_more_tokens(x, inputs, places, train)
+        x, mask = self._with_more_tokens(x, inputs, rows, train)
         for number in range(self.layers):
             block = Block(self.heads, self.mlp_ratio, self.dropout, name=f"block_{number}")
-            x = block(x, mask, places, train=train)
-        if self.pooling != "cls":
+            x = block(x, mask, rows, train=train)
+        if self.pooling != "cls":  # the class token is the last one: see `Pooling`
             x, mask = x[:, : inputs.mask.shape[1]], inputs.mask
         x = Pooling(self.pooling, name="pooling")(nn.LayerNorm(name="norm")(x), mask)
         return Dense(self.width, name="out")(x)
 
     def _with_more_tokens(
-        self, x: Array, inputs: Clips, places: Array, train: bool
+        self, x: Array, inputs: Clips, rows: Array, train: bool
     ) -> tuple[Array, Array]:
-        """(b, N, M) -> (b, T, M), (b, T): the clips, then the text, then the class token."""
+        """Clips, then text, then the class token: (b, N, M) -> tokens (b, T, M), mask (b, T)."""
         mask = inputs.mask
         text = text_of(inputs, self) if self.text_tokens else None
         if text is not None:
+            # Words have no positions: one learnt vector tells them from clips, their order is lost.
             kind = self.param("text_type", nn.initializers.normal(0.02), (self.model_width,))
-            text = TokenDropout(self.token_dropout, name="tokens")(text, places, train=train)
+            text = TokenDropout(self.token_dropout, name="tokens")(text, rows, train=train)
             vectors = TokenVectors(self.model_width, self.vocabulary, name="text")(text)
             x = jnp.concatenate([x, vectors + kind[None, None, :]], axis=1)
             mask = jnp.concatenate([mask, text.mask], axis=1)
@@ -97,12 +97,12 @@ class Transformer(Encoder):
 
 
 class Block(nn.Module):
-    """x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)): (b, T, M) -> (b, T, M).
+    """Residual block x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)).
 
     Attributes:
-      heads: heads of the attention.
-      mlp_ratio: the hidden width of the MLP, in M.
-      dropout: rate on what is added.
+      heads: number of attention heads.
+      mlp_ratio: hidden width of the MLP, as a multiple of M.
+      dropout: dropout rate of both residuals.
     """
 
     heads: int
@@ -110,45 +110,46 @@ class Block(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, places: Array, *, train: bool) -> Array:
-        """(b, T, M), (b, T), (b,) -> (b, T, M)."""
+    def __call__(self, x: Array, mask: Array, rows: Array, *, train: bool) -> Array:
+        """Transforms the tokens of items at `rows`: (b, T, M), (b, T), (b,) -> (b, T, M)."""
         width = x.shape[-1]
-        added = Attention(self.heads, name="attention")(nn.LayerNorm(name="norm_0")(x), mask)
-        x = x + RowDropout(self.dropout, name="dropout_0")(added, places, train=train)
+        residual = Attention(self.heads, name="attention")(nn.LayerNorm(name="norm_0")(x), mask)
+        x = x + RowDropout(self.dropout, name="dropout_0")(residual, rows, train=train)
         hidden = Dense(self.mlp_ratio * width, name="mlp_0")(nn.LayerNorm(name="norm_1")(x))
-        added = Dense(width, name="mlp_1")(nn.gelu(hidden))
-        return x + RowDropout(self.dropout, name="dropout_1")(added, places, train=train)
+        residual = Dense(width, name="mlp_1")(nn.gelu(hidden))
+        return x + RowDropout(self.dropout, name="dropout_1")(residual, rows, train=train)
 
 
 class Attention(nn.Module):
     """Self-attention over the tokens that are there: (b, T, M), (b, T) -> (b, T, M).
 
-    Where none is, every token has the same weight: finite, and left out by the pooling.
+    In an item without tokens all weights are equal: finite values, which the pooling leaves out.
 
     Attributes:
-      heads: that share M.
+      heads: number of heads, which share M.
     """
 
     heads: int
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
-        """Queries, keys and values come from one product."""
+        """Attends over the tokens; queries, keys and values come from one product."""
         batch, count, width = x.shape
+        # One product of 3M columns rather than three of M: fewer, larger products are faster.
         parts = Dense(3 * width, name="queries_keys_values")(x)
         parts = parts.reshape(batch, count, 3, self.heads, width // self.heads)
-        found = jax.nn.dot_product_attention(
+        attended = jax.nn.dot_product_attention(
             parts[:, :, 0], parts[:, :, 1], parts[:, :, 2], mask=mask[:, None, None, :]
         )
-        return Dense(width, name="out")(found.reshape(batch, count, width))
+        return Dense(width, name="out")(attended.reshape(batch, count, width))
 
 
 class Positions(nn.Module):
-    """Adds to each clip the vector of its position.
+    """Adds the vector of its position to each clip.
 
     Attributes:
       kind: `learned`, `sinusoidal` or `none`.
-      max_clips: positions that have a learned vector.
+      max_clips: number of positions that have a learned vector.
     """
 
     kind: str
@@ -156,7 +157,7 @@ class Positions(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, N, M) -> (b, N, M)."""
+        """Adds the positions: (b, N, M) -> (b, N, M)."""
         clips, width = x.shape[1:]
         if self.kind == "none":
             return x
@@ -169,10 +170,10 @@ class Positions(nn.Module):
 
 
 def sinusoids(clips: int, width: int) -> np.ndarray:
-    """-> (N, M): sine and cosine of position / 10000^(2i/M), i < M/2.
+    """Sinusoidal positions (N, M): sines, then cosines, of position / 10000^(2i/M), i < M/2.
 
-    Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), section 3.5; all sines
-    stand before all cosines, which is a fixed permutation of theirs.
+    Vaswani et al., "Attention Is All You Need", 2017 (arXiv 1706.03762), section 3.5, where sines
+    and cosines alternate: a fixed permutation of the dimensions.
     """
     rates = 10000.0 ** (-2.0 * np.arange(width // 2) / width)
     angles = np.arange(clips)[:, None] * rates[None, :]

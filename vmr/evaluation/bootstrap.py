@@ -1,14 +1,14 @@
 """Cluster bootstrap and randomisation test over many runs at once.
 
-*Bootstrap*: videos that share a track share its fate, and to draw them one by one would pretend to
-more evidence than there is. So clusters (tracks) are drawn with replacement, with all their
-queries, and the same draw serves all runs, so that differences between runs are paired (Field and
-Welsh, "Bootstrapping clustered data", JRSS-B 2007). *Randomisation*: of each cluster a coin decides
+*Bootstrap*: results of videos that share a track are correlated, and drawing them one by one would
+give intervals that are too narrow. So clusters (tracks) are drawn with replacement, each with all
+its queries (Field and Welsh, "Bootstrapping clustered data", JRSS-B 2007). The same draws serve all
+runs, so that differences between runs are paired. *Randomisation*: a coin for each cluster decides
 whether two systems swap their results on it (Fisher's test, as in Smucker, Allan, Carterette, "A
 comparison of statistical significance tests for information retrieval evaluation", CIKM 2007).
 
-Memory is bounded: draws come in blocks. A resample of a mean is one weighted sum over clusters, and
-medians are not sorted again for each draw (`Reweighted`).
+Draws come in blocks, which bounds memory. The resample of a mean is one weighted sum over clusters,
+and the median of a resample needs no sorting of its own (`Reweighted`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-# Draws held at a time, resamples x clusters: 2**20 float64 are 8 MB.
+# Size of a block of draws, resamples x clusters: 2**20 float64 are 8 MB.
 _BUDGET = 1 << 20
-# Half of the first window, in standard deviations of the share of values below the median.
+# Half width of the first window of `Reweighted.medians`, in standard deviations of the share of
+# values below the median; nearly no resample falls outside.
 _REACH = 4.5
 PERCENT = (2.5, 97.5)
 MEDIAN = "MedR"
@@ -37,23 +38,22 @@ def intervals(
     median, all others by the mean, as in `metrics.summarise`. All metrics see the same resamples;
     the same seed gives the same intervals.
 
-    To compare two runs on the same queries, give the differences of their values query by query:
-    this is the paired bootstrap, free of the noise of the queries that both runs share, and an
-    interval without 0 shows a difference. (For `MedR` it is then the median difference, not the
-    difference of the medians.)
+    To compare two runs on the same queries, give the differences of their values query by query.
+    This is the paired bootstrap, in which the noise of the shared queries cancels; an interval
+    without 0 shows a difference. (For `MedR` it is then the median difference, not the difference
+    of the medians.)
     """
     _, cluster = np.unique(cluster, return_inverse=True)
     means = [name for name in values if name != MEDIAN]
-    # All means as the runs of one metric: a block of resamples is then one product for all of them.
+    # The means pose as the runs of one metric, so that a block of resamples is one matrix product.
     runs = {"mean": np.stack([values[name] for name in means])} if means else {}
     if MEDIAN in values:
         runs[MEDIAN] = values[MEDIAN][None]
     drawn = resampled(runs, cluster, samples=samples, seed=seed)
-    found = {name: np.percentile(resamples, PERCENT, axis=0) for name, resamples in drawn.items()}
-    ends = dict(zip(means, found["mean"].T, strict=True)) if means else {}
-    if MEDIAN in values:
-        ends[MEDIAN] = found[MEDIAN][:, 0]
-    return {name: ends[name].tolist() for name in values}
+    # Columns in the order of `runs`: the means, then the median.
+    ends = np.percentile(np.concatenate(list(drawn.values()), axis=1), PERCENT, axis=0)
+    columns = dict(zip([*means, MEDIAN], ends.T, strict=False))
+    return {name: columns[name].tolist() for name in values}
 
 
 def resampled(
@@ -69,11 +69,11 @@ def resampled(
     R runs, Q queries, B resamples. `MedR` is summarised by the median, all others by the mean.
 
     Args:
-        values: by metric, of each run and query.
+        values: metric -> value of each run and query.
         cluster: integers from 0, the cluster of each query.
-        samples: B.
+        samples: number of resamples, B.
         seed: seed of the draws.
-        progress: called with the size of each block of draws.
+        progress: function called with the size of each block of draws.
     """
     clusters = int(cluster.max()) + 1
     means = [name for name in values if name != MEDIAN]
@@ -88,6 +88,7 @@ def resampled(
         for name in means:
             drawn[name].append(counts @ sums[name].T / queries)
         if ranked:
+            # (C,B), contiguous: the medians multiply it by sparse rows, once for each run.
             copies = np.ascontiguousarray(counts.T)
             drawn[MEDIAN].append(np.stack([row.medians(copies) for row in ranked], axis=1))
     return {name: np.concatenate(blocks) for name, blocks in drawn.items()}
@@ -105,17 +106,17 @@ def randomised(
 ) -> dict[str, np.ndarray]:
     """Differences of two systems under random labels: name -> (R,Q) -> name -> (B,P).
 
-    A system's seeds go together, and its value on a query is their mean. For `MedR` it is the
-    median over queries and seeds, each seed of the same weight.
+    The seeds of a system are swapped together, and its value on a query is their mean. For `MedR`
+    the summary is the median over queries and seeds, each seed with the same weight.
 
     Args:
-        values: by metric, of each run and query.
+        values: metric -> value of each run and query.
         cluster: integers from 0, the cluster of each query (Q,).
-        systems: which of the R runs are a system's.
+        systems: slice of the R runs for each system, its seeds.
         pairs: P pairs of systems; the difference is first less second.
-        samples: B.
+        samples: number of draws, B.
         seed: seed of the coins.
-        progress: called with the size of each block of draws.
+        progress: function called with the size of each block of draws.
     """
     clusters = int(cluster.max()) + 1
     means = [name for name in values if name != MEDIAN]
@@ -123,6 +124,7 @@ def randomised(
     for name in means:
         rows = np.stack([values[name][runs].mean(axis=0) for runs in systems])
         sums = _by_cluster(rows, cluster, clusters) / len(cluster)
+        # A swap turns the sign of a cluster's part of the difference, so ±1 coins give all of it.
         steps[name] = np.stack([sums[first] - sums[second] for first, second in pairs])
     ranked = [
         exchanged(
@@ -146,6 +148,7 @@ def randomised(
 
 def draw(generator: np.random.Generator, samples: int, clusters: int) -> np.ndarray:
     """Counts of each cluster in each resample, drawn with replacement: (samples, C) float64."""
+    # Each resample counts in a range of its own, so that one `bincount` serves all of them.
     drawn = generator.integers(clusters, size=(samples, clusters))
     drawn += np.arange(samples)[:, None] * clusters
     counts = np.bincount(drawn.ravel(), minlength=samples * clusters)
@@ -158,7 +161,7 @@ def _by_cluster(rows: np.ndarray, cluster: np.ndarray, clusters: int) -> np.ndar
 
 
 def _blocks(samples: int, clusters: int, progress: Drawn | None) -> Iterator[int]:
-    """Sizes of blocks of draws that add up to all of them; progress is called after each."""
+    """Yields sizes of blocks that add up to `samples`; calls `progress` after each block."""
     size = max(1, _BUDGET // clusters)
     for start in range(0, samples, size):
         block = min(size, samples - start)
@@ -169,16 +172,16 @@ def _blocks(samples: int, clusters: int, progress: Drawn | None) -> Iterator[int
 
 @dataclass(frozen=True)
 class Reweighted:
-    """Multiset under many reweightings: weights on T distinct values, linear in C factors.
+    """Multiset of T distinct values under many reweightings, each linear in C factors.
 
-    Value t weighs `fixed[t] + Σ_c varying[t, c] · factor[c]`, never less than 0: a bootstrap gives
-    every cluster of values a whole number of copies, a randomisation moves clusters from one
-    system's values to another's.
+    Value t has the weight `fixed[t] + Σ_c varying[t, c] · factor[c]`, never below 0. A bootstrap
+    gives each cluster of values a whole number of copies; a randomisation moves the weight of a
+    cluster from one system's values to the other's.
 
     Attributes:
-        values: (T,) ascending.
-        fixed: (T,).
-        varying: (T,C) sparse.
+        values: (T,) distinct values, ascending.
+        fixed: (T,) part of the weights that all reweightings share.
+        varying: (T,C) coefficients of the factors, sparse.
     """
 
     values: np.ndarray
@@ -188,8 +191,9 @@ class Reweighted:
     def medians(self, factors: np.ndarray) -> np.ndarray:
         """Exact median of each reweighting, as `np.median` of the values written out: (C,B)->(B,).
 
-        Medians hardly move, so weights are summed up value by value only in a window around the
-        middle, and as one sum below it. The window grows until it holds every median.
+        Medians of resamples lie close together. So weights are accumulated value by value only in a
+        window around the middle, and as one sum below it; the window grows until every median is
+        inside. Cost: O(window · B) instead of the O(T · B) of all values.
         """
         half = self._sum(0, len(self.values), factors) / 2
         level = np.cumsum(self.fixed + self.varying @ factors.mean(axis=1)) / (2 * half.mean())
@@ -198,27 +202,30 @@ class Reweighted:
             low = int(np.searchsorted(level, 0.5 - reach))
             high = min(int(np.searchsorted(level, 0.5 + reach)) + 1, len(level))
             below = self._sum(0, low, factors)
-            reached = self.varying[low:high] @ factors + self.fixed[low:high, None]
-            np.cumsum(reached, axis=0, out=reached)
-            reached += below
-            if (below < half).all() and (reached[-1] > half).all():
+            weight = self.varying[low:high] @ factors + self.fixed[low:high, None]
+            np.cumsum(weight, axis=0, out=weight)
+            weight += below
+            if (below < half).all() and (weight[-1] > half).all():
                 break
             reach *= 2
-        lower = np.argmax(reached >= half, axis=0)
-        upper = np.argmax(reached > half, axis=0)
+        # The first values to reach and to exceed half of the weight: they differ where the number
+        # of values is even, and the median lies between them. Weights are whole or half numbers
+        # (see `exchanged`), so that the comparison with `half` is exact.
+        lower = np.argmax(weight >= half, axis=0)
+        upper = np.argmax(weight > half, axis=0)
         return (self.values[low + lower] + self.values[low + upper]) / 2
 
     def _sum(self, start: int, stop: int, factors: np.ndarray) -> np.ndarray:
-        """Weight on values start…stop−1 of each reweighting: (C,B)->(B,)."""
+        """Total weight of the values start…stop−1 in each reweighting: (C,B)->(B,)."""
         varying = self.varying[start:stop].sum(axis=0)
         if not varying.any():
             return np.full(factors.shape[1], self.fixed[start:stop].sum())
-        # A product of a vector and so flat a matrix gains nothing from the threads of BLAS.
+        # `einsum`: starting the threads of BLAS costs more than a product with one vector.
         return self.fixed[start:stop].sum() + np.einsum("c,cb->b", varying, factors)
 
 
 def copied(values: np.ndarray, cluster: np.ndarray, clusters: int) -> Reweighted:
-    """Values (Q,), each copied as often as the factor of its cluster (Q,) says."""
+    """Values (Q,), each with as many copies as the factor of its cluster (Q,)."""
     rungs, rung = np.unique(values, return_inverse=True)
     return Reweighted(
         rungs,
@@ -232,10 +239,10 @@ def exchanged(
 ) -> Reweighted:
     """Values of the first system where a cluster's factor is 1, of the second where it is −1.
 
-    The seeds of a system (S,Q) share its weight, so that systems may have different numbers of
-    them: (S,Q),(R,Q),(Q,) -> the medians of a system's values over seeds and queries together.
+    The S and R seeds of the two systems, (S,Q),(R,Q), share one weight, in any numbers; the
+    medians are over seeds and queries together.
     """
-    # Whole numbers, so that weights add up exactly: a multiple of both numbers of seeds.
+    # A common multiple of both numbers of seeds, so that weights are integers and add up exactly.
     common = np.lcm(len(first), len(second))
     rows = [np.full(first.size, common / len(first)), np.full(second.size, -common / len(second))]
     signed = np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""Regularised linear CCA: the floor that a trained model has to clear.
+"""Regularised linear CCA, the baseline that a trained model has to beat.
 
 Canonical correlation analysis (Hotelling 1936) finds the linear maps of both modalities whose
 outputs correlate most; a ridge on both covariances keeps small eigenvalues from fitting noise
@@ -6,8 +6,8 @@ outputs correlate most; a ridge on both covariances keeps small eigenvalues from
 normalised, so that components without evidence weigh little in the cosine (Gong et al., "A
 multi-view embedding space for modeling internet images, tags, and their semantics", IJCV 2014).
 
-Means and covariances are all it needs of the training pairs, so these may come in batches and are
-never held together.
+Only means and covariances of the training pairs enter, so the pairs come in batches and are never
+held in memory together.
 """
 
 import itertools
@@ -23,95 +23,71 @@ from vmr.moments import Moments
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
-# Rows taken to float64 at a time, so that a whole training split may come as one batch.
+# Rows cast to float64 at a time: a whole training split may come as one batch.
 _ROWS = 4096
 
-# Tried where validation data are at hand.
+# Grid of `select`. Each pair of ridges costs an SVD; components and powers only cut and weight it.
 RIDGES = (0.05, 0.2, 1.0)
 COMPONENTS = (64, 256)
 POWERS = (1.0,)
 
 
+@dataclass(frozen=True)
 class PairedMoments:
-    """Means and covariances of the pairs seen so far: O((P+Q)²) memory however many there are."""
+    """Means and covariances, divided by the count, of paired features of widths P and Q."""
 
-    def __init__(self) -> None:
-        self._widths = (0, 0)
-        # Of video and music side by side.
-        self._joint = Moments(cross=True)
+    count: int
+    video_mean: np.ndarray  # (P,)
+    music_mean: np.ndarray  # (Q,)
+    video_covariance: np.ndarray  # (P,P)
+    music_covariance: np.ndarray  # (Q,Q)
+    cross_covariance: np.ndarray  # (P,Q), video by music
 
-    @classmethod
-    def of(cls, batches: Batches) -> "PairedMoments":
-        """Moments of all batches: iterable of ((b,P),(b,Q)), each looked at once.
 
-        Raises:
-            UserError: as `add`, and where there is no batch.
-        """
-        moments = cls()
-        for video, music in batches:
-            moments.add(video, music)
-        if not moments.count:
-            raise UserError("expected at least one pair of a video and a track; found none")
-        return moments
+def paired_moments(batches: Batches) -> PairedMoments:
+    """Moments of batches of pairs ((b,P),(b,Q)), read once, in O((P+Q)²) memory.
 
-    @property
-    def count(self) -> int:
-        """Pairs seen."""
-        return self._joint.count
-
-    def add(self, video: np.ndarray, music: np.ndarray) -> None:
-        """Adds paired rows (b,P),(b,Q).
-
-        Raises:
-            UserError: NaN or infinity, not as many tracks as videos, or widths unlike before.
-        """
-        video = checks.check_embeddings("video features", video, first_row=self.count)
-        music = checks.check_embeddings("music features", music, first_row=self.count)
+    Raises:
+        UserError: NaN or infinity, not as many tracks as videos, widths that change, or no batch.
+    """
+    # Video and music features side by side are one row: their scatter has all three covariances.
+    joint = Moments(cross=True)
+    widths = None
+    for video, music in batches:
+        video = checks.check_embeddings("video features", video, first_row=joint.count)
+        music = checks.check_embeddings("music features", music, first_row=joint.count)
         if len(video) != len(music):
             raise UserError(
                 f"expected paired rows; found {len(video)} videos and {len(music)} tracks"
             )
-        widths = (video.shape[1], music.shape[1])
-        if self.count and widths != self._widths:
+        width = (video.shape[1], music.shape[1])
+        widths = widths or width
+        if width != widths:
             raise UserError(
-                f"expected video and music features of width {self._widths[0]} and "
-                f"{self._widths[1]}, as in the batches before; found {widths[0]} and {widths[1]}"
+                f"expected video and music features of width {widths[0]} and {widths[1]}, as in "
+                f"the batches before; found {width[0]} and {width[1]}"
             )
-        self._widths = widths
         for start in range(0, len(video), _ROWS):
             block = slice(start, start + _ROWS)
-            sides = [video[block].astype(np.float64), music[block].astype(np.float64)]
-            self._joint.add(np.concatenate(sides, axis=1))
-
-    @property
-    def video_mean(self) -> np.ndarray:
-        """Mean of the videos, (P,)."""
-        return self._joint.mean[: self._widths[0]]
-
-    @property
-    def music_mean(self) -> np.ndarray:
-        """Mean of the music, (Q,)."""
-        return self._joint.mean[self._widths[0] :]
-
-    @property
-    def video_covariance(self) -> np.ndarray:
-        """Covariance of the videos (P,P), divided by the count."""
-        return self._joint.scatter[: self._widths[0], : self._widths[0]] / self.count
-
-    @property
-    def music_covariance(self) -> np.ndarray:
-        """Covariance of the music (Q,Q), divided by the count."""
-        return self._joint.scatter[self._widths[0] :, self._widths[0] :] / self.count
-
-    @property
-    def cross_covariance(self) -> np.ndarray:
-        """Covariance of video by music (P,Q), divided by the count."""
-        return self._joint.scatter[: self._widths[0], self._widths[0] :] / self.count
+            pair = [video[block].astype(np.float64), music[block].astype(np.float64)]
+            joint.add(np.concatenate(pair, axis=1))
+    if widths is None:
+        raise UserError("expected at least one pair of a video and a track; found none")
+    covariance = joint.scatter / joint.count
+    left, right = slice(widths[0]), slice(widths[0], None)
+    return PairedMoments(
+        joint.count,
+        joint.mean[left],
+        joint.mean[right],
+        covariance[left, left],
+        covariance[right, right],
+        covariance[left, right],
+    )
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Map of one modality into the common space: standardise (P,), then project (P,C)."""
+    """Map of one modality into the common space: standardise by (P,), then project by (P,C)."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -135,15 +111,15 @@ class Projection:
 
 @dataclass(frozen=True)
 class CCA:
-    """A fitted pair of projections, with the settings that made them.
+    """Fitted pair of projections, with the settings that made them.
 
     Attributes:
-        video: maps video features.
-        music: maps music features.
+        video: projection of video features.
+        music: projection of music features.
         correlations: (C,) regularised canonical correlations, descending.
-        video_ridge: added to the video covariance, as a fraction of its mean eigenvalue.
-        music_ridge: likewise for music.
-        power: power of the correlations, as weights of the components.
+        video_ridge: ridge on the video covariance, as a fraction of its mean eigenvalue.
+        music_ridge: ridge on the music covariance, likewise.
+        power: exponent of the correlations in the weights of the components.
     """
 
     video: Projection
@@ -173,13 +149,13 @@ def fit(
     """Fits batches of paired rows ((b,P),(b,Q))->CCA of at most min(P, Q, components) components.
 
     One pass over any iterable, O((P+Q)²) memory; a single pair of arrays is `[(video, music)]`.
-    Features are standardised one by one; constant ones weigh nothing. The defaults serve
-    video-level features of about a thousand (video) and a hundred (music) dimensions.
+    Every feature is standardised; a constant one gets weight 0. The defaults suit video-level
+    features of about a thousand (video) and a hundred (music) dimensions.
 
     Raises:
-        UserError: NaN or infinity, not as many tracks as videos, widths that change, or no batch.
+        UserError: as `paired_moments`.
     """
-    moments = PairedMoments.of(batches)
+    moments = paired_moments(batches)
     return next(_candidates(moments, [(video_ridge, music_ridge)], [components], [power]))
 
 
@@ -196,9 +172,9 @@ def select(
     Args:
         batches: training pairs, video (b,P) and music (b,Q); one pass serves all settings.
         validation: video (n,P), unique tracks (m,Q), and the track of each video (n,).
-        ridges: to try, for video and music independently.
-        components: to try.
-        powers: to try.
+        ridges: candidate ridges, for video and music independently.
+        components: candidate numbers of components.
+        powers: candidate exponents of the correlations.
 
     Raises:
         UserError: as `fit`, and as `vmr.evaluation.recalls` for the validation arrays.
@@ -206,11 +182,11 @@ def select(
     video, music, index = validation
 
     def score(candidate: CCA) -> float:
-        found = recalls(candidate.embed_video(video), candidate.embed_music(music), index)
-        return found["v2m/R@10"] + found["m2v/R@10"]
+        reached = recalls(candidate.embed_video(video), candidate.embed_music(music), index)
+        return reached["v2m/R@10"] + reached["m2v/R@10"]
 
     pairs = list(itertools.product(ridges, ridges))
-    return max(_candidates(PairedMoments.of(batches), pairs, components, powers), key=score)
+    return max(_candidates(paired_moments(batches), pairs, components, powers), key=score)
 
 
 def _candidates(
@@ -219,7 +195,9 @@ def _candidates(
     components: Sequence[int],
     powers: Sequence[float],
 ) -> Iterator[CCA]:
-    """Candidates of one decomposition a pair of ridges, cut to components, weighted by powers."""
+    """Yields a CCA for each setting, from one decomposition for each pair of ridges."""
+    # Everything is rotated into the eigenbases once. There a ridge only shifts the eigenvalues, and
+    # whitening is a division: one SVD of the whitened cross-covariance is left for each pair.
     video_mean, music_mean = moments.video_mean, moments.music_mean
     video_scale = _scale(video_mean, moments.video_covariance)
     music_scale = _scale(music_mean, moments.music_covariance)
@@ -248,7 +226,7 @@ def _candidates(
 
 
 def _scale(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Divisor of standardisation, the deviation or infinity: (P,),(P,P)->(P,)."""
+    """Divisor of the standardisation, (P,),(P,P)->(P,): the deviation, or infinity."""
     deviation = np.sqrt(np.diagonal(covariance))
     # Rounding leaves a constant column a deviation near 1e-16 of its size, not zero. An infinite
     # scale makes it weigh nothing, in training and on new items.
@@ -256,13 +234,14 @@ def _scale(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 
 def _eigenvectors(covariance: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigendecomposition of standardised features: (P,P),(P,)->columns (P,P), (P,) ≥ 0."""
+    """Eigenvectors (in columns) and eigenvalues, standardised: (P,P),(P,)->(P,P),(P,)."""
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    # Rounding makes eigenvalues of a singular covariance slightly negative; the root needs ≥ 0.
     return vectors, np.maximum(values, 0.0)
 
 
 def _inverse_root(eigenvalues: np.ndarray, ridge: float) -> np.ndarray:
-    """1/√(λ + ridge · mean λ): (P,)->(P,); directions without variance weigh nothing."""
+    """1/√(λ + ridge · mean λ): (P,)->(P,); 0 for directions without variance."""
     regularised = eigenvalues + ridge * eigenvalues.mean()
     floor = 1e-12 * regularised.max()
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""Checks of whatever is evaluated: rows, items cut into segments, pairs and labels."""
+"""Checks of what evaluation is given: rows, items cut into segments, pairs and labels."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,11 +8,11 @@ import numpy as np
 from vmr.arrays import lengths_and_faults, unit_rows
 from vmr.errors import UserError
 
-# Rows that are not of unit length are refused, divided by their length, or kept, where inner
-# products are meant.
+# Treatment of rows that are not of unit length: an error, division by their length, or none, for
+# ranking by inner products instead of cosines.
 NotUnit = Literal["refuse", "normalize", "keep"]
 
-# Beyond it an inner product of two rows may be infinite in float32.
+# Length of a row; the inner product of two longer ones may be infinite in float32 (above 3e38).
 _LONGEST = 1e19
 
 # Rows checked at a time, so that the check itself needs next to no memory.
@@ -24,13 +24,13 @@ _ITEMS = 1024
 
 @dataclass(frozen=True)
 class SegmentedItems:
-    """Items as several rows each, N of up to S segments; two items score by their best pair.
+    """N items of up to S segments each; two items score by their best pair of segments.
 
-    Behind an item's last segment is padding: never read, whatever it holds.
+    What follows an item's last segment is padding, and is never read.
 
     Attributes:
         embeddings: (N,S,D), any float type.
-        segments: (N,) integers, how many of the S segments each item has; at least 1.
+        segments: (N,) integers, count of each item's segments, 1 to S.
     """
 
     embeddings: np.ndarray
@@ -51,14 +51,12 @@ class SegmentedItems:
 
     @property
     def present(self) -> np.ndarray:
-        """Mask of what is no padding: (N,S) bool."""
+        """Mask of the segments that are not padding: (N,S) bool."""
         return np.arange(self.embeddings.shape[1]) < np.asarray(self.segments)[:, None]
 
     def segment(self, items: np.ndarray, position: int) -> np.ndarray:
-        """Segment at one position of each of n items: (n,)->(n,D).
-
-        A shorter item repeats its last segment, which leaves its maximum over segments as it is.
-        """
+        """Segment at one position of each of n items: (n,)->(n,D)."""
+        # A shorter item repeats its last segment, which cannot change its best pair.
         return self.embeddings[items, np.minimum(position, self.segments[items] - 1)]
 
     def rows(self) -> np.ndarray:
@@ -69,11 +67,9 @@ class SegmentedItems:
         return self.embeddings[present]
 
     def means(self) -> np.ndarray:
-        """Mean of each item's segments, not of unit length: (N,D) float32.
-
-        Summed in float64, where equal segments have a mean equal to each of them to the last bit,
-        however many they are. So items that hold the same vector tie.
-        """
+        """Mean of each item's segments, not of unit length: (N,D) float32."""
+        # Summed in float64, so that the mean of equal segments, however many, is that vector to the
+        # last bit. Items that hold the same vector then tie.
         present = self.present
         means = np.empty((len(self), self.embeddings.shape[2]), np.float32)
         for start in range(0, len(self), _ITEMS):
@@ -90,14 +86,17 @@ Embedded = np.ndarray | SegmentedItems
 def check_embeddings(
     name: str, embeddings: np.ndarray, *, first_row: int = 0, not_unit: NotUnit | None = None
 ) -> np.ndarray:
-    """Checks rows (N,D) of any float type and returns them; they are copied only to be normalised.
+    """Checks rows (N,D) of any real type and returns them; they are copied only to be normalised.
 
-    The message names the row, counted from `first_row` where these are a batch of many. Lengths are
-    not looked at where `not_unit` is None, as for features.
+    Args:
+        name: name of the array in messages.
+        embeddings: (N,D).
+        first_row: number of the first row in messages, where these rows are one batch of many.
+        not_unit: see `NotUnit`; None leaves lengths unchecked, as for features.
 
     Raises:
-        UserError: not a non-empty matrix of real numbers, a row with NaN or infinity, or one whose
-            length is not as `not_unit` asks.
+        UserError: not a non-empty matrix of real numbers, a row with NaN or infinity, or one of a
+            length that `not_unit` refuses.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or 0 in embeddings.shape:
@@ -107,45 +106,23 @@ def check_embeddings(
         )
     _check_kind(name, embeddings)
     for start in range(0, len(embeddings), _ROWS):
-        rows = embeddings[start : start + _ROWS]
-        finite = _finite(name, rows)
-        if not finite.all():
-            row = first_row + start + int(np.argmin(finite))
-            raise UserError(f"{name}: row {row} holds NaN or infinity; expected finite numbers")
-        fault = not_unit and _wrong_length(rows, not_unit)
+        fault = _first_fault(name, embeddings[start : start + _ROWS], not_unit)
         if fault:
             raise UserError(f"{name}: row {first_row + start + fault[0]} {fault[1]}")
     return unit_rows(embeddings) if not_unit == "normalize" else embeddings
 
 
-def _wrong_length(rows: np.ndarray, not_unit: NotUnit) -> tuple[int, str] | None:
-    """Index of the first row whose length cannot be ranked by, and what is wrong with it."""
-    if not_unit == "normalize":
-        return None
-    lengths, faults = lengths_and_faults(
-        rows if rows.dtype.kind == "f" else rows.astype(np.float32)
-    )
-    if not_unit == "keep":
-        faults = lengths > _LONGEST
-    if not faults.any():
-        return None
-    row = int(np.argmax(faults))
-    if not_unit == "keep":
-        return row, f"has length {lengths[row]:.4g}; expected at most {_LONGEST:.0e}"
-    return row, f"has length {lengths[row]:.4g}; expected 1"
-
-
 def check_segments(
     name: str, embeddings: np.ndarray, segments: np.ndarray, *, not_unit: NotUnit = "refuse"
 ) -> SegmentedItems:
-    """Checks items (N,S,D) of any float type, and how many of the S segments each has, (N,).
+    """Checks items (N,S,D) of any real type, and the count of each item's segments, (N,).
 
-    In messages the counts are called `{name}_segments`. Padding is not read.
+    Messages call the counts `{name}_segments`. Padding is not read.
 
     Raises:
         UserError: not a non-empty array of real numbers of three dimensions, counts that are not N
-            integers from 1 to S, or a segment with NaN or infinity, or of another length than
-            `not_unit` asks.
+            integers from 1 to S, or a segment with NaN or infinity, or of a length that `not_unit`
+            refuses.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 3 or 0 in embeddings.shape:
@@ -154,64 +131,62 @@ def check_segments(
             f"{embeddings.shape}"
         )
     _check_kind(name, embeddings)
-    segments = _check_counts(f"{name}_segments", segments, *embeddings.shape[:2])
+    counts = check_labels(f"{name}_segments", segments, len(embeddings))
+    most = embeddings.shape[1]
+    segments = _within(f"{name}_segments", counts, 1, most, "item {} has {} segments")
     items = SegmentedItems(embeddings, segments)
-    step = max(1, _ROWS // embeddings.shape[1])
+    step = max(1, _ROWS // most)
     for start in range(0, len(embeddings), step):
         batch = SegmentedItems(embeddings[start : start + step], segments[start : start + step])
-        present = batch.present
-        rows = batch.rows()
-        finite = _finite(name, rows)
-        fault = (int(np.argmin(finite)), "holds NaN or infinity; expected finite numbers")
-        wrong = _wrong_length(rows, not_unit) if finite.all() else fault
-        if wrong:
-            item, segment = np.argwhere(present)[wrong[0]]
-            raise UserError(f"{name}: item {start + item}, segment {segment} {wrong[1]}")
+        fault = _first_fault(name, batch.rows(), not_unit)
+        if fault:
+            # The rows are the segments that are present, stacked: find the item of this one.
+            item, segment = np.argwhere(batch.present)[fault[0]]
+            raise UserError(f"{name}: item {start + item}, segment {segment} {fault[1]}")
     if not_unit == "normalize":
-        # What is padding is not read, whatever it holds.
-        there = np.where(items.present[..., None], embeddings, 0)
-        return SegmentedItems(unit_rows(there), segments)
+        # Padding may hold NaN, which would warn on the way through `unit_rows`.
+        zero_padded = np.where(items.present[..., None], embeddings, 0)
+        return SegmentedItems(unit_rows(zero_padded), segments)
     return items
 
 
-def _check_counts(name: str, segments: np.ndarray, items: int, most: int) -> np.ndarray:
-    segments = np.asarray(segments)
-    if segments.shape != (items,):
-        raise UserError(f"{name}: expected shape ({items},), one per item, found {segments.shape}")
-    if segments.dtype.kind not in "iu":
-        raise UserError(f"{name}: expected integers, found {segments.dtype}")
-    outside = (segments < 1) | (segments > most)
-    if outside.any():
-        item = int(np.argmax(outside))
-        raise UserError(
-            f"{name}: item {item} has {int(segments[item])} segments; expected 1 to {most}"
-        )
-    return segments.astype(np.int64)
+def _first_fault(name: str, rows: np.ndarray, not_unit: NotUnit | None) -> tuple[int, str] | None:
+    """Index of the first row that cannot be ranked, and the end of the message about it."""
+    try:
+        finite = np.all(np.isfinite(rows.astype(np.float32)), axis=1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected real numbers, found {rows.dtype}") from error
+    if not finite.all():
+        return int(np.argmin(finite)), "holds NaN or infinity; expected finite numbers"
+    if not_unit in (None, "normalize"):
+        return None
+    # bfloat16 (kind V) cannot be summed by einsum, which takes the lengths.
+    lengths, faults = lengths_and_faults(
+        rows if rows.dtype.kind == "f" else rows.astype(np.float32)
+    )
+    expected = "1"
+    if not_unit == "keep":
+        faults, expected = lengths > _LONGEST, f"at most {_LONGEST:.0e}"
+    if not faults.any():
+        return None
+    row = int(np.argmax(faults))
+    return row, f"has length {lengths[row]:.4g}; expected {expected}"
 
 
 def _check_kind(name: str, embeddings: np.ndarray) -> None:
-    # numpy knows bfloat16 only as an unnamed kind, but can compare and convert it.
+    # NumPy sees bfloat16 as a void type without fields (kind V), but compares and converts it.
     if embeddings.dtype.kind not in "fiuV" or embeddings.dtype.names is not None:
         raise UserError(f"{name}: expected real numbers, found {embeddings.dtype}")
-
-
-def _finite(name: str, rows: np.ndarray) -> np.ndarray:
-    """True for rows free of NaN and infinity: (n,D)->(n,) bool."""
-    try:
-        values = rows.astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: expected real numbers, found {rows.dtype}") from error
-    return np.all(np.isfinite(values), axis=1)
 
 
 def check_space(
     video_emb: Embedded, music_emb: Embedded, not_unit: NotUnit = "refuse"
 ) -> tuple[Embedded, Embedded]:
-    """Checks both modalities of one space: (N,D),(M,D) or both segmented->the same.
+    """Checks both modalities of one space, (N,D),(M,D) or both segmented, and returns them.
 
     Raises:
-        UserError: as `check_embeddings` or `check_segments`, if the widths differ, and if one side
-            is segmented and the other not.
+        UserError: as `check_embeddings` or `check_segments`; widths that differ; one modality
+            segmented and the other not.
     """
     if not_unit not in get_args(NotUnit):
         raise UserError(f"not_unit={not_unit!r}: expected {' or '.join(get_args(NotUnit))}")
@@ -226,8 +201,14 @@ def check_space(
     return video_emb, music_emb
 
 
+def _check_items(name: str, items: Embedded, not_unit: NotUnit) -> Embedded:
+    if isinstance(items, SegmentedItems):
+        return check_segments(name, items.embeddings, items.segments, not_unit=not_unit)
+    return check_embeddings(name, items, not_unit=not_unit)
+
+
 def check_widths(name: str, items: Embedded, other_name: str, other: Embedded) -> None:
-    """Refuses two sides whose last dimensions differ.
+    """Refuses two modalities whose last dimensions differ.
 
     Raises:
         UserError: the widths differ.
@@ -239,36 +220,32 @@ def check_widths(name: str, items: Embedded, other_name: str, other: Embedded) -
         )
 
 
-def _check_items(name: str, items: Embedded, not_unit: NotUnit) -> Embedded:
-    if isinstance(items, SegmentedItems):
-        return check_segments(name, items.embeddings, items.segments, not_unit=not_unit)
-    return check_embeddings(name, items, not_unit=not_unit)
-
-
 def check_pairs(gt_music_index: np.ndarray, videos: int, tracks: int) -> np.ndarray:
     """Checks the row of music_emb of each video: (N,) integers in [0, M) -> int64.
 
     Raises:
         UserError: wrong length, not integers, or an index outside the gallery.
     """
-    index = np.asarray(gt_music_index)
-    if index.shape != (videos,):
-        raise UserError(
-            f"gt_music_index: expected shape ({videos},), one entry per video, found {index.shape}"
-        )
-    if index.dtype.kind not in "iu":
-        raise UserError(f"gt_music_index: expected integers, found {index.dtype}")
-    outside = (index < 0) | (index >= tracks)
+    index = check_labels("gt_music_index", gt_music_index, videos, "one entry per video")
+    return _within("gt_music_index", index, 0, tracks - 1, "video {} points at track {}")
+
+
+def _within(name: str, values: np.ndarray, low: int, high: int, fault: str) -> np.ndarray:
+    """Integers as int64; `fault` is the message about one outside, with its row and value."""
+    if values.dtype.kind not in "iu":
+        raise UserError(f"{name}: expected integers, found {values.dtype}")
+    # Compared in the type given: as int64, a large uint64 would be quoted as a negative number.
+    outside = (values < low) | (values > high)
     if outside.any():
-        video = int(np.argmax(outside))
-        raise UserError(
-            f"gt_music_index: video {video} points at track {int(index[video])}; expected 0 to "
-            f"{tracks - 1}"
-        )
-    return index.astype(np.int64)
+        row = int(np.argmax(outside))
+        message = fault.format(row, int(values[row]))
+        raise UserError(f"{name}: {message}; expected {low} to {high}")
+    return values.astype(np.int64)
 
 
-def check_labels(name: str, label: np.ndarray, items: int) -> np.ndarray:
+def check_labels(
+    name: str, label: np.ndarray, items: int, each: str = "one per item"
+) -> np.ndarray:
     """Checks relevance labels, one per item: (N,) integers or strings.
 
     Raises:
@@ -276,5 +253,5 @@ def check_labels(name: str, label: np.ndarray, items: int) -> np.ndarray:
     """
     label = np.asarray(label)
     if label.shape != (items,):
-        raise UserError(f"{name}: expected shape ({items},), one per item, found {label.shape}")
+        raise UserError(f"{name}: expected shape ({items},), {each}, found {label.shape}")
     return label

@@ -1,7 +1,7 @@
 """Comparison of systems as plain data, from their embeddings or their values per query.
 
-The tests of `vmr.evaluation.significance`, corrected and with verdicts, for JSON and for
-`vmr.evaluation.table`, which renders it.
+Runs the tests of `vmr.evaluation.significance` for both directions and adds corrected p-values and
+verdicts. The result goes to JSON files as it is, and `vmr.evaluation.table` renders it.
 """
 
 import itertools
@@ -38,13 +38,13 @@ def compare(
     """Compares embeddings of the same items, both directions; JSON-ready, see `compare_values`.
 
     Args:
-      systems: by name, a (video_emb (N, D), music_emb (M, D)) of unit rows for each seed.
+      systems: name -> (video_emb (N, D), music_emb (M, D)), unit rows, of each seed.
       gt_music_index: (N,) the row of music_emb that belongs to each video, the same for all.
       split: name of the split, for the record.
       metric_names: columns of the retrieval table.
       against: `all` pairs, each system against those before it; `first`, all against the first.
-      correct_over: as of `compare_values`.
-      samples: resamples.
+      correct_over: family of tests for Holm's correction, see `compare_values`.
+      samples: number of resamples.
       seed: seed of the resamples.
 
     Raises:
@@ -59,8 +59,9 @@ def compare(
         name: [pair_ranks(video, music, gt_music_index) for video, music in seeds]
         for name, seeds in systems.items()
     }
+    # Queries and galleries are the same in all systems, so those of any run will do.
     v2m, m2v = next(iter(ranked.values()))[0]
-    found = compare_values(
+    comparison = compare_values(
         {
             name: [tuple(map(metrics.table_values, both)) for both in seeds]
             for name, seeds in ranked.items()
@@ -73,24 +74,24 @@ def compare(
         seed=seed,
     )
     video, music = next(iter(systems.values()))[0]
-    found["v2m"] |= {"gallery": len(music), "chance": chance(v2m)}
-    found["m2v"] |= {"gallery": len(video), "chance": chance(m2v)}
-    return {"split": split, **found}
+    comparison["v2m"] |= {"gallery": len(music), "chance": chance(v2m)}
+    comparison["m2v"] |= {"gallery": len(video), "chance": chance(m2v)}
+    return {"split": split, **comparison}
 
 
 def _require_one_gallery(systems: Mapping[str, Sequence[Rows]]) -> None:
-    """Raises UserError where a system has no seed, or other items than the first."""
-    sizes = None
+    """Raises UserError where a system has no seed, or not as many items as the first."""
+    first = None
     for name, seeds in systems.items():
         if not len(seeds):
             raise UserError(f"{name} has no embeddings, expected those of at least one seed")
         for video, music in seeds:
-            found = len(video), len(music)
-            sizes = sizes or found
-            if found != sizes:
+            sizes = len(video), len(music)
+            first = first or sizes
+            if sizes != first:
                 raise UserError(
-                    f"{name} has {found[0]} videos and {found[1]} tracks, expected {sizes[0]} and "
-                    f"{sizes[1]} as the first system has"
+                    f"{name} has {sizes[0]} videos and {sizes[1]} tracks, expected {first[0]} and "
+                    f"{first[1]} as the first system has"
                 )
 
 
@@ -109,60 +110,62 @@ def compare_values(
 
     Keys: `metrics`, `samples`, `seed`, `against`, `correction`, `systems` (by name: `seeds`), and
     `v2m` and `m2v`, each with `queries`, `clusters`, `systems` (name -> metric -> `mean`,
-    `seed_sd`) and `pairs`: `system`, `baseline`, `scope` (what the pair's intervals speak of, where
-    one seed limits it) and `metrics` (name -> `difference` of system less baseline, `ci95`, `p`,
-    `p_holm`, `verdict`). p_holm is corrected over all pairs, for each metric and direction by
-    itself, or with `correct_over="all"` over metrics and directions too; intervals are not
-    corrected.
+    `seed_sd`) and `pairs`: `system`, `baseline`, `scope` (a caution where a system has one seed)
+    and `metrics` (name -> `difference` of system less baseline, `ci95`, `p`, `p_holm`, `verdict`).
+    p_holm is corrected over all pairs, for each metric and direction by itself, or with
+    `correct_over="all"` over metrics and directions too; intervals are not corrected.
 
     Args:
-      values: by system, for each seed the values of v2m and of m2v: metric -> (Q,).
-      clusters: by direction, (Q,) the track of each query.
-      metric_names: which of the values.
-      against: `all` or `first`.
+      values: name of a system -> (values of v2m, values of m2v) of each seed, metric -> (Q,).
+      clusters: direction -> (Q,), the track of each query.
+      metric_names: metrics to compare.
+      against: `all` or `first`, see `compare`.
       correct_over: `systems` or `all`.
-      samples: resamples.
+      samples: number of resamples.
       seed: seed of the resamples.
-      progress: as of `vmr.evaluation.significance.differences`.
+      progress: function called with draws added, see `vmr.evaluation.significance.differences`.
 
     Raises:
       UserError: as `vmr.evaluation.significance.differences`.
     """
     names = list(values)
+    # The later system is compared to the earlier one, since users name baselines first.
     pairs = [(later, earlier) for earlier, later in itertools.combinations(names, 2)]
     if against == "first":
         pairs = [pair for pair in pairs if pair[1] == names[0]]
-    found: dict[str, Any] = {
+    seeds = {name: len(runs) for name, runs in values.items()}
+    comparison: dict[str, Any] = {
         "metrics": list(metric_names),
         "samples": samples,
         "seed": seed,
         "against": against,
         "correction": _correction(len(pairs), len(metric_names), correct_over),
-        "systems": {name: {"seeds": len(seeds)} for name, seeds in values.items()},
+        "systems": {name: {"seeds": count} for name, count in seeds.items()},
     }
+    # The same seed serves both directions: each is a test of its own, and may share its draws.
     for place, direction in enumerate(DIRECTIONS):
-        of_systems = {
+        by_system = {
             name: {
-                metric: np.stack([both[place][metric] for both in seeds]) for metric in metric_names
+                metric: np.stack([both[place][metric] for both in runs]) for metric in metric_names
             }
-            for name, seeds in values.items()
+            for name, runs in values.items()
         }
         cluster = clusters[direction]
         compared = significance.differences(
-            of_systems, cluster, pairs, samples=samples, seed=seed, progress=progress
+            by_system, cluster, pairs, samples=samples, seed=seed, progress=progress
         )
-        found[direction] = {
+        comparison[direction] = {
             "queries": len(cluster),
             "clusters": compared.clusters,
             "systems": _summaries(compared),
-            "pairs": _pairs(compared, pairs),
+            "pairs": _pairs(compared, pairs, seeds),
         }
-    _correct(found, correct_over)
-    return found
+    _correct(comparison, correct_over)
+    return comparison
 
 
 def chance(ranks: Ranks) -> dict[str, float]:
-    """Chance level over these queries: metric -> expectation for a model without knowledge."""
+    """Chance levels over these queries: metric -> expectation for a model without knowledge."""
     return metrics.summarise(metrics.table_values(metrics.at_chance(ranks)))
 
 
@@ -199,45 +202,43 @@ def _summaries(compared: significance.Compared) -> dict[str, Any]:
     return {
         name: {
             metric: {
-                "mean": float(reached.mean()),
-                "seed_sd": float(reached.std(ddof=1)) if len(reached) > 1 else None,
+                "mean": float(by_seed.mean()),
+                "seed_sd": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
             }
-            for metric, reached in summaries.items()
+            for metric, by_seed in summaries.items()
         }
         for name, summaries in compared.summaries.items()
     }
 
 
 def _pairs(
-    compared: significance.Compared, pairs: Sequence[tuple[str, str]]
+    compared: significance.Compared, pairs: Sequence[tuple[str, str]], seeds: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    seeds = {
-        name: len(next(iter(summaries.values()))) for name, summaries in compared.summaries.items()
-    }
     return [
         {
             "system": system,
             "baseline": baseline,
             "scope": significance.scope(system, baseline, [seeds[system], seeds[baseline]]),
             "metrics": {
-                metric: {"difference": one.difference, "ci95": [one.low, one.high], "p": one.p}
-                for metric, one in differences.items()
+                metric: {"difference": test.difference, "ci95": [test.low, test.high], "p": test.p}
+                for metric, test in tests.items()
             },
         }
-        for (system, baseline), differences in zip(pairs, compared.differences, strict=True)
+        for (system, baseline), tests in zip(pairs, compared.differences, strict=True)
     ]
 
 
-def _correct(found: dict[str, Any], correct_over: str) -> None:
-    """Adds `p_holm` and `verdict` to every difference."""
-    tests: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
+def _correct(comparison: dict[str, Any], correct_over: str) -> None:
+    """Adds `p_holm` and `verdict` to every difference, in place."""
+    families: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
     for direction in DIRECTIONS:
-        for pair in found[direction]["pairs"]:
-            for metric, one in pair["metrics"].items():
+        for pair in comparison[direction]["pairs"]:
+            for metric, test in pair["metrics"].items():
+                # Holm's correction is within a family: one for all tests, or one per column.
                 family = None if correct_over == "all" else (direction, metric)
-                tests.setdefault(family, []).append((metric, one))
-    for together in tests.values():
-        corrected = significance.holm([one["p"] for _, one in together])
-        for (metric, one), p in zip(together, corrected, strict=True):
-            one["p_holm"] = p
-            one["verdict"] = significance.verdict(metric, one["difference"], p)
+                families.setdefault(family, []).append((metric, test))
+    for tests in families.values():
+        corrected = significance.holm([test["p"] for _, test in tests])
+        for (metric, test), p in zip(tests, corrected, strict=True):
+            test["p_holm"] = p
+            test["verdict"] = significance.verdict(metric, test["difference"], p)

@@ -1,4 +1,4 @@
-"""Evaluation of embeddings as plain data: `results/{split}.json`, and recalls alone for logs."""
+"""Evaluation of embeddings as plain data, for `results/{split}.json`, and metrics for logs."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import numpy as np
 from vmr.errors import UserError
 from vmr.evaluation import bootstrap, checks, metrics
 from vmr.evaluation.checks import Embedded, NotUnit
+from vmr.evaluation.judged import judged_ranks
 from vmr.evaluation.ranks import Progress, Ranks, group_ranks, pair_ranks
 
 
@@ -22,6 +23,7 @@ def evaluate(
     video_group: np.ndarray | None = None,
     music_group: np.ndarray | None = None,
     music_cluster: np.ndarray | None = None,
+    compatible: np.ndarray | None = None,
     not_unit: NotUnit = "refuse",
     progress: Progress | None = None,
 ) -> dict:
@@ -30,7 +32,8 @@ def evaluate(
     Keys: `split`, `step`, `queries` (videos), `gallery` (unique tracks), `v2m`, `m2v`, `chance`
     (v2m's), `ci95`, and for the other direction `m2v_queries` (tracks that have a video),
     `m2v_gallery` (videos) and `m2v_chance`. Recalls in percent, ranks 1-based, MRR, mAP@10 and
-    nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant".
+    nDCG@10 in [0, 1]. With groups, `truth` holds the same keys scored by "same group is relevant";
+    with compatible pairs, `judged` holds them scored by "paired or judged compatible is relevant".
 
     Args:
         video_emb: (N,D) unit rows, one per video, or N `SegmentedItems`.
@@ -38,18 +41,21 @@ def evaluate(
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         split: name of the split, for the record.
         step: training step of the embeddings, for the record.
-        bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
+        bootstrap_samples: number of resamples for the intervals; 0 leaves `ci95` empty.
         seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
         music_cluster: (M,) integers or strings: rows that the bootstrap draws together, each with
             the videos that point at it; by default every row of music_emb stands alone.
+        compatible: (K,2) rows of a video and of a track that were judged compatible, see
+            `judged_ranks`.
         not_unit: what is done about rows that are not of unit length: see `pair_ranks`.
         progress: called with (tiles done, tiles in all), once through for pairs, once for truth.
 
     Raises:
         UserError: NaN or infinity, a row that is not of unit length, widths that differ, an index
-            outside the gallery, groups for one side only, or clusters of another length.
+            outside the gallery, groups for one side only, clusters of another length, or compatible
+            pairs outside the gallery or of segments.
     """
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
@@ -71,6 +77,8 @@ def evaluate(
     if music_cluster is None:
         music_cluster = np.arange(len(music_emb))
     music_cluster = checks.check_labels("music_cluster", music_cluster, len(music_emb))
+    # A video is in the cluster of its track, so that both directions resample the same clusters.
+    # The index has been checked by `pair_ranks`.
     video_cluster = music_cluster[np.asarray(gt_music_index)]
     result: dict = {
         "split": split,
@@ -79,6 +87,17 @@ def evaluate(
         "bootstrap_samples": bootstrap_samples,
     }
     result |= _scores(v2m, m2v, video_cluster, music_cluster, intervals)
+    if compatible is not None:
+        judged = judged_ranks(
+            video_emb,
+            music_emb,
+            gt_music_index,
+            compatible,
+            (v2m, m2v),
+            classes=metrics.DEPTH,
+            not_unit=not_unit,
+        )
+        result["judged"] = _scores(*judged, video_cluster, music_cluster, intervals)
     if video_group is not None and music_group is not None:
         v2m, m2v = group_ranks(
             video_emb,
@@ -102,7 +121,7 @@ def recalls(
 ) -> dict[str, float]:
     """Computes the table without intervals, for logs: (N,D),(M,D),(N,)->{"v2m/R@10": percent, …}.
 
-    Keys are direction/column for all columns of the table; callers prefix the split.
+    Keys are direction/column for all columns of the table; callers prepend the split.
 
     Raises:
         UserError: as `evaluate`.
@@ -122,7 +141,7 @@ def _scores(
     music_cluster: np.ndarray,
     intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
 ) -> dict:
-    """Summaries of both directions; clusters are by row of each side, (N,) and (M,)."""
+    """Summaries of both directions; clusters by row of each modality, (N,) and (M,)."""
     return {
         "queries": len(v2m.query),
         "gallery": len(music_cluster),

@@ -1,21 +1,21 @@
-"""Metrics of the table, one value per query, and their summary.
+"""Metrics of the table, one value per query, and their summaries.
 
 Every value is an expectation over random tie-breaking, so a model that maps everything onto one
 point scores exactly the chance level.
 
-The best-ranked relevant item of a query stands below `above` rivals, among `tied` rivals and
-`peers` relevant items of its own score (itself included). A random order of those tied + peers
-items puts i rivals before the first peer with probability
+The best-ranked relevant item of a query has `above` rivals above it; `tied` rivals and `peers`
+relevant items (itself included) have its score. A random order of these tied + peers items puts i
+rivals before the first peer with probability
 
     P(i) = S(i) · peers / (tied + peers − i),   S(i) = ∏_{l<i} (tied − l) / (tied + peers − l),
 
-where S(i) is the probability of at least i. With one peer i is uniform on 0…tied, and the closed
-forms below are those of McSherry and Najork, "Computing information retrieval performance measures
+where S(i) is the probability of at least i. With one peer, i is uniform on 0…tied, which gives the
+closed forms of McSherry and Najork, "Computing information retrieval performance measures
 efficiently in the presence of tied scores", ECIR 2008.
 
 mAP@K and nDCG@K count all relevant items. Within a class of n tied items, r of them relevant, a
-random order makes each position relevant with probability r/n, and, given that, each earlier
-position of the class with (r − 1)/(n − 1) (McSherry and Najork again).
+random order makes each position relevant with probability r/n and, if it is, each earlier position
+of the class with probability (r − 1)/(n − 1) (McSherry and Najork again).
 """
 
 from collections.abc import Iterator
@@ -31,15 +31,15 @@ RECALLS = tuple(f"R@{k}" for k in CUTOFFS)
 RANKS = ("MedR", "MeanR", "MRR")
 LOWER_IS_BETTER = ("MedR", "MeanR")
 DIRECTIONS = {"v2m": "video → music", "m2v": "music → video"}
-# Where mAP and nDCG are cut; also the score classes that they need of a query.
+# Cutoff of mAP and nDCG; also the number of score classes that they need of a query.
 DEPTH = 10
 
 
 def table_values(ranks: Ranks) -> dict[str, np.ndarray]:
     """Computes the columns of the table for each of Q queries: name -> (Q,).
 
-    `R@K` in percent; `MedR` and `MeanR` both hold the expected 1-based rank, to be summarised by
-    median and mean; `MRR` in [0, 1]. A query counts by its best-ranked relevant item.
+    `R@K` is in percent and `MRR` in [0, 1]; `MedR` and `MeanR` are both the expected 1-based rank,
+    to be summarised by median and mean. Only the best-ranked relevant item of a query counts.
     """
     above, tied, peers = ranks.above[:, 0], ranks.tied[:, 0], ranks.peers[:, 0]
     values = {f"R@{k}": 100.0 * recall(above, tied, peers, k) for k in CUTOFFS}
@@ -64,10 +64,10 @@ def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def at_chance(ranks: Ranks) -> Ranks:
-    """Ranks of the same queries under a model without knowledge: all items tied, C = 1.
+    """Ranks of the same queries with all items tied, C = 1, as a model without knowledge has them.
 
-    Its expectations are the chance levels, for the gallery sizes and multiplicities in play. With
-    one relevant item among G: R@K = min(K, G)/G and an expected rank of (G + 1)/2.
+    Their metrics are the chance levels for these gallery sizes and numbers of relevant items. With
+    one relevant item among G, R@K is min(K, G)/G and the expected rank (G + 1)/2.
     """
     return replace(
         ranks,
@@ -86,9 +86,10 @@ def recall(above: np.ndarray, tied: np.ndarray, peers: np.ndarray, k: int) -> np
     """Probability that a relevant item is among the first k: (Q,),(Q,),(Q,)->(Q,) in [0, 1]."""
     probability = np.clip((k - above) / (tied + 1), 0.0, 1.0)
     for rows, ahead in _several_peers(tied, peers):
-        # P(fewer than k − above rivals come first).
+        # P(fewer than k − above rivals come before the first peer).
         reached = np.concatenate([[0.0], np.cumsum(ahead)])
         probability[rows] = reached[np.clip(k - above[rows], 0, len(ahead))]
+    # The cumulative sum of probabilities may end a rounding above 1.
     return np.minimum(probability, 1.0)
 
 
@@ -101,7 +102,7 @@ def reciprocal_rank(above: np.ndarray, tied: np.ndarray, peers: np.ndarray) -> n
     # The difference of digammas rounds; without a tie the value is known exactly.
     value = np.where(tied == 0, 1.0 / (above + 1), harmonic)
     for rows, ahead in _several_peers(tied, peers):
-        # Rows of one shape differ in what stands above them: each distinct number is taken once.
+        # Many queries share a number of items above: each distinct number is computed once.
         firsts, which = np.unique(above[rows], return_inverse=True)
         value[rows] = np.array([_mean_reciprocal(ahead, first) for first in firsts])[which]
     return value
@@ -113,11 +114,12 @@ def _mean_reciprocal(ahead: np.ndarray, first: int) -> float:
 
 
 def _several_peers(tied: np.ndarray, peers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Groups rows by (tied, peers > 1), each with its P(i) for i = 0…tied."""
+    """Yields the rows of each pair (tied, peers) with several peers, and their P(i), i = 0…tied."""
     rows = np.flatnonzero((peers > 1) & (tied > 0))
     shapes, which = np.unique(np.stack([tied[rows], peers[rows]]), axis=1, return_inverse=True)
     for shape, (rivals, equals) in enumerate(shapes.T):
         before = np.arange(rivals)
+        # S(i) as a running product, S(0) = 1: factorials would overflow.
         at_least = np.cumprod((rivals - before) / (rivals + equals - before))
         at_least = np.concatenate([[1.0], at_least])
         ahead = at_least * equals / (rivals + equals - np.arange(rivals + 1))
@@ -127,8 +129,8 @@ def _several_peers(tied: np.ndarray, peers: np.ndarray) -> Iterator[tuple[np.nda
 def average_precision(ranks: Ranks, k: int) -> np.ndarray:
     """Expected AP@k of each query, (Q,) in [0, 1].
 
-    AP@k = Σ_{i≤k} relevant(i) · precision(i) / min(k, relevant items), so a perfect ranking
-    scores 1 however many relevant items there are.
+    AP@k = Σ_{i≤k} relevant(i) · precision(i) / min(k, relevant items), so that a perfect ranking
+    scores 1 for any number of relevant items.
     """
     start, size, earlier = _classes(ranks, k)
     peers = ranks.peers
@@ -136,6 +138,7 @@ def average_precision(ranks: Ranks, k: int) -> np.ndarray:
     total = np.zeros(len(peers))
     for position in range(1, k + 1):
         inside = (start < position) & (position <= start + size)
+        # Expected relevant items of the same class at earlier positions, if this one is relevant.
         fellows = (position - start - 1) * (peers - 1) / np.maximum(size - 1, 1)
         total += np.sum(inside * share * (earlier + 1 + fellows), axis=1) / position
     return total / np.minimum(k, ranks.relevant)
@@ -144,7 +147,7 @@ def average_precision(ranks: Ranks, k: int) -> np.ndarray:
 def discounted_gain(ranks: Ranks, k: int) -> np.ndarray:
     """Expected nDCG@k of each query, (Q,) in [0, 1], binary relevance.
 
-    DCG@k = Σ_{i≤k} relevant(i) / log2(i + 1), divided by that of min(k, relevant items) relevant
+    DCG@k = Σ_{i≤k} relevant(i) / log2(i + 1), divided by its value for a ranking with all relevant
     items at the top (Järvelin and Kekäläinen, TOIS 2002).
     """
     start, size, _ = _classes(ranks, k)
@@ -158,7 +161,7 @@ def discounted_gain(ranks: Ranks, k: int) -> np.ndarray:
 
 
 def _classes(ranks: Ranks, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Items before each class, in it, and relevant ones before it: three (Q,C)."""
+    """Numbers of items before each class, in it, and of relevant ones before it: three (Q,C)."""
     if np.any(ranks.peers.sum(axis=1) < np.minimum(k, ranks.relevant)):
         raise ValueError(f"ranks hold too few score classes for k = {k}: rank with classes={k}")
     earlier = np.cumsum(ranks.peers, axis=1) - ranks.peers

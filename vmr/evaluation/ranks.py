@@ -4,10 +4,10 @@ An item is relevant to a query if their labels are equal. For video-track pairs 
 its row and a video's label the row of its track, so a video has one relevant track and a track
 has as many relevant videos as use it.
 
-Both sides are walked in the order of their labels. Then relevant pairs stand in a narrow band of
-tiles, which is scored first to learn the relevant scores; a second pass over all tiles counts
-what stands above them. The product of a tile serves both directions. Memory is O(N + M) beside
-the embeddings: no N x M matrix exists at any time.
+Both modalities are sorted by label. Relevant pairs then lie in a narrow band of tiles, which is
+scored first, for the scores of the relevant items; a second pass over all tiles counts the items
+above them. The product of a tile serves both directions. Memory is O(N + M) beside the embeddings:
+no N x M matrix exists at any time.
 """
 
 import functools
@@ -24,7 +24,7 @@ from vmr.evaluation.checks import Embedded, NotUnit, SegmentedItems
 
 Progress = Callable[[int, int], None]
 
-# Video tiles kept at hand while the music tiles pass by once; of several segments, fewer tiles.
+# Video tiles in memory during one pass over the music tiles; fewer where items have segments.
 _BLOCK = 8
 
 
@@ -32,16 +32,16 @@ _BLOCK = 8
 class Ranks:
     """Ranks of the relevant items of each of Q queries, as C classes of equal score.
 
-    The classes of a query descend by score; those after its last one have no peers. The first
-    holds its best-ranked relevant item, and is all that Recall, MedR, MeanR and MRR look at.
+    The classes of a query descend by score; unused ones at the end have no peers. The first class
+    contains the best-ranked relevant item, and Recall, MedR, MeanR and MRR use it alone.
 
     Attributes:
         query: (Q,) row of each query among the videos (v2m) or the tracks (m2v).
         relevant: (Q,) number of relevant items in the gallery; at least 1.
-        gallery: (Q,) effective gallery size: one relevant item and all that are not relevant.
-        above: (Q,C) items, not relevant, that score strictly above the class.
-        tied: (Q,C) items, not relevant, at exactly the class's score.
-        peers: (Q,C) relevant items at the class's score; 0 where there is no such class.
+        gallery: (Q,) effective gallery size: one relevant item and all irrelevant ones.
+        above: (Q,C) number of irrelevant items that score strictly above the class.
+        tied: (Q,C) number of irrelevant items at exactly the class's score.
+        peers: (Q,C) number of relevant items at the class's score; 0 in unused classes.
     """
 
     query: np.ndarray
@@ -63,18 +63,18 @@ def pair_ranks(
 ) -> tuple[Ranks, Ranks]:
     """Ranks of the paired items: (N,D),(M,D),(N,)->(v2m, m2v).
 
-    Scores are inner products in float32, whatever the type of the embeddings: cosines. Tracks
-    without a video stand in the gallery of every video but are no queries themselves. Items of
-    several segments score by their best pair of segments.
+    Scores are inner products in float32, for embeddings of any type: cosines, as rows are of unit
+    length. Tracks without a video are in the gallery of every video, but are no queries themselves.
+    Items of several segments score by their best pair of segments.
 
     Args:
         video_emb: (N,D) one row per video, or N `SegmentedItems`.
-        music_emb: (M,D) one row per unique track, or M `SegmentedItems`; both sides of one form.
+        music_emb: (M,D) one row per unique track, or M `SegmentedItems` if videos are such too.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
         classes: relevant score classes to rank for each query; K suffices for mAP@K, nDCG@K.
-        not_unit: what is done about rows that are not of unit length: `refuse`, `normalize` (a
-            copy), or `keep`, to rank by inner products. Zero rows are as they are.
-        progress: called with (tiles done, tiles in all).
+        not_unit: treatment of rows that are not of unit length: `refuse`; `normalize` (a copy);
+            `keep`, to rank by inner products. Zero rows are accepted and stay zero.
+        progress: function called with (tiles done, tiles in all).
 
     Raises:
         UserError: NaN or infinity, a row that is not of unit length, widths that differ, or an
@@ -98,8 +98,8 @@ def group_ranks(
 ) -> tuple[Ranks, Ranks]:
     """Ranks where equal groups are relevant: (N,D),(M,D),(N,),(M,)->(v2m, m2v).
 
-    Groups are integers or strings. An item whose group the other side lacks is no query.
-    Otherwise as `pair_ranks`.
+    Groups are integers or strings. An item is no query if its group has no item of the other
+    modality. All else is as in `pair_ranks`.
 
     Raises:
         UserError: as `pair_ranks`, and where no video and track share a group.
@@ -115,14 +115,14 @@ def group_ranks(
 class _Side:
     """Embeddings of one modality, sorted by relevance label and cut into tiles; accumulates counts.
 
-    N items, R relevant score classes each; the lists hold one (T,R) array a tile.
+    N items with C relevant score classes each; the lists have one (T,C) array per tile.
 
     Args:
-        embeddings: (N,D) or segmented, as the caller gave them; a tile at a time is copied and made
-            float32.
+        embeddings: (N,D) or segmented, in the caller's order and type; only the tile in use is
+            copied and cast to float32.
         label: (N,) int32, from 0.
-        relevant: (N,) how many items of the other side share the label.
-        classes: score classes asked for; R is no larger than the most that an item can have.
+        relevant: (N,) number of items of the other modality with the same label.
+        classes: score classes requested; C is smaller if no item has so many relevant ones.
         padding: negative label of the rows that fill up the last tile.
     """
 
@@ -138,7 +138,7 @@ class _Side:
         self.embeddings = embeddings
         self.order = np.argsort(label, kind="stable")
         self.label = label[self.order]
-        self.relevant = relevant
+        self.relevant = relevant  # in the caller's order, not sorted
         self.padding = padding
         self.tiles = -(-len(label) // tiles.TILE)
         shape = (tiles.TILE, max(1, min(classes, int(relevant.max()))))
@@ -149,6 +149,7 @@ class _Side:
 
     def load(self, tile: int) -> tuple[jax.Array, jax.Array]:
         """Loads a tile, padded to full size: embeddings (T,D) or (S,T,D) float32, labels (T,)."""
+        # Every tile is of the full size: one shape is one compiled product, and ties are exact.
         rows = self.order[tile * tiles.TILE : (tile + 1) * tiles.TILE]
         label = np.full(tiles.TILE, self.padding, np.int32)
         label[: len(rows)] = self.label[tile * tiles.TILE : (tile + 1) * tiles.TILE]
@@ -167,15 +168,15 @@ class _Side:
 
     @property
     def segments(self) -> int:
-        """Rows of embeddings that a tile holds for each of its items."""
+        """Number of rows that a tile has for each of its items."""
         return self.embeddings.longest if isinstance(self.embeddings, SegmentedItems) else 1
 
     def full(self, tile: int) -> bool:
-        """True if a tile has no padding."""
+        """Returns True if a tile has no padding."""
         return (tile + 1) * tiles.TILE <= len(self.label)
 
     def meets(self, tile: int, other: "_Side", other_tile: int) -> bool:
-        """True if two tiles may share a label: the ranges of their labels overlap."""
+        """Returns True if two tiles may share a label: the ranges of their labels overlap."""
         low, high = self._span(tile)
         other_low, other_high = other._span(other_tile)
         return low <= other_high and other_low <= high
@@ -184,7 +185,7 @@ class _Side:
         return int(self.label[tile * tiles.TILE]), int(self.label[: (tile + 1) * tiles.TILE][-1])
 
     def in_given_order(self, parts: list[jax.Array]) -> np.ndarray:
-        """Undoes the sorting: one (T,R) array a tile -> (N,R) int64, in the order of the caller."""
+        """Undoes the sorting: one (T,C) array per tile -> (N,C) int64, in the caller's order."""
         values = np.concatenate([np.asarray(part) for part in parts])[: len(self.order)]
         given = np.empty(values.shape, np.int64)
         given[self.order] = values
@@ -199,6 +200,7 @@ def _both_directions(
     classes: int,
     progress: Progress | None,
 ) -> tuple[Ranks, Ranks]:
+    # One numbering of the labels of both modalities: equal integers are relevant to each other.
     groups, label = np.unique(np.concatenate([video_group, music_group]), return_inverse=True)
     video_label, music_label = np.split(label.astype(np.int32), [len(video_emb)])
     videos_of = np.bincount(video_label, minlength=len(groups))
@@ -217,7 +219,7 @@ def _both_directions(
         classes=classes,
         padding=tiles.MUSIC_PADDING,
     )
-    # Two passes: what counts as above an item is known only when its best partner's score is.
+    # Two passes: rivals can be counted only when the scores of the relevant items are known.
     _find_relevant(videos, tracks)
     _count_rivals(videos, tracks, progress)
     return _ranks(videos, tracks), _ranks(tracks, videos)
@@ -241,7 +243,7 @@ def _block(videos: _Side) -> int:
 
 
 def _walk(videos: _Side, tracks: _Side) -> Iterator[tuple[int, int]]:
-    """Walks tile pairs (i, j) in an order that loads a music tile once for a block of videos."""
+    """Yields tile pairs (i, j) in an order that loads a music tile once for a block of videos."""
     block = _block(videos)
     for start in range(0, videos.tiles, block):
         for j in range(tracks.tiles):
@@ -252,13 +254,14 @@ def _walk(videos: _Side, tracks: _Side) -> Iterator[tuple[int, int]]:
 def _score(video: jax.Array, music: jax.Array) -> jax.Array:
     scores = tiles.score(video, music)
     if video.ndim == 3:
-        # Work is queued ahead of its execution, and tiles of many segments would pile up in wait.
+        # JAX returns before the work is done: tiles of many segments would queue up in memory.
         scores.block_until_ready()
     return scores
 
 
 def _find_relevant(videos: _Side, tracks: _Side) -> None:
-    """Fills `best` with the relevant scores of every item, and `peers` with how many have each."""
+    """Fills `best` with each item's distinct relevant scores, and `peers` with their counts."""
+    # `_walk` returns to the tiles of its block of videos, and keeps to one music tile at a time.
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
     band = [(i, j) for i, j in _walk(videos, tracks) if videos.meets(i, tracks, j)]
@@ -268,7 +271,7 @@ def _find_relevant(videos: _Side, tracks: _Side) -> None:
             _score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
         )
     for side in (videos, tracks):
-        # Nothing stands above or at +inf, so places without a class count nothing.
+        # Unused classes move from -inf, which every item exceeds, to +inf, which none reaches.
         side.best = [jnp.where(jnp.isneginf(best), jnp.inf, best) for best in side.best]
     for i, j in band:
         (video, video_label), (music, music_label) = load_video(i), load_music(j)
@@ -280,7 +283,7 @@ def _find_relevant(videos: _Side, tracks: _Side) -> None:
 
 
 def _count_rivals(videos: _Side, tracks: _Side, progress: Progress | None) -> None:
-    """Fills `above` and `tied` with the items that are not relevant, from one pass over tiles."""
+    """Fills `above` and `tied` with counts of irrelevant items, in one pass over all tiles."""
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
     for done, (i, j) in enumerate(_walk(videos, tracks), start=1):
@@ -288,6 +291,7 @@ def _count_rivals(videos: _Side, tracks: _Side, progress: Progress | None) -> No
         scores = _score(video, music)
         padded = not (videos.full(i) and tracks.full(j))
         if padded or videos.meets(i, tracks, j):
+            # Elsewhere no pair is relevant, and the pass over the tile that hides them is saved.
             scores = tiles.hide(scores, video_label, music_label)
         (videos.above[i], videos.tied[i]), (tracks.above[j], tracks.tied[j]) = tiles.add_counts(
             scores,

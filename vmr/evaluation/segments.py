@@ -1,11 +1,11 @@
-"""Segments and tracks scored side by side, from the embeddings of each item's segments.
+"""Retrieval of segments, and of tracks by their segments, from the embeddings of segments.
 
-Three readings of one set of embeddings, each a result of `vmr.evaluation.evaluate`:
+One set of embeddings is evaluated in three ways, each a result of `vmr.evaluation.evaluate`:
 
-- "segment": segments query segments. Relevant to a video's segment is the one segment of its own
-  track at the same share of the length; all other segments, of this track too, are rivals.
+- "segment": queries and gallery are segments. Relevant to a video's segment is the one segment of
+  its track at the same share of the length; all others, also those of this track, are rivals.
 - "track_mean": a video and a track score by the mean over all pairs of their segments.
-- "track_max": they score by the best pair of their segments.
+- "track_max": a video and a track score by the best pair of their segments.
 """
 
 import functools
@@ -37,29 +37,28 @@ def evaluate_segments(
     """Scores segments and tracks: (N,S,D),(N,),(M,R,D),(M,),(N,)->three JSON-ready dicts by name.
 
     "segment", "track_mean" and "track_max" (see above) each have the keys of `evaluate`, and
-    `unit`, their own name, which tells `render` what it shows. At the level of segments `queries`
-    and the like count segments, a music segment that no video segment points at is no query, and
-    the bootstrap draws tracks, each with all its segments and those of its videos. With groups, a
-    segment is of its item's group.
+    `unit`, their own name, from which `render` takes its title. In "segment", `queries` and the
+    like count segments, and a music segment without a video segment is no query; the bootstrap
+    draws tracks, each with all its segments and those of its videos. Segments have the group of
+    their item.
 
-    Ranks are exact in all three. Beside the embeddings it needs O(N + M) memory for "track_max",
-    a copy of the segments where items are ragged for "segment", the means for "track_mean".
+    All ranks are exact. Memory beside the embeddings: O(N + M) for "track_max", the means for
+    "track_mean", and for "segment" a copy of the segments if items differ in their number.
 
     Args:
         video: (N,S,D) unit rows, the segments of each video in their order.
-        video_segments: (N,) how many of the S segments a video has, at least 1; the rest is padding
-            and not read.
+        video_segments: (N,) count of each video's segments, 1 to S; the rest is padding.
         music: (M,R,D) unit rows, the segments of each unique track in their order.
-        music_segments: (M,) how many of the R segments a track has, at least 1.
+        music_segments: (M,) count of each track's segments, 1 to R.
         gt_music_index: (N,) the row of music that belongs to each video.
-        split: as in `evaluate`, like all arguments that follow.
-        step: for the record.
-        bootstrap_samples: resamples behind the intervals; 0 leaves `ci95` empty.
+        split: name of the split, for the record.
+        step: training step of the embeddings, for the record.
+        bootstrap_samples: number of resamples for the intervals; 0 leaves `ci95` empty.
         seed: seed of the resamples.
         video_group: (N,) true relevance groups, with music_group.
         music_group: (M,) true relevance groups, with video_group.
-        not_unit: what is done about segments that are not of unit length: see `pair_ranks`.
-        progress: called with (tiles done, tiles in all), once through for each ranking.
+        not_unit: treatment of segments that are not of unit length, see `pair_ranks`.
+        progress: function called with (tiles done, tiles in all), anew for each ranking.
 
     Raises:
         UserError: another number of dimensions or of entries, NaN or infinity in a segment, one
@@ -76,7 +75,7 @@ def evaluate_segments(
         step=step,
         bootstrap_samples=bootstrap_samples,
         seed=seed,
-        not_unit="keep",  # they are as asked for, and their means are shorter
+        not_unit="keep",  # segments are checked above, and their means are shorter than 1
         progress=progress,
     )
     by_item = functools.partial(score, video_group=video_group, music_group=music_group)
@@ -100,9 +99,9 @@ def matching_segments(
 ) -> np.ndarray:
     """Pairs each video segment with a music segment: (N,),(M,),(N,)->(sum over videos,).
 
-    Segments are numbered through, item by item, on both sides. Segment s of the S of a video
-    points at segment floor((s + 1/2) · R / S) of the R of its track: the one that plays when the
-    middle of s is reached, if both are stretched to one length. In integers, so it is exact.
+    Segments of both modalities are numbered consecutively, item by item. Segment s of S of a video
+    points at segment floor((s + 1/2) · R / S) of the R of its track: the one that plays at the
+    middle of s if both are stretched to one length. Exact, by integer arithmetic.
     """
     video = np.repeat(np.arange(len(video_segments)), video_segments)
     first = np.cumsum(video_segments) - video_segments
@@ -113,7 +112,7 @@ def matching_segments(
 
 
 def _by_segment(name: str, label: np.ndarray | None, items: SegmentedItems) -> np.ndarray | None:
-    """Repeats each item's label once a segment: (N,)->(sum of segments,); None stays None."""
+    """Repeats each item's label for its segments: (N,)->(sum of segments,); None stays None."""
     if label is None:
         return None
     return np.repeat(checks.check_labels(name, label, len(items)), items.segments)

@@ -1,7 +1,8 @@
-"""Results and comparisons as tables to read, in text, Markdown or LaTeX.
+"""Tables of results and of comparisons, in text, Markdown or LaTeX.
 
-A table of results has a block a direction, a row a model, and the chance row last. All functions
-take plain data: results of `vmr.evaluation.evaluate`, comparisons of `vmr.evaluation.comparison`.
+A table of results has one block per direction and one row per model, the chance row last. All
+functions take plain data: results of `vmr.evaluation.evaluate`, or comparisons of
+`vmr.evaluation.comparison`.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from vmr.errors import UserError
 from vmr.evaluation.metrics import DIRECTIONS, LOWER_IS_BETTER, RANKS, RECALLS
 from vmr.tables import Bold
 
-# Shown with its interval; the interval of every other column is in the results file.
+# The one column with its interval, for width; the other intervals are in the results file.
 INTERVAL = "R@10"
 _DECIMALS = {metric: 3 if metric == "MRR" else 1 for metric in (*RECALLS, *RANKS)}
 
-# What asks and what is ranked. A result of `evaluate_segments` says in its key `unit` whether these
-# were segments, or how the segments of a video and a track made one score.
+# Names of the queries and of the ranked items. The key `unit` of a result of `evaluate_segments`
+# tells whether these are segments, or how the segments of a video and a track make one score.
 _WHOLE = {"v2m": ("videos", "unique tracks"), "m2v": ("tracks", "videos")}
 _SEGMENTS = {
     "v2m": ("video segments", "segments of unique tracks"),
@@ -32,39 +33,53 @@ Rows = Sequence[tuple[str, dict]]
 Comparison = dict[str, Any]
 
 
-def render(rows: Rows) -> str:
+def render(rows: Rows, directions: Sequence[str] = tuple(DIRECTIONS)) -> str:
     """Renders (name, result of `evaluate`) pairs as aligned text for a terminal.
 
-    Of `evaluate_segments`, one of its results a model, the same for all rows.
+    Of `evaluate_segments`, one of its results a model, the same for all rows. A block for each of
+    the directions.
 
     Raises:
-        UserError: no rows, or results of different queries or galleries side by side, or of
-            segments and tracks, or of tracks scored in different ways.
+        UserError: no rows, or rows that cannot be compared: other queries or galleries, segments
+            beside tracks, or tracks scored in different ways.
     """
-    blocks = []
-    for title, lines in _results(rows):
-        split = 1 + len(RECALLS)  # the bar stands between recalls and ranks
-        barred = [[*line[:split], "|", *line[split:]] for line in lines]
-        blocks.append(f"{title}\n{tables.text(barred)}")
-    return "\n\n".join(blocks)
+    return "\n\n".join(_barred(*block) for block in _results(rows, directions))
+
+
+def render_run(name: str, result: dict) -> str:
+    """Renders a result of `trec.score_run`, which is of one direction, as aligned text."""
+    lines = [["", *RECALLS, *RANKS], ["run", *_cells(result["values"], result["ci95"])]]
+    lines.append(["chance", *_cells(result["chance"], {})])
+    title = f"{name}: {result['queries']:,} queries against {result['gallery']:,} items"
+    return _barred(title, lines)
+
+
+def _barred(title: str, lines: list[list[str]]) -> str:
+    """A block with a bar between recalls and ranks."""
+    split = 1 + len(RECALLS)
+    return f"{title}\n{tables.text([[*line[:split], '|', *line[split:]] for line in lines])}"
 
 
 def render_markdown(rows: Rows) -> str:
     """Renders as `render` does, in Markdown for a README."""
-    blocks = [f"**{title}**\n\n{tables.markdown(lines)}" for title, lines in _results(rows)]
+    blocks = [
+        f"**{title}**\n\n{tables.markdown(lines)}"
+        for title, lines in _results(rows, tuple(DIRECTIONS))
+    ]
     return "\n\n".join(blocks)
 
 
-def _results(rows: Rows) -> list[tuple[str, list[list[str]]]]:
+def _results(rows: Rows, directions: Sequence[str]) -> list[tuple[str, list[list[str]]]]:
     """Title and lines of each direction's block."""
     _check_comparable(rows)
     blocks = []
-    for direction, chance in (("v2m", "chance"), ("m2v", "m2v_chance")):
+    for direction in directions:
+        chance = {"v2m": "chance", "m2v": "m2v_chance"}[direction]
         lines = [["", *RECALLS, *RANKS]]
         for name, result in rows:
             intervals = result.get("ci95", {}).get(direction, {})
             lines.append([name, *_cells(result[direction], intervals)])
-        # A result of another program may hold one direction's chance only.
+        # Results of other programs may have the chance of one direction only.
         if chance in rows[0][1]:
             lines.append(["chance", *_cells(rows[0][1][chance], {})])
         blocks.append((_result_title(direction, rows[0][1]), lines))
@@ -107,7 +122,7 @@ def _check_comparable(rows: Rows) -> None:
 
 
 def in_words(metric: str, one: dict[str, Any]) -> str:
-    """Words a difference with its verdict: `R@10 +2.1 [0.8, 3.4], p = 0.002: better`."""
+    """Writes a difference and its verdict as `R@10 +2.1 [0.8, 3.4], p = 0.002: better`."""
     return f"{metric} {_difference(metric, one)}: {one['verdict']}"
 
 
@@ -115,9 +130,9 @@ def render_comparison(comparison: Comparison, form: str = "text") -> str:
     """Renders a comparison: a table of systems, then their differences, for both directions.
 
     Args:
-      comparison: see `vmr.evaluation.comparison`.
-      form: `text` for a terminal, a line a difference; or tables of differences, in which what is
-        distinguishably better is bold: `markdown`, or `latex` for a paper that loads `booktabs`.
+      comparison: comparison of `vmr.evaluation.comparison`.
+      form: `text` for a terminal, one line per difference; or `markdown` or `latex` (for a paper
+        that loads `booktabs`), tables in which distinguishably better differences are bold.
     """
     if form == "text":
         return _comparison_text(comparison)
@@ -145,12 +160,12 @@ def _comparison_text(comparison: Comparison) -> str:
 
 
 def render_narrow(comparison: Comparison, form: str) -> str:
-    """Renders a row a system, both directions side by side; the best mean of a column is bold.
+    """Renders one row per system, both directions side by side; the best mean of a column is bold.
 
-    Below the systems stand the baseline if there is one, and chance.
+    Rows for the baseline, if there is one, and for chance follow the systems.
 
     Args:
-      comparison: see `vmr.evaluation.comparison`.
+      comparison: comparison of `vmr.evaluation.comparison`.
       form: `text`, `markdown`, or `latex` for a paper that loads `booktabs`.
     """
     columns = [(way, metric) for way in DIRECTIONS for metric in comparison["metrics"]]
@@ -193,7 +208,7 @@ def _best(comparison: Comparison, way: str, metric: str) -> float:
 
 
 def _systems(comparison: Comparison, direction: str) -> list[list[str]]:
-    """A row a system: the mean over its seeds, ± their standard deviation."""
+    """Lines of the systems: the mean over the seeds of each, ± their standard deviation."""
     lines = [["", "seeds", *comparison["metrics"]]]
     for name, metrics in comparison[direction]["systems"].items():
         cells = []
@@ -204,7 +219,7 @@ def _systems(comparison: Comparison, direction: str) -> list[list[str]]:
 
 
 def _differences(comparison: Comparison, direction: str) -> list[list[str]]:
-    """A row a pair of systems; a star where its intervals speak of single runs."""
+    """Lines of the pairs of systems; a star marks a pair with a system of one seed."""
     lines = [["", *comparison["metrics"]]]
     for pair in comparison[direction]["pairs"]:
         row = [f"{pair['system']} − {pair['baseline']}{'*' if pair['scope'] else ''}"]
@@ -236,7 +251,8 @@ def _difference(metric: str, one: dict[str, Any]) -> str:
 
 
 def _rounded(value: float, digits: int, sign: str = "") -> str:
-    """Without a sign where nothing is left of the value."""
+    """Rounded value, with a sign unless it rounds to zero."""
+    # Adding 0.0 turns -0.0 into 0.0, which would be printed with its sign.
     rounded = round(value, digits) + 0.0
     return f"{rounded:{sign if rounded else ''}.{digits}f}"
 

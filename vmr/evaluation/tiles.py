@@ -1,35 +1,39 @@
-"""The work on one tile of scores: T videos by T tracks, in float32 at full precision.
+"""Compiled functions of one tile of scores: T videos by T tracks, in float32 at full precision.
 
-Every score of an evaluation comes from the one compiled `score`, at one shape. Therefore the same
-two vectors have the same score to the last bit wherever they stand, duplicates tie exactly, and a
-relevant item is compared at the very score that its rivals meet. (A positive scored by a product
-of another shape differs in the last bits, and loses to itself.) Items of several segments score by
-the maximum of such products, one a pair of segments, all of the one shape.
+Every score of an evaluation comes from one compiled function, `score`, at one shape. Therefore the
+same two vectors have the same score to the last bit in any row and column, duplicates tie exactly,
+and a relevant item keeps one score in all comparisons. (Scored by a product of another shape, it
+would differ in the last bits and lose to itself.) Items of several segments score by the maximum
+of such products, one for each pair of segments, all of this shape.
 
 Padding rows carry negative labels, other ones for videos than for tracks, so they match nothing.
+
+Letters: T items of a tile; C score classes and S segments of a video, C' and R of a track.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-# Items above and items tied with each class, both (T,R) int32.
+# Numbers of items above each class and tied with it, both (T,C) int32.
 Counts = tuple[jax.Array, jax.Array]
 
-# Items to a side of a tile. A multiple of every vector width, so that no row or column of the
+# Rows and columns of a tile, T. A multiple of every vector width, so that no row or column of the
 # product falls to a remainder kernel with another order of summation; 4 MB of scores stay in cache.
 TILE = 1024
 VIDEO_PADDING = -1
 MUSIC_PADDING = -2
 
-# Above and tied counts share an integer while a tile is summed: each is at most TILE < 2**16.
+# While a tile is summed, the upper 16 bits of an integer count the tied items and the lower
+# bits the items above, so that one reduction yields both: each is at most TILE < 2**16.
 _TIED = 16
 
 
 @jax.jit
 def score(video: jax.Array, music: jax.Array) -> jax.Array:
-    """Inner products (T,D),(T,D)->(T,T); of segments (S,T,D),(R,T,D)->(T,T), the best pair's."""
+    """Inner products (T,D),(T,D)->(T,T), or best ones over segments (S,T,D),(R,T,D)->(T,T)."""
     if video.ndim == 2:
         return _product(video, music)
 
@@ -39,12 +43,20 @@ def score(video: jax.Array, music: jax.Array) -> jax.Array:
 
         return jax.lax.scan(against, best, music)
 
-    # A running maximum, so that the memory is that of one pair of segments, however many there are.
+    # A running maximum takes the memory of one pair of segments, for any number of pairs.
     lowest = jnp.full((video.shape[1], music.shape[1]), -jnp.inf, video.dtype)
     return jax.lax.scan(against_all, lowest, video)[0]
 
 
+def padded(rows: np.ndarray) -> jax.Array:
+    """Rows filled up with zeros to a tile, in float32: (n,D)->(T,D)."""
+    values = np.zeros((TILE, rows.shape[-1]), np.float32)
+    values[: len(rows)] = rows
+    return jnp.asarray(values)
+
+
 def _product(video: jax.Array, music: jax.Array) -> jax.Array:
+    # At the default precision, accelerators would round the factors to bfloat16 or TF32.
     return jax.lax.dot_general(
         video, music, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
     )
@@ -58,9 +70,9 @@ def merge_relevant(
     video_best: jax.Array,
     music_best: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Distinct best relevant scores so far: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S), descending.
+    """Merges relevant scores into the best: (T,T),(T,),(T,),(T,C),(T,C')->(T,C),(T,C'), descending.
 
-    Items of equal score make one class, so a class is known by its score; free places hold -inf.
+    Only distinct scores: items of equal score are one class. Unused places are -inf.
     """
     relevant = video_label[:, None] == music_label[None, :]
     pool = jnp.where(relevant, scores, -jnp.inf)
@@ -68,6 +80,8 @@ def merge_relevant(
 
 
 def _distinct_best(pool: jax.Array, best: jax.Array, axis: int) -> jax.Array:
+    # The next best score is the maximum below the last one: one pass for each of the C classes,
+    # instead of a sort of the whole tile.
     def below(ceiling: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         fresh = jnp.where(pool < jnp.expand_dims(ceiling, axis), pool, -jnp.inf).max(axis=axis)
         known = jnp.where(best < ceiling[:, None], best, -jnp.inf).max(axis=1)
@@ -86,7 +100,7 @@ def count_peers(
     video_class: jax.Array,
     music_class: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Relevant items at each class's score: (T,T),(T,),(T,),(T,R),(T,S)->(T,R),(T,S) int32."""
+    """Counts relevant items at each class's score: (T,T),(T,),(T,),(T,C),(T,C')->(T,C),(T,C')."""
     relevant = video_label[:, None] == music_label[None, :]
     pool = jnp.where(relevant, scores, -jnp.inf)
     return (
@@ -97,7 +111,7 @@ def count_peers(
 
 @jax.jit
 def hide(scores: jax.Array, video_label: jax.Array, music_label: jax.Array) -> jax.Array:
-    """Scores (T,T) with relevant pairs and padding at -inf, where nothing counts them."""
+    """Sets relevant pairs and padding to -inf, below every class, where they are not counted."""
     relevant = video_label[:, None] == music_label[None, :]
     padding = (video_label < 0)[:, None] | (music_label < 0)[None, :]
     return jnp.where(relevant | padding, -jnp.inf, scores)
@@ -107,9 +121,9 @@ def hide(scores: jax.Array, video_label: jax.Array, music_label: jax.Array) -> j
 def add_counts(
     scores: jax.Array, classes: tuple[jax.Array, jax.Array], video: Counts, music: Counts
 ) -> tuple[Counts, Counts]:
-    """Adds the items above and at each class: (T,T),((T,R),(T,S)),((T,R),)*2,((T,S),)*2->same.
+    """Adds counts of the items above and at each class: (T,T),((T,C),(T,C')),counts,counts->counts.
 
-    A video's items stand along its row, a track's along its column.
+    Rows of the scores are videos, columns tracks.
     """
 
     def packed(level: jax.Array, axis: int) -> jax.Array:
@@ -119,9 +133,9 @@ def add_counts(
         return jnp.sum(above + (tied << _TIED), axis=axis)
 
     video_class, music_class = classes
-    found_video = _each_class(video_class, lambda level: packed(level, axis=1))
-    found_music = _each_class(music_class, lambda level: packed(level, axis=0))
-    return _add(video, found_video), _add(music, found_music)
+    added_video = _each_class(video_class, lambda level: packed(level, axis=1))
+    added_music = _each_class(music_class, lambda level: packed(level, axis=0))
+    return _add(video, added_video), _add(music, added_music)
 
 
 def _add(counts: Counts, packed: jax.Array) -> Counts:
@@ -130,5 +144,6 @@ def _add(counts: Counts, packed: jax.Array) -> Counts:
 
 
 def _each_class(classes: jax.Array, statistic: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """A loop, one class at a time: side by side, XLA on CPU loses its fast reductions."""
+    """Applies a statistic to each class: (T,C)->(T,C)."""
+    # A loop and no `vmap`: on several classes at once XLA for CPU loses its fast reductions.
     return jax.lax.map(statistic, classes.T).T

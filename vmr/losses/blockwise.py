@@ -1,10 +1,10 @@
-"""Row losses over all their anchors, a block of rows at a time: the reference for every fused form.
+"""Means and gradients of row losses, a block of anchors at a time: reference of every fused form.
 
 Each block's gradient is taken in the forward pass, right after its value: nothing is kept for a
 backward pass and nothing is computed twice, at O(block · N + N · D) memory in all.
 
-A loss says by its keywords what it must know beyond the pairs: `own`, the anchors' modality over
-the global batch, or `means`, the mean distances of the global batch.
+A row loss gets more than the arrays of its kind if its signature has a keyword for it: `own`, the
+anchors' modality over the global batch, or `means`, the mean distances of the global batch.
 
 Letters: n anchors of this device, b of a block, N items of the global batch, D width.
 """
@@ -37,9 +37,9 @@ PerAnchor = tuple[Array, Array]
 
 
 def rows_of_term(loss: Loss, term: str, pairs: Pairs, learnt: Mapping[str, Array]) -> Array:
-    """The definition, on one device: the row losses (N,) of a term."""
+    """Row losses (N,) of a term on one device: its definition."""
     anchors = pairs.embeddings(SIDES[term][0])
-    per_anchor = _per_anchor(term, pairs, global_rows(pairs.track.size, None))
+    per_anchor = _per_anchor(term, pairs, global_rows(pairs.positive_ids.size, None))
     return _block_loss(loss, term, pairs)(anchors, _shared(loss, term, pairs, learnt), per_anchor)
 
 
@@ -49,24 +49,26 @@ def by_rows(
     """Mean of a row loss over the global batch, and its gradient.
 
     Args:
-      loss: its options bound.
-      term: names the anchors and the gallery that it compares.
+      loss: row loss with its options bound.
+      term: name of the term, which sets the modalities of anchors and gallery.
       pairs: pairs of this device.
-      learnt: parameters of an inter-modal loss.
+      learnt: learnt parameters of an inter-modal loss.
       execution: block size and axis.
     """
     anchors_side, gallery_side = SIDES[term]
     batch = pairs.gathered(execution.axis_name)
-    rows = global_rows(pairs.track.size, execution.axis_name)
+    rows = global_rows(pairs.positive_ids.size, execution.axis_name)
     anchors, shared = pairs.embeddings(anchors_side), _shared(loss, term, batch, learnt)
 
     def mean_and_gradients(block_loss: BlockLoss, x: Array, shared: Any, per_anchor: Any) -> Any:
         sums = sum_and_gradients(block_loss, x, shared, per_anchor, execution.block_rows)
-        value, to_anchors, to_shared = jax.tree.map(lambda total: total / batch.track.size, sums)
+        value, to_anchors, to_shared = jax.tree.map(
+            lambda total: total / batch.positive_ids.size, sums
+        )
         return execution.total(value), to_anchors, jax.tree.map(over_devices, to_shared)
 
     def over_devices(x: Array) -> Array:
-        # Scalars are wanted everywhere; of rows (N,D), each device needs its own (n,D) alone.
+        # Every device needs the scalars, but of the rows (N,D) only its own (n,D).
         return execution.own_rows_of_total(x) if x.ndim else execution.total(x)
 
     if wants(loss, "means"):
@@ -78,7 +80,8 @@ def by_rows(
         _block_loss(loss, term, batch), anchors, shared, _per_anchor(term, pairs, rows)
     )
     if "means" in shared:
-        # The mean distance of the embeddings moves with every embedding.
+        # Chain rule through the mean distance, which moves with every embedding: the gradients of
+        # the two uses of an embedding, as anchor and as item of the gallery, are added first.
         to_anchors += to_shared["means"][1] * sum(mean_to_rows)
     gradient = {anchors_side: to_anchors + to_shared.get("own", 0.0)}
     gradient[gallery_side] = gradient.get(gallery_side, 0.0) + to_shared["gallery"]
@@ -86,12 +89,12 @@ def by_rows(
 
 
 def wants(loss: Loss, keyword: str) -> bool:
-    """True if a loss has this keyword, under the partials that bind its options."""
+    """True if a loss takes this keyword, looked up through partials."""
     return keyword in inspect.signature(loss).parameters
 
 
 def _shared(loss: Loss, term: str, batch: Pairs, learnt: Mapping[str, Array]) -> dict[str, Any]:
-    """Arguments that all anchors of a term share and that have a gradient."""
+    """Differentiable arguments that all anchors of a term share."""
     anchors, gallery = SIDES[term]
     shared = {"gallery": batch.embeddings(gallery), "learnt": dict(learnt)}
     if wants(loss, "own"):
@@ -101,20 +104,21 @@ def _shared(loss: Loss, term: str, batch: Pairs, learnt: Mapping[str, Array]) ->
 
 def _per_anchor(term: str, pairs: Pairs, rows: Array) -> PerAnchor:
     """Per-anchor arguments of the row loss: positive ids or inputs, and row indices."""
-    return (pairs.track if term in INTER_TERMS else pairs.inputs(term)), rows
+    return (pairs.positive_ids if term in INTER_TERMS else pairs.inputs(term)), rows
 
 
 def _block_loss(loss: Loss, term: str, batch: Pairs) -> BlockLoss:
-    """(b,D) anchors, `_shared`, `_per_anchor` -> (b,): the term over the global batch."""
+    """Row loss of a term over the global batch: (b,D) anchors, `_shared`, `_per_anchor` -> (b,)."""
 
     def inter_rows(
         anchors: Array, shared: dict[str, Any], per_anchor: tuple[Array, Array]
     ) -> Array:
-        track, rows = per_anchor
+        positive_ids, rows = per_anchor
         options: dict[str, Any] = as_options(shared["learnt"])
         if "own" in shared:
             options["own"] = Own(shared["own"], batch.inputs(SIDES[term][0]), rows)
-        return loss(anchors, shared["gallery"], track[:, None] == batch.track[None, :], **options)
+        positives = positive_ids[:, None] == batch.positive_ids[None, :]
+        return loss(anchors, shared["gallery"], positives, **options)
 
     def intra_rows(
         anchors: Array, shared: dict[str, Any], per_anchor: tuple[Array, Array]
@@ -132,11 +136,11 @@ def sum_and_gradients(
     """Sum of a row loss, and its gradients: (n,D), tree, (n,...) -> (), (n,D), tree.
 
     Args:
-      block_loss: differentiated with respect to the anchors and to the shared arrays.
-      anchors: embeddings of the anchors.
-      shared: a tree of arrays: the gallery (N,D), learnt parameters. Where the anchors are among
-        them, they stand there as constants.
-      per_anchor: a tree of arrays (n,...), cut into the same blocks as the anchors.
+      block_loss: row loss, differentiated with respect to the anchors and to the shared arrays.
+      anchors: (n,D) embeddings of the anchors.
+      shared: tree of arrays such as the gallery (N,D) and learnt parameters. The anchors' own rows
+        of the gallery are another argument here: the caller adds both gradients.
+      per_anchor: tree of arrays (n,...), cut into the same blocks as the anchors.
       block_rows: b, anchors at a time; None takes them all at once.
     """
     value_and_gradients = jax.value_and_grad(_sum(block_loss), argnums=(0, 1))
@@ -159,7 +163,7 @@ def sum_and_gradients(
 
 
 def in_blocks(tree: Any, block_rows: int) -> Any:
-    """Splits (n, ...) into blocks (n / b, b, ...), the last one filled up with zeros."""
+    """Splits (n, ...) into blocks (⌈n / b⌉, b, ...), the last one filled up with zeros."""
 
     def split(array: Array) -> Array:
         missing = -array.shape[0] % block_rows
@@ -170,7 +174,7 @@ def in_blocks(tree: Any, block_rows: int) -> Any:
 
 
 def _sum(block_loss: BlockLoss) -> Callable[[Array, Any, Any, Array | None], Array]:
-    """The sum over the anchors that are real: the last block is filled up with zeros."""
+    """Sum of a row loss over the anchors, without those that fill up the last block."""
 
     def summed(anchors: Array, shared: Any, per_anchor: Any, is_real: Array | None) -> Array:
         values = block_loss(anchors, shared, per_anchor)

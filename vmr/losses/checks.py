@@ -13,7 +13,7 @@ Array = jax.Array
 
 
 def check_scalars(**scalars: Any) -> None:
-    """Asserts () each: one value a row would weigh rows, or columns, by itself."""
+    """Asserts () each: a vector would broadcast, and weigh rows or columns one by one."""
     for name, scalar in scalars.items():
         chex.assert_shape(scalar, (), custom_message=f"{name}, expected one number")
 
@@ -27,7 +27,7 @@ def check_inter(anchors: Array, gallery: Array, positives: Array) -> None:
 
 
 def check_positives(positives: Array, anchors: int, items: int) -> None:
-    """Asserts (n,N) bool: 0/1 integers are no booleans."""
+    """Asserts (n,N) bool; 0/1 integers are refused."""
     expected = f"positives, expected ({anchors}, {items}) bool"
     chex.assert_shape(positives, (anchors, items), custom_message=expected)
     chex.assert_type(positives, bool, custom_message=expected)
@@ -80,7 +80,7 @@ def check_intra(
 
 
 def check_pairs(
-    video: Array, music: Array, video_inputs: Array, music_inputs: Array, track: Array
+    video: Array, music: Array, video_inputs: Array, music_inputs: Array, positive_ids: Array
 ) -> None:
     """Asserts (n,D), (n,D), (n,P), (n,Q) float, (n,) int."""
     of_items = [video, music, video_inputs, music_inputs]
@@ -88,4 +88,4 @@ def check_pairs(
     chex.assert_type(of_items, float)
     chex.assert_equal_shape([video, music])
     chex.assert_equal_shape_prefix(of_items, 1)
-    _check_rows(track, video.shape[0], "track")
+    _check_rows(positive_ids, video.shape[0], "positive_ids")

@@ -1,11 +1,11 @@
-"""Inter-modal losses: an anchor of one modality against a gallery of the other.
+"""Inter-modal losses: anchors of one modality against a gallery of the other.
 
 Each is a row loss: a block of n anchors and the N items of the global batch in, one value per
-anchor (n,) out; the loss is their mean. All take the same three arrays:
+anchor (n,) out; the loss is their mean over the batch. All take the same three arrays:
 
   anchors (n,D)         unit rows of one modality
   gallery (N,D)         unit rows of the other
-  positives (n,N) bool  true where anchor and item are known to match (the same track), at least one
+  positives (n,N) bool  true where anchor and item match (same track, or same label), at least one
                         in each row; a positive is never a negative
 
 Another shape or type raises AssertionError, also while a loss is traced. ``s_ij`` is the dot
@@ -27,15 +27,15 @@ Array = jax.Array
 def ranking(
     anchors: Array, gallery: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> Array:
-    """Hinge of the K hardest negatives of each anchor.
+    """Hinge loss of the K hardest negatives of each anchor.
 
-    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the farthest of the anchor's positives.
-    A satisfied term stays in the mean.
+    ``L_i = 1/K Σ_{j ∈ TopK(i)} max(0, m − s_ip + s_ij)``, p the positive of the lowest score.
+    Negatives beyond the margin stay in the mean, as zeros.
     Hong, Im, Yang 2018 (arXiv 1704.06761), inter-modal ranking constraint.
 
     Args:
       margin: m, in units of cosine.
-      top_k: K; a gallery of fewer than K items uses all of them.
+      top_k: K, at most N; the divisor even of an anchor with fewer negatives.
     """
     check_inter(anchors, gallery, positives)
     return ranking_of_scores(anchors @ gallery.T, positives, margin=margin, top_k=top_k)
@@ -44,12 +44,14 @@ def ranking(
 def ranking_of_scores(
     scores: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> Array:
-    """`ranking` from the scores s: (n,N), (n,N) -> (n,)."""
+    """Loss `ranking` from the scores s: (n,N), (n,N) -> (n,)."""
     check_scores(scores, positives)
     check_scalars(margin=margin)
     positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
     violation = jax.nn.relu(margin - positive + scores)
     top_k = min(top_k, scores.shape[1])
+    # Constant weights: where negatives tie at the K-th score they share its weight, so that neither
+    # value nor gradient depends on the order of the batch.
     hardest = top_k_weights(scores, ~positives, top_k)
     return jnp.sum(hardest * violation, axis=1) / top_k
 
@@ -62,7 +64,7 @@ def infonce(
     temperature: Array | float = 0.07,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Cross-entropy of picking each positive out of the negatives.
+    """Cross-entropy of picking each positive from among itself and the negatives.
 
     ``L_i = mean over positives p of −log( e_ip / (e_ip + Σ_{j negative} e_ij) )`` with
     ``e_ij = exp(s_ij / τ)``; a row without negatives is 0.
@@ -83,6 +85,8 @@ def infonce(
     if not label_smoothing:
         return loss
     negatives = jnp.sum(~positives, axis=1)
+    # −log softmax is affine in a candidate's score, so moving a share of the target from the
+    # positive to the mean of the candidates adds the share times the difference of their scores.
     of_positives = _mean(scores, positives)
     of_candidates = (of_positives + jnp.sum(scores, axis=1, where=~positives)) / (1 + negatives)
     return loss + label_smoothing * (of_positives - of_candidates)
@@ -96,15 +100,15 @@ def siglip(
     scale: Array | float = 10.0,
     bias: Array | float = -10.0,
 ) -> Array:
-    """Every pair by itself, match or no match.
+    """Sigmoid loss: logistic regression of match or no match, pair by pair.
 
     ``L_i = Σ_j log(1 + exp(−y_ij (t s_ij + b)))``, y = 1 for positives and −1 elsewhere. The mean
     over anchors is the published sum over all pairs divided by the batch, in either direction.
     Zhai, Mustafa, Kolesnikov, Beyer 2023 (arXiv 2303.15343), where t and b are learnt.
 
     Args:
-      scale: t.
-      bias: b.
+      scale: t, factor of the cosines.
+      bias: b, added to the scaled cosines; negative, since most pairs do not match.
     """
     check_inter(anchors, gallery, positives)
     check_scalars(scale=scale, bias=bias)
@@ -113,10 +117,10 @@ def siglip(
 
 
 class Own(NamedTuple):
-    """The anchors' own modality over the global batch, for losses that compare anchors too."""
+    """Anchors' own modality over the global batch, for losses that compare anchors too."""
 
     all_embeddings: Array  # (N, D) unit rows
-    all_inputs: Array  # (N, P) before the encoder
+    all_inputs: Array  # (N, P) inputs of the encoder
     rows: Array  # (n,) index of each anchor among the N
 
 
@@ -131,7 +135,7 @@ def crossclr(
     weight_temperature: float = 0.0035,
     own: Own | None = None,
 ) -> Array:
-    """InfoNCE that spares items which much resembles.
+    """InfoNCE that does not repel items similar to many others, likely false negatives.
 
     The connectivity of pair k is the mean cosine of its input *in the anchors' modality* with the
     other inputs there, ``c_k = 1/N Σ_{j≠k} cos(x_k, x_j)``. Pairs with ``c_k > threshold · max c``
@@ -148,11 +152,10 @@ def crossclr(
 
     Args:
       temperature: τ, in units of cosine.
-      negative_weight: λ, of negatives of the anchors' own modality.
+      negative_weight: λ, weight of negatives of the anchors' own modality.
       threshold: share of the largest connectivity beyond which an item is influential.
-      weight_temperature: κ, of the anchors' weights.
-      own: the anchors' modality over the global batch; None knows of no inputs and no other
-        anchors, which leaves InfoNCE.
+      weight_temperature: κ, temperature of the anchors' weights.
+      own: anchors' modality over the global batch; without it the loss is InfoNCE.
     """
     check_inter(anchors, gallery, positives)
     check_scalars(
@@ -170,6 +173,7 @@ def crossclr(
     negatives = ~positives & ~influential[None, :]
     own_scores = (anchors @ own.all_embeddings.T) / temperature
     of_own = _log_sum_exp(own_scores, negatives & ~is_own(own.rows, gallery.shape[0]))
+    # λ = 0 is log λ = −inf here, which `logaddexp` leaves out.
     both = jnp.logaddexp(_log_sum_exp(scores, negatives), jnp.log(negative_weight) + of_own)
     shares = connectivity / jnp.maximum(jnp.sum(jnp.abs(connectivity)), 1e-12)
     weights = connectivity.size * jax.nn.softmax(shares / weight_temperature)
@@ -177,25 +181,28 @@ def crossclr(
 
 
 def _contrast(scores: Array, positives: Array, of_negatives: Array) -> Array:
-    """(n,N), (n,N), log-sum-exp of the negatives (n,) -> (n,): −log softmax of the positives."""
+    """Mean −log softmax of the positives: (n,N), (n,N), log-sum-exp of negatives (n,) -> (n,)."""
+    # −log(e^s / (e^s + Σ)) = softplus(log Σ − s): no overflow, and 0 where Σ is that of nothing.
     return _mean(jax.nn.softplus(of_negatives[:, None] - scores), positives)
 
 
 def _log_sum_exp(scores: Array, where: Array) -> Array:
-    """(n,N), (n,N) -> (n,), −inf for a row that has none; its gradient is 0."""
+    """Log-sum-exp over the entries in a mask, −inf with gradient 0 for an empty row: -> (n,)."""
     any_there = jnp.any(where, axis=1)
+    # The log-sum-exp of −inf alone has a NaN gradient, so an empty row sums all its entries first.
     counted = jnp.where(any_there[:, None], where, True)
     sums = jax.nn.logsumexp(jnp.where(counted, scores, -jnp.inf), axis=1)
     return jnp.where(any_there, sums, -jnp.inf)
 
 
 def _mean(values: Array, where: Array) -> Array:
-    """(n,N), (n,N) -> (n,): the mean of the entries that are there."""
+    """Mean over the entries in a mask: (n,N), (n,N) -> (n,)."""
     total = jnp.sum(jnp.where(where, values, 0.0), axis=1)
     return total / jnp.maximum(1, jnp.sum(where, axis=1))
 
 
 def _connectivity(inputs: Array) -> Array:
-    """(N,P) -> (N,): the mean cosine of each row with the others, without an N × N matrix."""
+    """Mean cosine of each row with the others: (N,P) -> (N,)."""
+    # Cosines sum to a product with the sum of the rows: no N × N matrix.
     unit = constant_unit_rows(inputs)
     return (unit @ jnp.sum(unit, axis=0) - jnp.sum(unit * unit, axis=1)) / unit.shape[0]

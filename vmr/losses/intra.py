@@ -1,18 +1,18 @@
-"""Intra-modal losses: changes that the encoder makes to the geometry of one modality.
+"""Intra-modal losses: penalties on changes that the encoder makes to the geometry of one modality.
 
 Each is a row loss: a block of n anchors and the N items of the global batch in, one value per
-anchor (n,) out; the loss is their mean. All take the same five arrays:
+anchor (n,) out; the loss is their mean over the batch. All take the same five arrays:
 
-  inputs (n,P)          of the anchors, before the encoder
-  embeddings (n,D)      of the anchors, unit rows
-  all_inputs (N,P)      of the global batch
-  all_embeddings (N,D)  of the global batch, unit rows
+  inputs (n,P)          encoder inputs of the anchors
+  embeddings (n,D)      unit embeddings of the anchors
+  all_inputs (N,P)      encoder inputs of the global batch
+  all_embeddings (N,D)  unit embeddings of the global batch
   rows (n,) int         index of each anchor among the N
 
 The inputs are constants: no gradient flows into them. Another shape or type raises AssertionError,
 also while a loss is traced.
 
-R is the matrix of the cosines of the inputs, S that of the dot products of the unit embeddings.
+R is the matrix of cosines of the inputs, S that of dot products of the unit embeddings.
 """
 
 import jax
@@ -25,20 +25,20 @@ from vmr.losses.similarity import cosines, distances, is_own, products
 
 Array = jax.Array
 
-# The items at the head of a batch that the released code's structure loss sees.
+# Number of items at the head of a batch that the released code's structure loss reads.
 ADJACENT_TOP_K = 100
 
 
 def structure(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """Soft intra-modal structure over all triplets.
+    """Soft intra-modal structure loss over all triplets.
 
     With t the entries of R and s those of S,
     ``L_i = 1/((N−1)(N−2)) Σ_{j,k} [sign(s_ij − s_ik) − sign(t_ij − t_ik)] (s_ij − s_ik)`` over
     distinct i, j, k: twice the gap where the order flipped, once where the inputs tie. The sum over
-    pairs is ``2 Σ_j s_ij (ρ(s)_ij − ρ(t)_ij)`` with tie-aware signed ranks ρ, and those ranks are
-    also its gradient, so no triplet is ever formed.
+    pairs is ``2 Σ_j s_ij (ρ(s)_ij − ρ(t)_ij)`` with signed ranks ``ρ(s)_ij = Σ_{k≠i} sign(s_ij −
+    s_ik)``. These come from sorting and are constants to the gradient: no triplet is ever formed.
 
     Hong, Im, Yang 2018 (arXiv 1704.06761), soft intra-modal structure constraint.
     """
@@ -47,7 +47,7 @@ def structure(
     before = cosines(inputs, all_inputs)
     after = products(embeddings, all_embeddings)
     ranks = signed_ranks(after, rows) - signed_ranks(before, rows)
-    triplets = max((items - 1.0) * (items - 2.0), 1.0)  # an int32 ends at N = 46,000
+    triplets = max((items - 1.0) * (items - 2.0), 1.0)  # floats: an int32 overflows at N > 46,000
     return 2.0 * jnp.sum(after * ranks.astype(after.dtype), axis=1) / triplets
 
 
@@ -60,7 +60,7 @@ def structure_adjacent(
     *,
     top_k: int = ADJACENT_TOP_K,
 ) -> Array:
-    """The released code's structure loss, adjacent pairs of the batch's first K items only.
+    """Structure loss of the released code: adjacent pairs of the batch's first K items only.
 
     ``1/(K(K−1)) Σ_{i<K} Σ_{j<K−1} [sign(s_ij − s_ij+1) − sign(t_ij − t_ij+1)] (s_ij − s_ij+1)``,
     self pairs included. Its value depends on the order of the batch. A row at or past K is 0; the
@@ -72,7 +72,7 @@ def structure_adjacent(
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     first = min(top_k, items)
-    if first < 2:
+    if first < 2:  # no adjacent pairs: the mean of nothing would be NaN
         return jnp.zeros_like(embeddings, shape=(embeddings.shape[0],))
     before = _neighbour_gaps(cosines(inputs, all_inputs[:first]))
     after = _neighbour_gaps(products(embeddings, all_embeddings[:first]))
@@ -84,7 +84,7 @@ def structure_adjacent(
 def ii_mse(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """Squared change of each cosine.
+    """Mean squared change of the cosines.
 
     ``L_i = 1/(N−1) Σ_{j≠i} (R_ij − S_ij)²``.
 
@@ -95,6 +95,7 @@ def ii_mse(
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
     change = cosines(inputs, all_inputs) - products(embeddings, all_embeddings)
+    # A cosine with oneself is 1 before and after, except of a zero row: leave it out exactly.
     change = jnp.where(is_own(rows, items), 0.0, change)
     return jnp.sum(change * change, axis=1) / max(items - 1, 1)
 
@@ -108,7 +109,7 @@ def ii_kl(
     *,
     temperature: float = 0.07,
 ) -> Array:
-    """Divergence of each row's softmax.
+    """Kullback-Leibler divergence of similarity rows.
 
     ``L_i = KL(p_i ‖ q_i)``, p and q the row-softmaxes of R and S at temperature τ, own entry left
     out.
@@ -162,7 +163,7 @@ def js(
 def gram(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> Array:
-    """Change of similarity rows of unit length.
+    """Mean squared change of similarity rows, each scaled to unit length.
 
     ``L_i = 1/N Σ_j (S_ij / ‖S_i‖ − R_ij / ‖R_i‖)²``, own entry included: the mean over anchors is
     ``‖S̃ − R̃‖²_F / N²``.
@@ -171,7 +172,7 @@ def gram(
     here of cosines.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
-    del rows  # every row is a whole one
+    del rows  # own entries count like any other
     before, after = cosines(inputs, all_inputs), products(embeddings, all_embeddings)
     return jnp.mean(jnp.square(_unit_or_zero(after) - _unit_or_zero(before)), axis=1)
 
@@ -195,7 +196,7 @@ def rkd_distance(
     over pairs of distinct items as in the paper (the released code's mean has the N zeros too).
 
     Args:
-      means: μ_x and μ_z, if they are known: see `mean_distances`; None takes them from all rows.
+      means: μ_x and μ_z, see `mean_distances`; None computes them, in a matrix of all N × N pairs.
     """
     check_intra(inputs, embeddings, all_inputs, all_embeddings, rows)
     items = all_embeddings.shape[0]
@@ -207,20 +208,17 @@ def rkd_distance(
             jnp.mean(mean_distances(all_embeddings, all_embeddings, everywhere)),
         )
     check_scalars(mean_of_inputs=means[0], mean_of_embeddings=means[1])
+    apart = distances(inputs, all_inputs), distances(embeddings, all_embeddings)
+    # A mean of 0, of items that are all equal, is replaced: their distances are 0 anyway.
     before, after = (
-        found / jnp.where(mean > 0, mean, 1.0)
-        for found, mean in zip(
-            (distances(inputs, all_inputs), distances(embeddings, all_embeddings)),
-            means,
-            strict=True,
-        )
+        x / jnp.where(mean > 0, mean, 1.0) for x, mean in zip(apart, means, strict=True)
     )
     change = jnp.where(is_own(rows, items), 0.0, after - before)
     return jnp.sum(optax.losses.huber_loss(change), axis=1) / max(items - 1, 1)
 
 
 def mean_distances(x: Array, all_x: Array, rows: Array) -> Array:
-    """The mean distance of each anchor to the other items: (n,P), (N,P), (n,) -> (n,)."""
+    """Mean distance of each anchor to the other items: (n,P), (N,P), (n,) -> (n,)."""
     check_distances(x, all_x, rows)
     items = all_x.shape[0]
     apart = jnp.where(is_own(rows, items), 0.0, distances(x, all_x))
@@ -228,18 +226,21 @@ def mean_distances(x: Array, all_x: Array, rows: Array) -> Array:
 
 
 def _unit_or_zero(rows: Array) -> Array:
-    """(n,N) -> (n,N): rows of length 1; a zero row stays zero and has no gradient."""
+    """Rows scaled to length 1: (n,N) -> (n,N); a zero row stays zero and has no gradient."""
     squares = jnp.sum(rows * rows, axis=1, keepdims=True)
+    # The inner selection keeps the infinite slope of √0 out of the gradient: 0 · inf would be NaN.
     is_there = squares > 0
     return jnp.where(is_there, rows / jnp.sqrt(jnp.where(is_there, squares, 1.0)), 0.0)
 
 
 def _log_softmax(scores: Array, own: Array) -> Array:
-    """(n,N), (n,N) -> (n,N): of the entries that are not the anchor's own, whose own is finite."""
-    least = jnp.finfo(scores.dtype).min / 4  # of the whole row where there is no other item
+    """Log-softmax of a row without the anchor's own entry, which stays finite: (n,N) -> (n,N)."""
+    # A quarter of the least number: finite after the maximum is subtracted, so that a row without
+    # other items has no NaN, where −inf would make one.
+    least = jnp.finfo(scores.dtype).min / 4
     return jax.nn.log_softmax(jnp.where(own, least, scores), axis=1)
 
 
 def _neighbour_gaps(similarity: Array) -> Array:
-    """(n, K) -> (n, K−1): each column less the next."""
+    """Differences of adjacent columns, each less the next: (n,K) -> (n,K−1)."""
     return similarity[:, :-1] - similarity[:, 1:]

@@ -1,7 +1,6 @@
-"""Learnable options of a loss, such as a temperature.
+"""Learnable options of a loss, such as a temperature: parameters beside the encoders'.
 
-They are parameters of the run beside the encoders'. An option that must stay positive is learnt as
-its logarithm, under the name ``log_<option>``.
+An option that must stay positive is learnt as its logarithm, under the name ``log_<option>``.
 """
 
 import math
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-# Per inter-modal loss, its options that can be learnt, as parameters.
+# Parameters of each inter-modal loss that has learnable options; their names are in checkpoints.
 LEARNABLE = {
     "infonce": ("log_temperature",),
     "siglip": ("log_scale", "bias"),
@@ -24,7 +23,7 @@ _LEAST = {"log_temperature": math.log(LEAST_TEMPERATURE)}
 
 
 def initial(loss: str, options: Mapping[str, float]) -> dict[str, Array]:
-    """The learnt parameters of a loss before the first step, from the options' values."""
+    """Learnt parameters of a loss before the first step, from the values of its options."""
     values = {}
     for name in LEARNABLE[loss]:
         option = options[name.removeprefix("log_")]
@@ -41,7 +40,7 @@ def as_options(parameters: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def bounded(parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """The parameters after a step, back inside their bounds."""
+    """Parameters after a step, clipped to their bounds."""
     return {
         name: jnp.maximum(value, _LEAST[name]) if name in _LEAST else value
         for name, value in parameters.items()

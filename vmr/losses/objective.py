@@ -1,8 +1,9 @@
-"""The objective: one inter-modal loss × two directions + one intra-modal loss × two modalities.
+"""Objective: one inter-modal loss in two directions plus one intra-modal loss in two modalities.
 
-Four terms, four weights. A term is the mean of a row loss over the global batch; the weights are
-arrays, so that changing one compiles nothing. The rows are the definition; where a fused form is
-faster, the objective takes it: the same values and the same gradient.
+Four terms, four weights. A term is the mean over the global batch of a row loss, which gives one
+value per anchor (`vmr.losses.inter`, `intra`); the weights are arrays, so that changing one
+compiles nothing. The row losses are the definition; a fused form, where one is faster, gives the
+same values and the same gradient.
 """
 
 import dataclasses
@@ -36,16 +37,16 @@ Array = jax.Array
 
 
 class Fused(NamedTuple):
-    """Cheaper computation of a loss than by its plain rows.
+    """Cheaper ways to compute a loss than by its rows over all pairs at once.
 
     Attributes:
-      form: (options, weights, pairs, learnt, execution) -> the outcome of the terms that have a
-        weight, or None where it does not apply or does not pay; None has rows alone.
-      whole_items: N up to which all anchors are taken at once: N × N matrices are no burden there,
-        and blocks would only cost time.
-      block_rows: anchors at a time beyond; products are still at full speed.
-      cpu_block_rows: N -> anchors at a time on CPU, whatever N is.
-      read_pairs: (options, pairs) -> the pairs that the loss reads, on a single device.
+      form: fused form, (options, weights, pairs, learnt, execution) -> outcome of the terms that
+        have a weight, or None where it does not apply or does not pay; None: there is none.
+      whole_items: largest N for which all anchors are taken at once; N × N matrices fit the memory
+        there, and blocks would only cost time.
+      block_rows: anchors at a time for larger N, enough for products at full speed.
+      cpu_block_rows: N -> anchors at a time on CPU, in place of the two above.
+      read_pairs: (options, pairs) -> those pairs that the loss reads, on a single device.
     """
 
     form: Callable[..., Outcome | None] | None = None
@@ -62,7 +63,7 @@ def _siglip_both(
     learnt: Mapping[str, Array],
     execution: Execution,
 ) -> Outcome:
-    """SigLIP of both directions at once: each pair counts by itself, so their means are one."""
+    """SigLIP in both directions from one: it sums over pairs, so both means are the same number."""
     loss = functools.partial(inter.siglip, **options)
     part = by_rows(loss, "v2m", pairs, learnt, execution)
     terms = dict.fromkeys(INTER_TERMS, part.terms["v2m"])
@@ -74,8 +75,9 @@ def _adjacent_pairs(options: Mapping[str, Any], pairs: Pairs) -> Pairs:
     return pairs.first(options.get("top_k", intra.ADJACENT_TOP_K))
 
 
-# A loss that is absent goes by its rows. InfoNCE's own form holds few matrices of a block, a row
-# loss differentiated by JAX some ten; ranking's many passes over a row want it in the cache.
+# Losses that are absent are computed by their rows. InfoNCE's form holds few matrices of a block
+# where JAX's gradient of a row loss holds some ten, so its blocks may be larger; ranking passes
+# over a row many times, which wants it in the cache.
 FUSED: dict[Loss, Fused] = {
     inter.ranking: Fused(ranking_both, whole_items=1024),
     inter.infonce: Fused(infonce_both, block_rows=512),
@@ -88,14 +90,15 @@ FUSED: dict[Loss, Fused] = {
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """An inter-modal and an intra-modal row loss, their options already bound.
+    """Inter-modal and intra-modal row loss, their options already bound.
 
     Attributes:
-      inter: (anchors, gallery, positives) -> (n,), of `vmr.losses.inter`, or a partial of it.
-      intra: (inputs, embeddings, all_inputs, all_embeddings, rows) -> (n,), of
-        `vmr.losses.intra`, or a partial of it; None leaves the two intra-modal terms out.
-      block_rows: anchors at a time, for bounded memory; None leaves it to each loss.
-      similarity_dtype: dtype of the factors of InfoNCE's products, as bfloat16; None keeps theirs.
+      inter: loss of `vmr.losses.inter`, or a partial of it: (anchors, gallery, positives) -> (n,).
+      intra: loss of `vmr.losses.intra`, or a partial of it: (inputs, embeddings, all_inputs,
+        all_embeddings, rows) -> (n,); None leaves the two intra-modal terms out.
+      block_rows: anchors at a time, for bounded memory; None leaves the choice to each loss.
+      similarity_dtype: dtype of the factors of InfoNCE's products, e.g. bfloat16; None leaves the
+        factors in theirs.
     """
 
     inter: Loss
@@ -105,11 +108,11 @@ class Objective:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The names of the terms that this objective has."""
+        """Names of the terms of this objective."""
         return INTER_TERMS + INTRA_TERMS if self.intra else INTER_TERMS
 
     def rows(self, pairs: Pairs, learnt: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """The definition, on one device: per term, the row losses (N,)."""
+        """Row losses (N,) of each term on one device: the definition of the objective."""
         check_pairs(*pairs)
         return {
             term: rows_of_term(
@@ -125,34 +128,38 @@ class Objective:
         learnt: Mapping[str, Array] | None = None,
         axis_name: str | None = None,
     ) -> Outcome:
-        """The loss of the global batch, its terms and its gradient.
+        """Loss of the global batch, its terms and its gradient.
 
-        The gradient is that of the *global* value, summed over the devices that it reaches.
+        The gradient is that of the *global* loss at this device's embeddings, in full: the sum of
+        what every device's anchors contribute.
 
         Args:
           pairs: pairs of this device.
-          weights: one scalar a term; those of absent terms are not read.
-          learnt: the inter-modal loss's learnt parameters (`vmr.losses.learnable`), if it has any.
-          axis_name: the pmapped axis over which the global batch is sharded.
+          weights: scalar weight of each term; others are ignored.
+          learnt: learnt parameters of the inter-modal loss (`vmr.losses.learnable`), if any.
+          axis_name: pmapped axis that shards the global batch.
 
         Raises:
-          AssertionError: an array is of another shape or type than `Pairs` says, or a weight or a
-            learnt parameter is not one number.
+          AssertionError: an array has another shape or dtype than `Pairs` says, or a weight or a
+            learnt parameter is not a scalar.
           KeyError: a term has no weight.
-          TypeError: it is differentiated, by `jax.grad` say: it returns the gradient itself.
+          TypeError: something such as `jax.grad` differentiates the call, which returns the
+            gradient itself.
         """
         check_pairs(*pairs)
         self._require_weights(weights)
         check_scalars(**{term: weights[term] for term in self.terms}, **(learnt or {}))
-        given = pairs.video, pairs.music, dict(learnt or {})
-        video, music, own_learnt = _not_differentiated(given)
+        # Refused rather than wrong: under pmap, `jax.grad` would differentiate the psum of the loss
+        # into as many times the gradient as there are devices.
+        variables = pairs.video, pairs.music, dict(learnt or {})
+        video, music, own_learnt = _not_differentiated(variables)
         pairs = pairs._replace(video=video, music=music)
         execution = Execution(None, _shared_axis(axis_name), self.similarity_dtype)
         by_term = {term: weights[term] for term in INTER_TERMS}
         parts = self._parts(self.inter, by_term, pairs, own_learnt, execution)
         intra_norms = {}
         for term in INTRA_TERMS if self.intra else ():
-            # At weight one first: the norm that is logged is that of the term alone.
+            # Weight one first, so that the norm to be logged is that of the term alone.
             (part,) = self._parts(self._loss(term), {term: 1.0}, pairs, {}, execution)
             intra_norms[term] = _norm(part.gradient, execution.axis_name)
             parts.append(part.times(weights[term]))
@@ -163,6 +170,7 @@ class Objective:
         for part in parts:
             terms |= part.terms
             for side, slopes in part.gradient.items():
+                # `structure_adjacent` reads the first pairs only, so it has slopes of these alone.
                 gradient[side] = gradient[side].at[: len(slopes)].add(slopes)
             to_learnt |= {name: to_learnt[name] + slope for name, slope in part.to_learnt.items()}
         return Outcome(weighted_sum(terms, weights), terms, gradient, to_learnt, intra_norms)
@@ -174,15 +182,15 @@ class Objective:
         learnt: Mapping[str, Array] | None = None,
         axis_name: str | None = None,
     ) -> dict[str, Array]:
-        """Per term, the norm () of its unweighted gradient at the embeddings of the global batch.
+        """Norm () of each term's unweighted gradient at the embeddings of the global batch.
 
-        Takes the inter-modal loss once more for each direction.
+        Computes the inter-modal loss once more for each direction.
 
         Args:
-          outcome: that of `value_and_gradient` for the same pairs.
+          outcome: outcome of `value_and_gradient` for the same pairs.
           pairs: pairs of this device.
-          learnt: the inter-modal loss's learnt parameters, if it has any.
-          axis_name: the pmapped axis over which the global batch is sharded.
+          learnt: learnt parameters of the inter-modal loss, if any.
+          axis_name: pmapped axis that shards the global batch.
         """
         alone = dataclasses.replace(self, intra=None)
 
@@ -191,6 +199,7 @@ class Objective:
             gradient = alone.value_and_gradient(pairs, by_term, learnt, axis_name).gradient
             return _norm(gradient, axis_name)
 
+        # Weights one-hot, one direction after the other: a loop keeps the memory of a single one.
         of_inter = lax.map(norm, jnp.eye(len(INTER_TERMS), dtype=pairs.video.dtype))
         return {**dict(zip(INTER_TERMS, of_inter, strict=True)), **outcome.intra_norms}
 
@@ -215,13 +224,13 @@ class Objective:
         learnt: Mapping[str, Array],
         execution: Execution,
     ) -> list[Outcome]:
-        """Weighted terms of one loss: together in its fused form, or each by its rows."""
+        """Weighted terms of one loss, together in its fused form or one by one from its rows."""
         function, options = _function_and_options(loss)
         fused = FUSED.get(function, Fused())
         if fused.read_pairs is not None and execution.axis_name is None:
             pairs = fused.read_pairs(options, pairs)
         block_rows = self._block_rows(fused, execution.items(pairs))
-        if block_rows < pairs.track.size:
+        if block_rows < pairs.positive_ids.size:
             execution = execution._replace(block_rows=block_rows)
         outcome = fused.form and fused.form(options, weights, pairs, learnt, execution)
         if outcome is not None:
@@ -242,7 +251,7 @@ class Objective:
 
 @jax.custom_jvp
 def _not_differentiated(arrays: Any) -> Any:
-    """The same arrays, whose derivative is not there to be asked for."""
+    """Identity whose derivative raises TypeError."""
     return arrays
 
 
@@ -256,22 +265,22 @@ def _refuse(primals: Any, tangents: Any) -> Any:
 
 
 def _norm(gradient: dict[str, Array], axis_name: str | None) -> Array:
-    """Norm of a gradient whose rows are shared among the devices of an axis."""
+    """Norm of a gradient whose rows lie on the devices of an axis."""
     squares = jnp.asarray(sum(jnp.sum(jnp.square(side)) for side in gradient.values()))
     return jnp.sqrt(squares if axis_name is None else lax.psum(squares, axis_name))
 
 
 def _shared_axis(axis_name: str | None) -> str | None:
-    """None where a single device has the whole batch, which leaves it the forms that need it."""
+    """Axis name, or None if it has one device: that has the whole batch, so every form applies."""
     return axis_name if axis_name is not None and lax.axis_size(axis_name) > 1 else None
 
 
 def _function_and_options(
     loss: Loss,
 ) -> tuple[Loss, dict[str, Any]]:
-    """The loss under its partials, and the options that they bind."""
+    """Function inside nested partials, and the options that they bind."""
     options: dict[str, Any] = {}
     while isinstance(loss, functools.partial):
-        options = {**loss.keywords, **options}
+        options = {**loss.keywords, **options}  # an outer partial overrides an inner one
         loss = loss.func
     return loss, options

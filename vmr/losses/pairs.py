@@ -1,4 +1,4 @@
-"""Pairs of a batch as the losses see them, the terms of an objective, and its outcome.
+"""Arguments and result of an objective: pairs, terms, weights, execution, outcome.
 
 Letters: n pairs of this device, N of the global batch, D width of an embedding, P and Q widths of
 the encoders' inputs.
@@ -14,10 +14,11 @@ from jax import lax
 Array = jax.Array
 Loss = Callable[..., Array]  # a row loss of `vmr.losses.inter` or `vmr.losses.intra`
 
-# Per term, a weight (); a number serves as well.
+# Scalar () weight of each term; a Python number serves as well.
 Weights = Mapping[str, Array | float]
 
-# Per term, the modality of its anchors and that of its gallery.
+# Modality of the anchors and modality of the gallery, per term. An intra-modal term has the name of
+# its modality.
 SIDES = {
     "m2v": ("music", "video"),
     "v2m": ("video", "music"),
@@ -28,36 +29,37 @@ INTER_TERMS, INTRA_TERMS = ("m2v", "v2m"), ("music", "video")
 
 
 class Pairs(NamedTuple):
-    """n pairs of this device.
+    """Embeddings and inputs of n pairs, those of this device.
 
     Attributes:
       video: (n, D) unit embeddings.
       music: (n, D) unit embeddings.
-      video_inputs: (n, P) what the video encoder was given.
-      music_inputs: (n, Q) what the music encoder was given.
-      track: (n,) int; pairs of the same track are positives of one another.
+      video_inputs: (n, P) inputs of the video encoder.
+      music_inputs: (n, Q) inputs of the music encoder.
+      positive_ids: (n,) int; pairs of equal id, of one track or of one label, are positives of each
+        other.
     """
 
     video: Array
     music: Array
     video_inputs: Array
     music_inputs: Array
-    track: Array
+    positive_ids: Array
 
     def embeddings(self, modality: str) -> Array:
-        """(n, D) of `video` or `music`."""
+        """Embeddings (n, D) of `video` or `music`."""
         return self.video if modality == "video" else self.music
 
     def inputs(self, modality: str) -> Array:
-        """(n, P or Q) of `video` or `music`."""
+        """Inputs (n, P or Q) of `video` or `music`."""
         return self.video_inputs if modality == "video" else self.music_inputs
 
     def first(self, count: int) -> "Pairs":
-        """The first of these pairs, at most so many."""
+        """First `count` pairs, or all if there are fewer."""
         return jax.tree.map(lambda x: x[:count], self)
 
     def gathered(self, axis_name: str | None) -> "Pairs":
-        """The N pairs of the global batch, sharded over a pmapped axis."""
+        """All N pairs of the global batch, gathered over a pmapped axis."""
         if axis_name is None:
             return self
         return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), self)
@@ -70,13 +72,13 @@ def global_rows(count: int, axis_name: str | None) -> Array:
 
 
 class Execution(NamedTuple):
-    """Execution of a term: it changes the cost, never the value.
+    """Ways to compute a term; the first two change its cost, never its value.
 
     Attributes:
       block_rows: anchors at a time, for bounded memory; None takes all of this device at once.
-      axis_name: the pmapped axis over which the global batch is sharded; None on one device.
-      similarity_dtype: type of the factors of InfoNCE's products, e.g. bfloat16; they accumulate
-        in that of the embeddings. None takes them as they come.
+      axis_name: pmapped axis that shards the global batch; None on one device.
+      similarity_dtype: dtype of the factors of InfoNCE's products, e.g. bfloat16; products
+        accumulate in the dtype of the embeddings. None leaves the factors in theirs.
     """
 
     block_rows: int | None = None
@@ -84,16 +86,16 @@ class Execution(NamedTuple):
     similarity_dtype: Any = None
 
     def items(self, pairs: Pairs) -> int:
-        """N, from the n pairs of this device."""
+        """Number N of items of the global batch."""
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
-        return pairs.track.size * devices
+        return pairs.positive_ids.size * devices
 
     def total(self, x: Array) -> Array:
         """Sum over the devices that share the batch."""
         return x if self.axis_name is None else lax.psum(x, self.axis_name)
 
     def own_rows_of_total(self, x: Array) -> Array:
-        """Sum (N,...) over the devices, of which this device keeps its rows (n,...)."""
+        """This device's rows (n,...) of the sum (N,...) over the devices."""
         if self.axis_name is None:
             return x
         return lax.psum_scatter(x, self.axis_name, tiled=True)
@@ -103,13 +105,13 @@ class Outcome(NamedTuple):
     """Value and gradient of an objective, or of a few of its terms.
 
     Attributes:
-      loss: () the weighted sum of the terms.
-      terms: each term's value (), unweighted.
-      gradient: of the loss at this device's embeddings, {"video": (n, D), "music": (n, D)}. That of
-        a few terms may lack a modality, or its last rows, where it is zero.
+      loss: () weighted sum of the terms.
+      terms: value () of each term, unweighted.
+      gradient: gradient of the loss at this device's `video` and `music` embeddings, (n, D) each.
+        That of a few terms may lack a modality, or its last rows, where it is zero.
       to_learnt: gradient of the loss at the learnt parameters, () each.
-      intra_norms: per intra-modal term, the norm () of its unweighted gradient at the embeddings of
-        the global batch. Those of the inter-modal terms, which share their work, take more: see
+      intra_norms: norm () of the unweighted gradient at the embeddings of the global batch, per
+        intra-modal term. The inter-modal terms share their work, so their norms cost extra: see
         `Objective.gradient_norms`.
     """
 
@@ -120,7 +122,7 @@ class Outcome(NamedTuple):
     intra_norms: dict[str, Array]
 
     def times(self, weight: Array | float) -> "Outcome":
-        """The same terms, their sum weighted once more."""
+        """Outcome of the same terms with their weights multiplied by `weight`."""
         loss, gradient, to_learnt = jax.tree.map(
             lambda x: weight * x, (self.loss, self.gradient, self.to_learnt)
         )
@@ -128,5 +130,5 @@ class Outcome(NamedTuple):
 
 
 def weighted_sum(terms: Mapping[str, Array], weights: Weights) -> Array:
-    """Terms () and their weights () -> ()."""
+    """Sum of the terms times their weights: () each -> ()."""
     return jnp.asarray(sum(weights[term] * value for term, value in terms.items()))

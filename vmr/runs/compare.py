@@ -1,4 +1,4 @@
-"""Runs and embeddings side by side on the same queries: is the difference between them real?"""
+"""Comparison of runs, or of embeddings in files, on the same queries, with tests."""
 
 import glob
 import json
@@ -27,12 +27,13 @@ Systems = Mapping[str, Sequence[pathlib.Path]]
 
 
 def named_systems(typed: Sequence[str]) -> Systems:
-    """Paths of each system by name; several paths of one system are its seeds.
+    """Paths of each system by name, from [NAME=]PATH[+PATH...]; its paths are its seeds.
 
-    A system without a name is called by its paths. What exists is a path, whatever its characters.
+    A system without a name is called by its paths. A text that exists as a path is one, even if it
+    contains `=`, `+` or `*`.
 
     Raises:
-        UserError: a name twice, an empty path, or a path or glob that finds nothing.
+        UserError: a name twice, an empty path, or a path or glob without a match.
     """
     systems: dict[str, list[pathlib.Path]] = {}
     for text in typed:
@@ -45,7 +46,7 @@ def named_systems(typed: Sequence[str]) -> Systems:
 
 def _parted(text: str) -> tuple[str, list[str]]:
     name, equals, rest = text.partition("=")
-    # A folder may be called runs/weight=0.2.
+    # Not every `=` ends a name: a folder may be called runs/weight=0.2.
     if not equals or "/" in name or pathlib.Path(text).exists():
         name, rest = text, text
     if not name:
@@ -57,6 +58,7 @@ def _found(text: str, part: str) -> list[pathlib.Path]:
     if not part:
         raise UserError(f"--runs: {text!r} has an empty path, expected [NAME=]PATH[+PATH...]")
     path = pathlib.Path(part)
+    # Before the glob, for which a `[` in the name of a folder would be a pattern.
     if path.exists():
         return [path]
     found = sorted(map(pathlib.Path, glob.glob(part)))
@@ -70,15 +72,15 @@ class Scored:
     """Per-query values of one run, sorted by the ids of its queries.
 
     Attributes:
-      path: path of the run.
-      step: step of its checkpoint, if known.
-      pairing: what is sought with what, as `config.pairing` says.
+      path: path of the run's folder or npz file.
+      step: training step of the checkpoint, if known.
+      pairing: modalities that are paired, as in `config.pairing`.
       fingerprint: fingerprint of the dataset, if known.
-      videos: (N, 2) unicode, the id of each video and of its track.
-      tracks: (M,) unicode, the gallery of v2m.
-      asked: (K,) unicode, the tracks that have a video: the queries of m2v.
-      values: direction -> metric -> (N,) or (K,).
-      chance: direction -> metric -> what a model without knowledge reaches.
+      videos: (N, 2) unicode, the id of each video and of its track; the queries of v2m.
+      tracks: (M,) unicode, the ids of the gallery of v2m.
+      asked: (K,) unicode, the ids of the tracks that have a video; the queries of m2v.
+      values: direction -> metric -> value of each query, (N,) or (K,).
+      chance: direction -> metric -> expectation for a model without knowledge.
     """
 
     path: pathlib.Path
@@ -93,12 +95,12 @@ class Scored:
 
 
 def score_run(path: pathlib.Path, split: str, data_dir: str | None = None) -> Scored:
-    """Values of each query of a split, both directions.
+    """Scores each query of a split, both directions.
 
     Args:
-      path: a run's folder, of which the best checkpoint by validation counts, or an npz file.
+      path: folder of a run, whose best checkpoint by validation is used, or an npz file.
       split: split of the dataset.
-      data_dir: where a run's dataset lies now; None where it lay in training.
+      data_dir: folder of the dataset; None if it is where it was in training.
 
     Raises:
       UserError: no such run, no validated checkpoint, another split, or queries that cannot be told
@@ -127,7 +129,7 @@ def require_same_queries(one: Scored, other: Scored) -> None:
 def _embedded(path: pathlib.Path, split: str, data_dir: str | None) -> Embeddings:
     if path.is_dir():
         run = restore_run(path, data_dir)
-        run.dataset.examples(split)  # raises where it is missing
+        run.dataset.examples(split)  # raises if there is no such split
         return embeddings.collect(run.embed(split), split, run.meta())
     loaded = embeddings.load(path)
     if loaded.split and loaded.split != split:
@@ -136,10 +138,10 @@ def _embedded(path: pathlib.Path, split: str, data_dir: str | None) -> Embedding
 
 
 def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
-    """Values of each query of embeddings.
+    """Scores each query of embeddings, both directions.
 
     Args:
-      path: where they come from, for messages.
+      path: origin of the embeddings, for messages.
       embedded: embeddings of a split.
 
     Raises:
@@ -149,6 +151,8 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
     tracks = np.asarray(embedded.music_ids).astype(str)
     videos = np.asarray(embedded.video_ids).astype(str)
     videos = np.stack([videos, tracks[embedded.gt_music_index]], axis=1)
+    # Sorted by id, so that values of two runs pair up whatever the order of their items. The last
+    # key of `lexsort` is the first to sort by.
     by_video = np.lexsort((videos[:, 1], videos[:, 0]))
     asked = tracks[m2v.query]
     by_track = np.argsort(asked)
@@ -176,7 +180,7 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
 
 
 def _pairing(embedded: Embeddings) -> str:
-    """Pairing of the config in the file; foreign embeddings without one are of video and music."""
+    """Pairing of the config in the file; embeddings without a config are of video and music."""
     config = embedded.meta.get("config")
     return str(config.get("pairing", "video_music")) if isinstance(config, dict) else "video_music"
 
@@ -186,6 +190,7 @@ def _require_same_ids(
 ) -> None:
     if np.array_equal(ids, others):
         return
+    # Ids may occur several times, so that sets of ids can agree where the arrays do not.
     missing, surplus = np.setdiff1d(ids, others), np.setdiff1d(others, ids)
     told = [
         f"{len(absent)} of the {what} are only in {path}, such as {str(absent[0])!r}"
@@ -214,27 +219,27 @@ def compare_runs(
     seed: int = 0,
     data_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Differences between systems, both directions, JSON-ready; see `vmr.evaluation.comparison`.
+    """Compares systems, both directions; JSON-ready.
 
-    Keys: those of `vmr.evaluation.comparison.compare_values`, `split`, and of each system `paths`
-    and `steps` too, of each direction `gallery` and `chance`.
+    Keys: those of `vmr.evaluation.comparison.compare_values`, and `split`; each system also has
+    `paths` and `steps`, each direction `gallery` and `chance`.
 
     Args:
-      systems: by name, the folders of runs or npz files that are its seeds.
+      systems: name -> folders of runs or npz files, one per seed.
       split: split of the dataset.
       metrics: columns of the retrieval table.
       against: `all` pairs, each system against those before it; `first`, all against the first.
-      correct_over: what p-values are corrected over: `systems`; or `all`, metrics and directions
-        too.
-      baseline: `cca` is fitted on the training split, and stands in narrow tables; or `none`.
-      samples: resamples.
+      correct_over: family of the corrected p-values: `systems`; `all`, with metrics and directions.
+      baseline: `cca`, fitted on the training split, for a row of narrow tables; or `none`.
+      samples: number of resamples.
       seed: seed of the resamples.
-      data_dir: where the dataset lies now; None where it lay in training.
+      data_dir: folder of the dataset; None if it is where it was in training.
 
     Raises:
       UserError: fewer than two systems, a path twice, an unknown metric, no such run, one without a
         validated checkpoint, or runs over different queries.
     """
+    # Wrong flags and missing data are reported before the runs are embedded, which takes minutes.
     _require_sound(systems, metrics, against, correct_over)
     dataset = _dataset_of_baseline(systems, data_dir) if baseline == "cca" else None
     scored = _score_all(systems, split, data_dir)
@@ -263,7 +268,7 @@ def compare_scored(
     samples: int = significance.SAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compares runs that have been scored; see `compare_runs`.
+    """Compares scored runs, as `compare_runs` does.
 
     Raises:
       UserError: runs over different queries.
@@ -271,6 +276,7 @@ def compare_scored(
     first, *others = [run for seeds in scored.values() for run in seeds]
     for run in others:
         require_same_queries(first, run)
+    # Bootstrap and randomisation, each for both directions.
     draws = 2 * samples * len(DIRECTIONS)
     with progress_bar(total=draws, desc="resampling") as bar:
         found = comparison.compare_values(
@@ -298,7 +304,7 @@ def compare_scored(
 
 
 def report(found: dict[str, Any], form: str, layout: str = "full") -> str:
-    """The comparison as `text`, `markdown`, `latex` or `json`, `full` or a `narrow` table."""
+    """Renders a comparison as `text`, `markdown`, `latex` or `json`, `full` or `narrow`."""
     if form == "json":
         return json.dumps(found, indent=2)
     if layout == "narrow":
@@ -309,7 +315,7 @@ def report(found: dict[str, Any], form: str, layout: str = "full") -> str:
 def write_report(
     path: pathlib.Path, found: dict[str, Any], form: str | None, layout: str = "full"
 ) -> None:
-    """Writes the report, the whole file or nothing; by default in the form its name ends in.
+    """Writes the report, the whole file or nothing; its name's ending is the default form.
 
     Raises:
       UserError: the file cannot be written.
@@ -321,7 +327,7 @@ def write_report(
 def _require_sound(
     systems: Systems, metrics: Sequence[str], against: str, correct_over: str
 ) -> None:
-    """Checks everything that can be checked before anything is read."""
+    """Checks all that can be checked before a run is restored or a file read."""
     if len(systems) < 2:
         raise UserError(
             f"--runs: a comparison needs at least two systems, found {len(systems)}; several paths "
@@ -333,20 +339,21 @@ def _require_sound(
         if not paths:
             raise UserError(f"--runs: {name} has no path, expected at least one run")
         for path in paths:
+            # The same run twice would pass for two seeds without any scatter between them.
             if path.resolve() in seen:
                 raise UserError(
                     f"--runs: {path} is there twice, in {seen[path.resolve()]} and in {name}"
                 )
             seen[path.resolve()] = name
             if path.is_dir():
-                saved_config(path)  # raises where it is no run
+                saved_config(path)  # raises if the folder is not a run's
             elif not path.exists():
                 raise UserError(f"{path} does not exist; expected a run's folder or an npz file")
 
 
 def _dataset_of_baseline(systems: Systems, data_dir: str | None) -> Dataset:
     runs = [path for paths in systems.values() for path in paths if path.is_dir()]
-    if runs:  # of which it sees as many training pairs as they did
+    if runs:  # the dataset of the first run, with the same share of its training pairs
         return dataset_of(saved_config(runs[0]), data_dir)
     if data_dir:
         return open_dataset(data_dir)
@@ -355,6 +362,7 @@ def _dataset_of_baseline(systems: Systems, data_dir: str | None) -> Dataset:
 
 def _require_same_data(dataset: Dataset, scored: Mapping[str, Sequence[Scored]]) -> None:
     for run in (run for runs in scored.values() for run in runs):
+        # Embeddings from elsewhere have no fingerprint, and are trusted to be of this dataset.
         if run.fingerprint not in (None, dataset.fingerprint):
             raise UserError(
                 f"--baseline=cca: {dataset.data_dir} holds other data than {run.path} is of, "

@@ -16,7 +16,9 @@ from vmr.errors import UserError
 from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
 from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS, geometry
 from vmr.evaluation.diagnosis.hubness import hubness
+from vmr.evaluation.diagnosis.queue import label_queue
 from vmr.evaluation.diagnosis.similarity import DEVIATIONS, Rule, measured_rule
+from vmr.runs import judgements
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.inputs import FIELDS, Standardization, model_inputs
 from vmr.training.reading import evaluation_batches, step_inputs
@@ -25,7 +27,7 @@ from vmr.training.run_dir import saved_config
 Batch = Mapping[str, np.ndarray]
 
 _BATCH = 256
-# Training pairs that the rule, and the share of false negatives a batch, are estimated on.
+# Number of training pairs from which the rule and the false negatives of a batch are estimated.
 _SAMPLE = 4096
 
 
@@ -37,40 +39,47 @@ def diagnose_run(
     deviations: float = DEVIATIONS,
     examples: int = 10,
     seed: int = 0,
+    queue: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-    """The diagnosis of a run's best checkpoint on a split, as `results/diagnosis_{split}.json`.
+    """Diagnoses a run's best checkpoint on a split, for `results/diagnosis_{split}.json`.
 
-    Keys: `split`, `step`, `videos`, `tracks`, `seed`, `geometry`, `hubness`, `false_negatives`,
-    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`, and `rule`:
-    `deviations`, and of `video` and `music` the `median`, the `deviation` and the `threshold`, all
+    Keys: `split`, `step`, `videos`, `tracks`, `seed`; `geometry`, `hubness`, `false_negatives` and
+    `batch`, see the functions of these names in `vmr.evaluation.diagnosis`; and `rule`, with
+    `deviations` and, for `video` and `music`, the `median`, `deviation` and `threshold` of the
     cosines of inputs.
-    Inputs are what the intra-modal losses compare: each item's standardised features, the mean over
-    its clips, without text. The rule is measured on training pairs, whatever the split.
+    Inputs are those of the intra-modal losses: the standardised features of each item, averaged
+    over its clips, without text. The rule is measured on training pairs, for every split.
 
     Args:
       workdir: the run's folder.
       split: split of the run's dataset.
       data_dir: where the dataset lies now; None where it lay in training.
       deviations: that a similarity of inputs stands above the usual where items are alike.
-      examples: suspects to name, at most.
+      examples: suspects to name, at most, and to put into the queue.
       seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
+      queue: CSV file of suspects for a person to judge, see `judgements.write_queue`; the result
+        then says under `queue` what it holds.
 
     Raises:
-      UserError: no finished validation in the folder, no such split, or a run of one modality.
+      UserError: no finished validation in the folder, no such split, a run of one modality, or a
+        queue that is there but none of judgements.
     """
+    judged = judgements.read_if_there(queue) if queue else None
     pairing = saved_config(workdir).pairing
     if pairing != "video_music":
         raise UserError(
             f"{workdir} compares {pairing} with itself; a diagnosis is of video and music"
         )
     run = restore_run(workdir, data_dir)
-    run.dataset.examples(split)  # raises where it is missing
+    run.dataset.examples(split)  # raises if there is no such split
     sample = _training_sample(run, seed)
     drawn = (sample["video"], sample["music"], sample["track"])
+    # From training pairs, so that all splits of a run are judged by one rule.
     rule = measured_rule(*drawn, deviations=deviations, seed=seed)
     embedded = embeddings.collect(run.embed(split), split, {})
-    suspects = false_negatives(_items(run, embedded), rule, examples=examples)
-    return {
+    items = _items(run, embedded)
+    suspects = false_negatives(items, rule, examples=examples)
+    found = {
         "split": split,
         "step": run.step,
         "videos": len(embedded.video_ids),
@@ -87,11 +96,15 @@ def diagnose_run(
             *drawn, rule, int(run.config.batch_size), group=sample.get("group")
         ),
     }
+    if judged is not None:
+        suspected = label_queue(items, rule)
+        found["queue"] = judgements.write_queue(judged, suspected, embedded, examples)
+    return found
 
 
 def _items(run: TrainedRun, embedded: Embeddings) -> Items:
     batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.spec)
-    # Inputs are collected as embeddings are, each track once and in the same order.
+    # Passed off as embeddings, inputs are collected in the same order, each track once.
     as_embeddings = (
         {**batch, "video_emb": batch["video"], "music_emb": batch["music"]}
         for batch in _with_inputs(run, batches)
@@ -108,11 +121,26 @@ def _items(run: TrainedRun, embedded: Embeddings) -> Items:
     )
 
 
-def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
-    """Pairs as training draws them: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
+def suspicion(
+    run: TrainedRun, embedded: Embeddings, *, deviations: float = DEVIATIONS, seed: int = 0
+) -> tuple[Items, Rule]:
+    """Items of an embedded split with their inputs, and the rule for which of them are alike.
 
-    `track` says which are positives of each other for the run. Where that is by label nothing else
-    is known to be compatible, and there is no `group`.
+    As `diagnose_run` has them.
+
+    Raises:
+      UserError: deviations not above 0, or all training pairs drawn are of one track.
+    """
+    sample = _training_sample(run, seed)
+    drawn = (sample["video"], sample["music"], sample["track"])
+    return _items(run, embedded), measured_rule(*drawn, deviations=deviations, seed=seed)
+
+
+def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
+    """Pairs drawn as in training: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
+
+    Pairs of equal `track` are positives of each other in this run. If positives are by label, no
+    other compatible pairs are known, and there is no `group`.
     """
     examples = run.dataset.examples("train")
     size = min(_BATCH, examples)
@@ -127,9 +155,10 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
 
 
 def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
-    """Batches with `video` (b, P) and `music` (b, Q) as the intra-modal losses see them."""
+    """Yields batches with the inputs of the intra-modal losses, `video` (b, P), `music` (b, Q)."""
     inputs_of = jax.jit(_inputs)
     for batch in batches:
+        # Track ids are no input of the model, and stay in the batch as they are.
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
         video, music = inputs_of(shown, run.state.standardization)
         kept = {name: rows for name, rows in batch.items() if name not in shown}
@@ -152,7 +181,7 @@ def _told(rule: Rule) -> dict[str, Any]:
 
 
 def _named(embedded: Embeddings, suspect: dict[str, Any]) -> dict[str, Any]:
-    """A suspect by the ids of its items, and the id of the track that the video is paired with."""
+    """Replaces the rows of a suspect by ids, and adds the id of the video's own track."""
     video, track = suspect["video"], suspect["track"]
     partner = embedded.gt_music_index[video]
     return suspect | {
@@ -164,13 +193,15 @@ def _named(embedded: Embeddings, suspect: dict[str, Any]) -> dict[str, Any]:
 
 _WAYS = ("v2m", "m2v")
 _HEADINGS = ("video → music", "music → video")
-# Beyond this skew the lists of a retrieval are crowded by a few items; ours.
+# Skew above which we speak of hubs; the bound is ours.
 _HUBS = 1.0
 _WIDTHS = (46, 15)
+# Suspects named where the queue holds all of them.
+_NAMED = 10
 
 
 def render(found: dict) -> str:
-    """The result of a diagnosis -> text for a terminal, at most 100 columns wide."""
+    """Renders the result of a diagnosis for a terminal, at most 100 columns wide."""
     title = (
         f"Diagnosis, {found['split']}, step {found['step']:,}: {found['videos']:,} videos, "
         f"{found['tracks']:,} unique tracks"
@@ -180,7 +211,8 @@ def render(found: dict) -> str:
         _hubness(found["hubness"]),
         _false_negatives(found["false_negatives"], found["rule"]),
         _batch(found["batch"]),
-        _examples(found["false_negatives"]["examples"]),
+        _examples(found["false_negatives"]["examples"][: _NAMED if "queue" in found else None]),
+        [judgements.queue_in_words(found["queue"])] if "queue" in found else [],
     )
     return "\n\n".join([title, *("\n".join(section) for section in sections if section)])
 
@@ -278,7 +310,7 @@ def _batch(found: dict) -> list[str]:
 
 
 def _examples(found: Sequence[dict]) -> list[str]:
-    """Suspects, one a line, with the deviations of their videos and of their tracks."""
+    """Lines of the suspects, with the deviations of their videos and of their tracks."""
     if not found:
         return []
     lines = [["LOOK AT FIRST", "its track", "above it", "video", "music", ""]]

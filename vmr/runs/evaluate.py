@@ -1,10 +1,10 @@
-"""The retrieval table of a run or of anybody's embeddings, with a linear baseline beside it."""
+"""Retrieval results of a run or of embeddings in a file, and of a linear baseline beside them."""
 
 import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,39 @@ from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import eval_batches
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
-from vmr.evaluation import cca, evaluate, evaluate_segments, table
+from vmr.evaluation import cca, evaluate, evaluate_segments, table, trec
+from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
+from vmr.runs import judgements, larger_gallery, trec_files
+from vmr.runs.judgements import Judgements
+from vmr.runs.larger_gallery import Catalogue
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
 from vmr.training.run_dir import read_json, write_json
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
+# What is measured beside the plain results, and stays in their file.
+_BESIDE = ("baselines", "segments", "judged", "larger_gallery")
 Map = Callable[[np.ndarray], np.ndarray]  # (b, P) -> (b, D)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beyond:
+    """What is asked of embeddings beyond the table of their split.
+
+    Attributes:
+      catalogue: tracks without a video, to join the gallery.
+      judgements: pairs that people judged.
+      trec: folder for TREC run and qrels files of both directions, of the larger gallery if there
+        is a catalogue.
+      trec_depth: items to a list there.
+    """
+
+    catalogue: Catalogue | None = None
+    judgements: Judgements | None = None
+    trec: pathlib.Path | None = None
+    trec_depth: int = 1000
 
 
 def evaluate_run(
@@ -32,6 +56,7 @@ def evaluate_run(
     baseline: str = "none",
     data_dir: str | None = None,
     segments: int = 1,
+    beyond: Beyond | None = None,
 ) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
@@ -42,16 +67,19 @@ def evaluate_run(
       data_dir: where the dataset lies now; None where it lay in training.
       segments: S; if not 1, `segments` holds the results of S parts of each sequence, and of tracks
         that score by their parts, see `vmr.evaluation.evaluate_segments`.
+      beyond: `judged` and `larger_gallery` hold what it adds, see `score_beyond`.
 
     Raises:
-      UserError: no finished validation in the folder, no such split, or a baseline or segments that
-        the run's data cannot give.
+      UserError: no finished validation in the folder, no such split, a baseline or segments that
+        the run's data cannot give, or as `score_beyond`.
     """
     run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
     _require_comparable(run, workdir, baseline, segments)
+    if beyond and beyond.catalogue is not None and run.spec.pairing == "video":
+        raise UserError(f"{workdir} compares video with itself; a larger gallery is of tracks")
     embedded = embeddings.collect(run.embed(split), split, run.meta())
-    found = score(embedded, run.step)
+    found = score_beyond(embedded, run.step, beyond or Beyond())
     if baseline == "cca":
         # One vector an item; what is truly relevant is what it is for the run.
         spec = BatchSpec(label_counts=run.spec.label_counts)
@@ -64,7 +92,7 @@ def evaluate_run(
 def _require_comparable(
     run: TrainedRun, workdir: pathlib.Path, baseline: str, segments: int
 ) -> None:
-    """Raises UserError for a baseline or segments that the run's data cannot give."""
+    """Raises UserError for what the run's data cannot give."""
     if baseline == "cca" and run.spec.pairing != "video_music":
         raise UserError(
             f"--baseline=cca is between video and music; {workdir} compares {run.spec.pairing} "
@@ -78,8 +106,9 @@ def _require_comparable(
 
 
 def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
-    """By segment, and by track from its segments: mean and max."""
+    """Results of segments, and of tracks by the mean and the maximum over their segments."""
     parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
+    # Set, as `embed_segments` gives them in every batch; the types of `Embeddings` cannot say so.
     assert parts.video_segments is not None
     assert parts.music_segments is not None
     return evaluate_segments(
@@ -96,20 +125,25 @@ def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dic
 
 
 def evaluate_file(
-    path: pathlib.Path, split: str | None, baseline: str = "none", data_dir: str | None = None
+    path: pathlib.Path,
+    split: str | None,
+    baseline: str = "none",
+    data_dir: str | None = None,
+    beyond: Beyond | None = None,
 ) -> dict[str, Any]:
     """Results of an embeddings npz; `data_dir` names the dataset for a baseline.
 
     Raises:
-      UserError: the file is not of the form, is of another split, or the baseline has no data or
-        that of another dataset.
+      UserError: the file is not of the form, is of another split, the baseline has no data or
+        that of another dataset, or as `score_beyond`.
     """
     loaded = embeddings.load(path)
     if split and loaded.split and split != loaded.split:
         raise UserError(f"{path} holds the split {loaded.split!r}, --split asks for {split!r}")
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
+    # Opened first, so that a missing dataset is reported before all the work of ranking.
     dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
-    found = score(loaded, loaded.meta.get("step"))
+    found = score_beyond(loaded, loaded.meta.get("step"), beyond or Beyond())
     if dataset is not None:
         found["baselines"] = {"CCA": score_cca(dataset, loaded.split)}
     return found
@@ -129,7 +163,8 @@ def _dataset_of_baseline(path: pathlib.Path, loaded: Embeddings, data_dir: str |
 def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     """Writes results as JSON, beside what the file holds of the same checkpoint.
 
-    So a baseline or segments that were measured before are not lost. Results are of the same
+    So a baseline, segments, judged results or those of a larger gallery that were measured before
+    are not lost. Results are of the same
     checkpoint where their step and all their numbers agree; others are replaced as a whole.
 
     Raises:
@@ -139,19 +174,22 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     with contextlib.suppress(UserError):  # none, or a damaged one
         earlier = read_json(path)
     plain = json.loads(json.dumps(found))
-    if any(earlier.get(key) != plain[key] for key in ("split", "step", "v2m", "m2v")):
-        lost = [key for key in ("baselines", "segments") if key in earlier and key not in plain]
+    if any(earlier.get(key) != plain.get(key) for key in ("split", "step", "v2m", "m2v")):
+        lost = [key for key in _BESIDE if key in earlier and key not in plain]
         if lost:
             print(f"{path}: held {' and '.join(lost)} of another checkpoint, now replaced")
         earlier = {}
     merged = {**earlier, **plain}
     if "baselines" in merged:
         merged["baselines"] = {**earlier.get("baselines", {}), **plain.get("baselines", {})}
+    former, larger = earlier.get("larger_gallery", {}), plain.get("larger_gallery")
+    if larger and former.get("v2m") == larger["v2m"]:
+        merged["larger_gallery"] = {**former, **larger}
     write_json(path, merged)
 
 
 def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Dataset) -> None:
-    """Raises UserError where the embeddings say that they are of other data."""
+    """Raises UserError if the embeddings name a dataset, and it is another one."""
     embedded = loaded.meta.get("dataset_fingerprint")
     if embedded is not None and embedded != dataset.fingerprint:
         raise UserError(
@@ -160,8 +198,52 @@ def _require_same_dataset(path: pathlib.Path, loaded: Embeddings, dataset: Datas
         )
 
 
-def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
-    """Scores both directions over the whole split, with intervals, and true relevance if known."""
+def score_beyond(embedded: Embeddings, step: int | None, beyond: Beyond) -> dict[str, Any]:
+    """Scores a split, and beside the plain results what lies beyond them.
+
+    `judged` holds the results with judged pairs relevant too, and under `judgements` how many were
+    used; `larger_gallery` those with the tracks of a catalogue, of the same form, and under
+    `account` what joined (`larger_gallery.joined`).
+
+    Raises:
+      UserError: the catalogue is of another model, no judged pair is of these items, or ids cannot
+        stand in TREC files.
+    """
+    galleries, account = [embedded], None
+    if beyond.catalogue is not None:
+        larger, account = larger_gallery.joined(embedded, beyond.catalogue)
+        galleries.append(larger)
+    if beyond.judgements is not None:
+        judgements.require_use(beyond.judgements, galleries[-1])
+    if beyond.trec is not None:
+        trec_files.write(beyond.trec, beyond.trec_depth, galleries[-1], beyond.judgements)
+    found, *others = (_score_judged(each, step, beyond.judgements) for each in galleries)
+    if account is not None:
+        found["larger_gallery"] = others[0] | {"account": account}
+    return found
+
+
+def _score_judged(
+    embedded: Embeddings, step: int | None, judged: Judgements | None
+) -> dict[str, Any]:
+    if judged is None:
+        return score(embedded, step)
+    compatible, counts = judgements.rows_of(judged, embedded)
+    found = score(embedded, step, compatible)
+    found["judged"]["judgements"] = counts
+    return found
+
+
+def score(
+    embedded: Embeddings, step: int | None, compatible: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Scores both directions over the whole split, with intervals, and true relevance if known.
+
+    Args:
+      embedded: the split.
+      step: of the checkpoint, for the record.
+      compatible: (K, 2) rows of pairs judged compatible; `judged` holds the results with them.
+    """
     with progress_bar(desc="ranking", unit="tile") as bar:
 
         def show(done: int, total: int) -> None:
@@ -176,15 +258,34 @@ def score(embedded: Embeddings, step: int | None) -> dict[str, Any]:
             step=step,
             video_group=embedded.video_group,
             music_group=embedded.music_group,
+            compatible=compatible,
             progress=show,
         )
 
 
+def evaluate_trec(
+    run: pathlib.Path, qrels: pathlib.Path, gallery: int | None = None
+) -> dict[str, Any]:
+    """Results of anybody's TREC run against qrels, see `vmr.evaluation.trec.score_run`.
+
+    Args:
+      run: file of ranked lists.
+      qrels: file of what is relevant.
+      gallery: items in the gallery; None: as many as the files name.
+
+    Raises:
+      UserError: a file is not of its form, or the gallery is smaller than what the files name.
+    """
+    relevant = trec.read_qrels(qrels)  # the shorter file first
+    named = {"run": str(run), "qrels": str(qrels)}
+    return named | trec.score_run(trec.read_run(run), relevant, gallery=gallery)
+
+
 def score_cca(dataset: Dataset, split: str, spec: BatchSpec | None = None) -> dict[str, Any]:
-    """Regularised linear CCA fitted on the training split, its settings chosen on validation."""
+    """Scores regularised linear CCA, fitted on the training split with settings by validation."""
     spec = spec or BatchSpec()
     train = progress_bar(eval_batches(dataset, "train", _BATCH), desc="CCA", unit=" batches")
-    # Validation as features, not embeddings: each setting that is tried embeds them itself.
+    # Validation items are kept as features, which every candidate of the settings embeds anew.
     features = embeddings.collect(_mapped(dataset, "validation", spec), "validation", {})
     fitted = cca.select(
         ((batch["video"], batch["music"]) for batch in train),
@@ -197,14 +298,20 @@ def score_cca(dataset: Dataset, split: str, spec: BatchSpec | None = None) -> di
 def _mapped(
     dataset: Dataset, split: str, spec: BatchSpec, video: Map = np.asarray, music: Map = np.asarray
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of a split with their features mapped, by default to themselves."""
+    """Yields the batches of a split as embeddings: features mapped, by default to themselves."""
     for batch in evaluation_batches(dataset, split, _BATCH, spec):
         kept = {name: rows for name, rows in batch.items() if name not in ("video", "music")}
         yield {"video_emb": video(batch["video"]), "music_emb": music(batch["music"]), **kept}
 
 
 def report(found: dict[str, Any], name: str) -> str:
-    """The tables of a result to read: pairs, true relevance where it is known, then segments."""
+    """The tables of a result to read.
+
+    Pairs, true relevance where it is known, segments, judged relevance, and a larger gallery; or
+    the one table of `evaluate_trec`.
+    """
+    if "qrels" in found:
+        return _report_trec(found)
     rows = [(name, found), *found.get("baselines", {}).items()]
     blocks = [table.render(rows)]
     if "truth" in found:
@@ -213,4 +320,40 @@ def report(found: dict[str, Any], name: str) -> str:
         blocks += [heading, table.render(truths)]
     for result in found.get("segments", {}).values():
         blocks.append(table.render([(name, result)]))
+    blocks += _judged_blocks(found)
+    if "larger_gallery" in found:
+        larger = found["larger_gallery"]
+        # The tracks that joined ask for nothing: m2v is what it was.
+        blocks += [larger_gallery.in_words(larger["account"])]
+        blocks += [table.render([(name, larger)], directions=("v2m",))]
+        blocks += _judged_blocks(larger, directions=("v2m",))
     return "\n\n".join(blocks)
+
+
+def _judged_blocks(
+    found: dict[str, Any], directions: Sequence[str] = tuple(DIRECTIONS)
+) -> list[str]:
+    if "judged" not in found:
+        return []
+    judged = {"split": found["split"], **found["judged"]}
+    chance = {**judged, "v2m": judged["chance"], "m2v": judged["m2v_chance"], "ci95": {}}
+    rows = [("strict", found), ("judged", judged), ("chance, judged", chance)]
+    return [judgements.in_words(judged["judgements"]), table.render(rows, directions=directions)]
+
+
+def _report_trec(found: dict[str, Any]) -> str:
+    """The table of a TREC run, and what the run leaves out."""
+    words = []
+    if found["unlisted"]:
+        words.append(
+            f"Of {found['unlisted']:,} queries no relevant item is listed: they count as if what a "
+            "list leaves out stood behind it in random order."
+        )
+    if found["without_list"]:
+        words.append(f"{found['without_list']:,} of these have no list at all.")
+    if found["not_judged"]:
+        words.append(
+            f"{found['not_judged']:,} queries of the run are left out: the qrels hold nothing "
+            "relevant to them."
+        )
+    return "\n".join([table.render_run(pathlib.Path(found["run"]).name, found), *words])

@@ -1,7 +1,6 @@
-"""A trained model by itself: restored from its folder alone, it embeds items of one modality.
+"""A trained model by itself: restored from its folder alone, it embeds videos or music.
 
-Neither the dataset nor TensorFlow is needed, but for text that is words, whose hash is
-TensorFlow's.
+It needs neither the dataset nor TensorFlow, except to hash the words of text.
 """
 
 import dataclasses
@@ -47,8 +46,8 @@ class Model:
       config: config of the run.
       step: step of the parameters.
       trained: parameters, and the statistics that standardise the inputs.
-      data: account of the training data, as `Dataset.description`; without `features` where the
-        run was trained before it was kept.
+      data: account of the training data, as `Dataset.description`; without `features` if the run is
+        older than that key.
     """
 
     folder: pathlib.Path
@@ -107,6 +106,7 @@ class Model:
     ) -> np.ndarray:
         if text is not None and len(text) != len(features):
             raise UserError(f"text of {len(text)} items with features of {len(features)}")
+        # A power of two for few items: calls of any size share a handful of compiled programs.
         size = min(batch_size, 1 << max(0, len(features) - 1).bit_length())
         starts = range(0, len(features), size)
         batches = (
@@ -138,7 +138,7 @@ class Model:
             yield rows
 
     def _tower(self, side: str) -> str:
-        """Modality under whose name the tower of a modality stands in the parameters."""
+        """Name, among the parameters, of the tower that embeds a modality."""
         if self.pairing == "video_music":
             return side
         if side != self.pairing:
@@ -248,7 +248,7 @@ def load(folder: str | pathlib.Path) -> Model:
     Raises:
       UserError: neither lies there, it has no validated checkpoint yet, or it is damaged.
     """
-    from vmr.runs import model_folder  # which knows what a model is
+    from vmr.runs import model_folder  # here, since it imports this module
 
     folder = pathlib.Path(folder).expanduser()
     if model_folder.is_model(folder):
@@ -272,7 +272,7 @@ def model_of_run(workdir: pathlib.Path) -> Model:
 
 
 def best_state(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[int, TrainState]:
-    """Step and state of a run's best checkpoint, of the shapes that the checkpoint itself tells.
+    """Step and state of a run's best checkpoint; the checkpoint itself gives the feature widths.
 
     The whole state is read, since its checksum is of the whole.
 

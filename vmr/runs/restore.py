@@ -1,4 +1,4 @@
-"""A trained run at work: restored at its best checkpoint, embedding the items of a split."""
+"""Trained runs, restored at their best checkpoints to embed the items of a split."""
 
 import dataclasses
 import functools
@@ -31,15 +31,15 @@ Batch = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run at its best checkpoint by validation.
+    """Run at its best checkpoint by validation, with its dataset; `vmr.runs.model` does without.
 
     Attributes:
       config: config of the run.
-      dataset: that it was trained on.
-      spec: what its batches show.
-      model: the two towers.
-      state: restored.
-      step: step of the checkpoint.
+      dataset: dataset that it was trained on.
+      spec: form of its batches.
+      model: two towers, without parameters.
+      state: restored state, with the parameters.
+      step: training step of the checkpoint.
     """
 
     config: ml_collections.ConfigDict
@@ -50,7 +50,7 @@ class TrainedRun:
     step: int
 
     def embed(self, split: str, batch_size: int = 1000) -> Iterator[dict[str, np.ndarray]]:
-        """The embeddings of a split in stored order: see `embed_batches`."""
+        """Embeds a split in stored order; yields batches, see `embed_batches`."""
         devices = jax.local_devices()
         embed = on_devices.pmapped_embed_step(
             functools.partial(embed_step, model=self.model), devices
@@ -62,16 +62,16 @@ class TrainedRun:
     def embed_segments(
         self, split: str, segments: int, batch_size: int = 200
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The embeddings of the parts of each sequence, each embedded as a whole one would be.
+        """Embeds the segments of each sequence, each one as if it were a whole sequence.
 
         Args:
           split: split of the dataset.
-          segments: S, equal parts of a sequence; one of fewer clips has fewer.
+          segments: number of equal segments, S; a sequence of fewer clips has fewer.
           batch_size: items at a time.
 
         Yields:
-          batches as `embed_batches`, but with `video_emb` (b, S, D) and `music_emb` (b, S, D) and
-          with the parts that there are, `video_segments` and `music_segments` (b,) int.
+          batches as `embed_batches`, but with `video_emb` (b, S, D) and `music_emb` (b, S, D), and
+          with the numbers of segments, `video_segments` and `music_segments` (b,) int.
         """
         devices = jax.local_devices()
         embed = on_devices.pmapped_embed_step(
@@ -80,6 +80,7 @@ class TrainedRun:
         batch_size = min(batch_size, self.dataset.examples(split))
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
+        # Embedded as b·S items, then folded back, so that the model needs no form for segments.
         rows = embed_batches(embed, self.state.trained, parts, batch_size * segments, devices)
         for batch in rows:
             shape = (len(batch["video_segments"]), segments, -1)
@@ -92,15 +93,14 @@ class TrainedRun:
 
 
 def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRun:
-    """The run in a folder at its best checkpoint.
+    """Restores the run in a folder at its best checkpoint.
 
     Args:
       workdir: the run's folder.
-      data_dir: where its dataset lies now; None where it lay in training.
+      data_dir: folder of its dataset; None if it is where it was in training.
 
     Raises:
-      UserError: no run there, none of its checkpoints was validated yet, the best is damaged, or
-        its data changed.
+      UserError: no run there, no validated checkpoint yet, a damaged one, or changed data.
     """
     on_devices.keep_compiled_programs()
     config = saved_config(workdir)
@@ -112,20 +112,23 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
 
 
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
-    """A batch of b items in S parts as one of b·S items: clips (b, S, N, D) -> (b·S, N, D).
+    """Turns b items in S segments into b·S items: clips (b, S, N, P) -> (b·S, N, P).
 
-    What is one an item, `video_segments` and `music_segments` among it, stays (b,); text goes with
-    every part. A modality without a sequence has its vector as its only part.
+    Fields of one value per item stay (b,), such as `video_segments` and `music_segments`, which are
+    added; text is repeated for every segment. The vector of a modality without a sequence counts
+    as its only segment.
     """
     flat = dict(batch)
     for side in ("video", "music"):
         mask = batch.get(f"{side}_mask")
         if mask is None:
+            # Repeated, since both towers embed a batch of b·S; the copies are never read.
             flat[side] = np.repeat(batch[side], segments, axis=0)
             flat[f"{side}_segments"] = np.ones(len(batch[side]), np.int64)
         else:
             flat[side] = batch[side].reshape(-1, *batch[side].shape[2:])
             flat[f"{side}_mask"] = mask.reshape(-1, mask.shape[-1])
+            # Short sequences fill their first segments: the others have no valid clip.
             flat[f"{side}_segments"] = mask.any(axis=2).sum(axis=1)
     for name in ("text", "text_mask", "track"):
         if name in batch:

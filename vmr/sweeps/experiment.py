@@ -1,4 +1,4 @@
-"""A sweep from its file to its tables: trained, chosen on validation, read once on test."""
+"""Sweep from its file to its tables: training, choice on validation, one look at test."""
 
 import contextlib
 import pathlib
@@ -25,18 +25,19 @@ from vmr.training.reading import batch_spec_of, sound_dataset_of
 from vmr.training.run_dir import locked
 
 
-def listed(path: pathlib.Path, config: ml_collections.ConfigDict, together: int) -> str:
-    """Lists the points of a sweep, checked, a line each, and how many programs would train them.
+def listed(path: pathlib.Path, config: ml_collections.ConfigDict, runs_per_job: int) -> str:
+    """Lists the checked points of a sweep, a line each, and counts the programs that train them.
 
     Raises:
-      UserError: the file is none of a sweep, or a point cannot work.
+      UserError: the file is no sweep, or a point cannot be trained.
     """
     points = checked_points(load_sweep(path).points, config)
     runs = [Run(point.config, pathlib.Path(point.name)) for point in points]
-    sizes = [len(job.runs) for job in jobs_of(runs, together)]
+    sizes = [len(job.runs) for job in jobs_of(runs, runs_per_job)]
     shared = [size for size in sizes if size > 1]
-    told = f"{len(points)} points: {sum(shared)} in {len(shared)} programs"
-    return "\n".join([*(point.name for point in points), f"{told}, {sizes.count(1)} by themselves"])
+    counts = f"{len(points)} points: {sum(shared)} in {len(shared)} programs"
+    names = [point.name for point in points]
+    return "\n".join([*names, f"{counts}, {sizes.count(1)} by themselves"])
 
 
 def run_sweep(
@@ -44,24 +45,24 @@ def run_sweep(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     launcher: Launcher,
-    together: int = 16,
+    runs_per_job: int = 16,
     choose_per: str | None = None,
 ) -> str:
     """Trains all points to their ends, chooses by validation, evaluates the chosen on test.
 
     Writes `sweep.json`, `sweep.csv`, `sweep.md` and plots; runs lie in `points/`. Called again, it
-    goes on: finished points are left as they are, failed ones are tried again.
+    goes on: finished points stay as they are, failed ones are tried again.
 
     Args:
       path: path of the sweep file.
-      config: that each point changes.
+      config: config that each point changes.
       workdir: the sweep's folder.
       launcher: launcher of the jobs that train the points.
-      together: runs in a job, at most.
-      choose_per: a field: one setting is chosen for each of its values; None chooses one of all.
+      runs_per_job: most runs in a job.
+      choose_per: field for each of whose values one setting is chosen; None chooses one of all.
 
     Returns:
-      What to tell of it.
+      Text for the terminal: the table, the verdict, failures and the files written.
 
     Raises:
       UserError: a point, the data, the folder or `choose_per` is wrong; before any training.
@@ -69,7 +70,7 @@ def run_sweep(
     points = checked_points(load_sweep(path).points, config)
     _require_swept({field for point in points for field in point.changes}, choose_per)
     with _claimed(workdir, points[0].config, config):
-        train_all([run_of(point, workdir) for point in points], launcher, together)
+        train_all([run_of(point, workdir) for point in points], launcher, runs_per_job)
         return _write_report(points, config, workdir, choose_per, path.stem)
 
 
@@ -79,23 +80,23 @@ def run_search(
     workdir: pathlib.Path,
     launcher: Launcher,
     trials: int,
-    together: int = 16,
+    runs_per_job: int = 16,
     choose_per: str | None = None,
 ) -> str:
     """Runs a sweep, see `run_sweep`, whose points Optuna proposes, see `vmr.sweeps.search`.
 
     Args:
-      path: of the sweep file: its `get_search()` gives the ranges, else the values that each field
-        has in its points are choices; the seeds are those of its points.
-      config: that each point changes.
+      path: path of the sweep file: its `get_search()` gives the ranges, else the values that each
+        field has in its points are choices; the seeds are those of its points.
+      config: config that each point changes.
       workdir: the search's folder.
       launcher: launcher of the jobs; `launcher.parallel` trials are proposed at a time.
-      trials: in all.
-      together: runs in a job, at most.
-      choose_per: as of `run_sweep`.
+      trials: number of trials, those of earlier calls included.
+      runs_per_job: most runs in a job.
+      choose_per: as in `run_sweep`.
 
     Raises:
-      UserError: as `run_sweep`; Optuna is not installed; or the folder holds another search.
+      UserError: as in `run_sweep`; Optuna is not installed; or the folder holds another search.
     """
     sweep = load_sweep(path)
     points = checked_points(sweep.points, config)
@@ -106,11 +107,11 @@ def run_search(
     _require_swept({field for fields in names for field in fields}, choose_per)
 
     def train(runs: Sequence[Run]) -> None:
-        train_all(runs, launcher, together)
+        train_all(runs, launcher, runs_per_job)
 
     with _claimed(workdir, points[0].config, config):
-        tried = search(space, trials, workdir, train, at_once=launcher.parallel)
-        return _write_report(tried, config, workdir, choose_per, path.stem)
+        trained = search(space, trials, workdir, train, at_once=launcher.parallel)
+        return _write_report(trained, config, workdir, choose_per, path.stem)
 
 
 def _require_swept(fields: set[str], per: str | None) -> None:
@@ -128,9 +129,10 @@ def _claimed(
     """Claims the folder for the sweep and keeps other sweeps out.
 
     Raises:
-      UserError: the first point cannot be trained, before a folder is made; or the folder holds
+      UserError: the first point cannot be trained, and no folder is made; or the folder holds
         something else, or another sweep works there.
     """
+    # Data that no point can read would otherwise fail each of them by itself, in its own process.
     batch_spec_of(first, sound_dataset_of(first))
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
@@ -145,44 +147,40 @@ def _write_report(
     choose_per: str | None,
     title: str,
 ) -> str:
-    """Writes tables and plots; returns what to tell of them."""
+    """Writes tables and plots; returns the text for the terminal."""
     rows = tuple(row_of(point, run_of(point, workdir)) for point in points)
     results = Results(rows, points[0].config.selection)
     report = report_of(results, config, choose_per, title)
     written = [*write_tables(workdir, report), *save_plots(workdir, results)]
     comparison = report.comparison
-    told = [as_text(report), table.render_comparison(comparison) if comparison else report.verdicts]
-    told += [f"failed: {row.point.name}: {row.failure}" for row in results.failed]
+    verdicts = table.render_comparison(comparison) if comparison else report.verdicts
+    blocks = [as_text(report), verdicts]
+    blocks += [f"failed: {row.point.name}: {row.failure}" for row in results.failed]
     if not report.chosen:
-        told.append("no setting has come to its end with all its seeds: none is chosen")
-    told.append("written to " + ", ".join(map(str, written)))
-    return "\n\n".join(filter(None, told))
+        blocks.append("no setting has come to its end with all its seeds: none is chosen")
+    blocks.append("written to " + ", ".join(map(str, written)))
+    return "\n\n".join(filter(None, blocks))
 
 
 def report_of(
     results: Results, config: ml_collections.ConfigDict, choose_per: str | None, title: str
 ) -> Report:
-    """Chooses settings, and reads the test split for what validation alone has named.
+    """Chooses settings by validation alone, then evaluates them on the test split.
 
-    Those are the chosen settings and, where only one was chosen, its reference.
+    Where only one is chosen, its reference is evaluated as well. No other setting is.
     """
     chosen = results.choose(choose_per)
     reference = results.reference(chosen[0], config) if len(chosen) == 1 else None
     test: dict[str, list[dict[str, Any]]] = {}
     systems: dict[str, list[Scored]] = {}
     for setting in [*([reference] if reference else []), *chosen]:
-        read = [_read_test(row.run) for row in setting.rows]
-        test[setting.name] = [of_seed for of_seed, _ in read]
+        evaluated = [_evaluated_on_test(row.run) for row in setting.rows]
+        test[setting.name] = [metrics for metrics, _ in evaluated]
         # The reference may have the chosen one's value of the field that is chosen per.
         is_named = choose_per is None or setting is reference
         name = setting.name if is_named else str(setting.value(str(choose_per)))
-        systems[name] = [scored for _, scored in read]
-    comparison, no_verdict = None, ""
-    try:
-        if len(systems) > 1:
-            comparison = compare_scored(systems, "test", against="first")
-    except UserError as mistake:  # as one track alone: the tables stand all the same
-        no_verdict = f"No verdict on test: {mistake}"
+        systems[name] = [scored for _, scored in evaluated]
+    comparison, verdicts = _compared(systems)
     return Report(
         title=title,
         results=results,
@@ -190,15 +188,26 @@ def report_of(
         per=choose_per,
         test={setting.name: test[setting.name] for setting in chosen},
         comparison=comparison,
-        verdicts=table.render_comparison(comparison, "markdown") if comparison else no_verdict,
+        verdicts=verdicts,
     )
 
 
-def _read_test(run: Run) -> tuple[dict[str, Any], Scored]:
-    """Evaluates a run on test: its results, kept in its folder, and its values for a comparison.
+def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, str]:
+    """Comparison on test with the first system, and its Markdown, or why there is none."""
+    if not systems:
+        return None, ""
+    if len(systems) == 1:
+        return None, "No verdict on test: no other setting has come to its end with all its seeds."
+    try:
+        comparison = compare_scored(systems, "test", against="first")
+    except UserError as mistake:  # a single track, say: the tables are written all the same
+        return None, f"No verdict on test: {mistake}"
+    return comparison, table.render_comparison(comparison, "markdown")
 
-    Anew each time: results in a folder may be of an earlier checkpoint.
-    """
+
+def _evaluated_on_test(run: Run) -> tuple[dict[str, Any], Scored]:
+    """Test metrics of a run, written into its folder too, and its ranks for a comparison."""
+    # Never taken from the folder: results there may be those of an earlier checkpoint.
     trained = restore_run(run.workdir)
     embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
     results = evaluate.score(embedded, trained.step)

@@ -1,13 +1,13 @@
-"""Jobs of a sweep: grids of runs that one program trains, and what their folders say of them.
+"""Jobs of a sweep, grids of runs that one program trains, and the state of runs on disk.
 
-A job is S seeds x W weightings. Nothing of it is kept but in the folders of its runs: their
+A job is S seeds x W weightings. Its state is in the folders of its runs and nowhere else: their
 configs, checkpoints and metrics, and two notes, `failure.txt` and `alone.txt`. So a sweep may be
-killed at any moment, and the next call makes its jobs anew, of the runs that have not ended.
+killed at any moment, and the next call makes new jobs of the runs that have not ended.
 """
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
@@ -24,11 +24,11 @@ _T = TypeVar("_T")
 
 
 class Job(NamedTuple):
-    """Runs that one process trains.
+    """Grid of runs that one process trains.
 
     Attributes:
       grid: S rows, each of one seed and W runs.
-      id: that a cluster has given it; empty where it is not submitted.
+      id: id that a cluster has given it; empty where it is not submitted.
     """
 
     grid: list[list[Run]]
@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`SETTING/seed-0` of its only run, or how many runs there are, and the first."""
+        """`SETTING/seed-0` of the only run, or the number of runs and the first of them."""
         first = name_of(self.runs[0])
         return first if len(self.runs) == 1 else f"{len(self.runs)} runs from {first}"
 
@@ -54,29 +54,30 @@ class Job(NamedTuple):
 def jobs_of(runs: Sequence[Run], at_most: int) -> list[Job]:
     """Groups runs into jobs, in the order of their first runs.
 
-    Runs share a program if their configs differ in weights, learning rate and seed alone and they
-    stand at the same step. A program compiles anew for another shape, so grids of one shape are
-    preferred to fuller ones. A run whose folder says so has a job of its own.
+    Runs share a program if their configs differ in weights, learning rate and seed only and their
+    latest checkpoints are of the same step. A run with a note of `note_own_job` has its own job.
 
     Args:
-      runs: to be trained.
-      at_most: runs in a job.
+      runs: runs to train.
+      at_most: most runs in a job.
     """
     jobs: list[Job] = []
-    for alike in _groups(runs, _program):
-        by_seed = _groups(alike, lambda run: run.config.seed)
-        for of_one_width in _groups(by_seed, len):
-            jobs += map(Job, _tiles(of_one_width, at_most))
+    for same_program in grouped(runs, _program):
+        rows = grouped(same_program, lambda run: run.config.seed)
+        # A program compiles anew for another shape: grids of one width rather than fuller ones.
+        for same_width in grouped(rows, len):
+            jobs += map(Job, _tiles(same_width, at_most))
     return jobs
 
 
 def _program(run: Run) -> tuple[str, int, str]:
     fields = json.dumps(shared_fields(run.config), sort_keys=True)
-    return fields, latest_step(run.workdir), name_of(run) if why_alone(run) else ""
+    # A program takes one step of all its runs at a time, so they begin at the same one.
+    return fields, latest_step(run.workdir), name_of(run) if own_job_reason(run) else ""
 
 
-def _groups(items: Sequence[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
-    """Items of equal keys; groups, and items within, in the order of their appearance."""
+def grouped(items: Iterable[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
+    """Groups items of equal keys; groups and items keep the order of their first appearance."""
     groups: dict[Any, list[_T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -84,7 +85,7 @@ def _groups(items: Sequence[_T], key: Callable[[_T], Any]) -> list[list[_T]]:
 
 
 def _tiles(rows: list[list[Run]], at_most: int) -> Iterator[list[list[Run]]]:
-    """Cuts a grid of any size into grids of at most so many runs."""
+    """Cuts a grid into grids of at most so many runs."""
     width = min(len(rows[0]), at_most)
     height = max(1, at_most // width)
     for top in range(0, len(rows), height):
@@ -112,7 +113,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def run_of(point: SweepPoint, workdir: pathlib.Path) -> Run:
-    """The run of a point, in a folder like any other run's."""
+    """Run of a point, in a folder like any other run's."""
     return Run(point.config, workdir / "points" / point.name)
 
 
@@ -127,7 +128,7 @@ def has_ended(run: Run) -> bool:
 
 
 def note_failure(run: Run, failure: str) -> None:
-    """Writes what stopped a run into its folder, in one line."""
+    """Writes the reason why a run failed into its folder, in one line."""
     _note(run, "failure.txt", failure)
 
 
@@ -136,17 +137,17 @@ def failure_of(run: Run) -> str:
     return _noted(run, "failure.txt")
 
 
-def note_alone(run: Run, reason: str) -> None:
-    """Writes into a run's folder why it is to be trained by itself from now on, in one line."""
+def note_own_job(run: Run, reason: str) -> None:
+    """Writes into a run's folder why it has a job of its own from now on, in one line."""
     _note(run, "alone.txt", reason)
 
 
-def why_alone(run: Run) -> str:
-    """Why the run is to be trained by itself; empty where it may share a program."""
+def own_job_reason(run: Run) -> str:
+    """Reason why the run has a job of its own; empty where it may share a program."""
     return _noted(run, "alone.txt")
 
 
-def forget_notes(run: Run) -> None:
+def remove_notes(run: Run) -> None:
     """Removes both notes, before another try."""
     for name in ("failure.txt", "alone.txt"):
         (run.workdir / name).unlink(missing_ok=True)
@@ -158,4 +159,5 @@ def _note(run: Run, name: str, text: str) -> None:
 
 def _noted(run: Run, name: str) -> str:
     path = run.workdir / name
+    # Reasons quote other programs, whose bytes need not be text.
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""

@@ -1,6 +1,6 @@
-"""Trains the runs of a sweep in jobs, each a process of this machine or, see `slurm`, of a cluster.
+"""Training of a sweep's runs in jobs: processes of this machine or, see `slurm`, of a cluster.
 
-The process that launches them computes nothing: it would keep the accelerator that they need.
+The process that launches them computes nothing: it would hold the accelerator that they need.
 """
 
 import contextlib
@@ -20,36 +20,36 @@ from typing import NamedTuple, Protocol
 from vmr.sweeps.jobs import (
     Job,
     failure_of,
-    forget_notes,
     has_ended,
     jobs_of,
     name_of,
-    note_alone,
     note_failure,
-    why_alone,
+    note_own_job,
+    own_job_reason,
+    remove_notes,
 )
 from vmr.sweeps.worker import train_job
 from vmr.training.grid import Run
 
 # A fork would inherit the threads of JAX and TensorFlow in whatever state they are.
 _SPAWN = multiprocessing.get_context("spawn")
-_TELL_SECONDS = 10.0  # between two looks at the progress of jobs
+_PROGRESS_SECONDS = 10.0  # between two looks at the logs of jobs
 _GRACE_SECONDS = 60.0  # for jobs to save at Ctrl-C: a program that is being compiled is waited for
-_TAIL = 4096  # bytes of a log, among which its last line is looked for
+_TAIL = 4096  # bytes at the end of a log that are searched for its last line
 
 
 class Ended(NamedTuple):
-    """A job that has ended, and why its process died, if it did."""
+    """Job that has ended, and the reason why its process died, if it did."""
 
     job: Job
     cause: str = ""
 
 
 class Launcher(Protocol):
-    """Launcher of jobs: the place where they are trained.
+    """Launcher of jobs on this machine or a cluster.
 
     Attributes:
-      parallel: jobs at a time.
+      parallel: number of jobs at a time.
     """
 
     parallel: int
@@ -61,75 +61,75 @@ class Launcher(Protocol):
         """Trains jobs, waits for pending ones, and yields each as it ends."""
 
 
-def train_all(runs: Sequence[Run], launcher: Launcher, together: int) -> None:
+def train_all(runs: Sequence[Run], launcher: Launcher, runs_per_job: int) -> None:
     """Trains all runs to their ends, or goes on with them, and prints a line as each job ends.
 
-    What fails is noted in the run's folder. Where a job dies, as for want of memory, or cannot
-    train its runs together, each of them has a job of its own.
+    Failures are noted in the folders of the runs. Where a job dies, as for want of memory, or
+    cannot train its runs in one program, each of them has a job of its own.
 
     Args:
       runs: runs of the sweep.
       launcher: launcher of the jobs.
-      together: runs in a job, at most.
+      runs_per_job: most runs in a job.
     """
     for run in runs:
-        forget_notes(run)
+        remove_notes(run)
     while waiting := [run for run in runs if not has_ended(run)]:
         jobs = launcher.pending(waiting)
         taken = {run.workdir for job in jobs for run in job.runs}
-        jobs += jobs_of([run for run in waiting if run.workdir not in taken], together)
+        jobs += jobs_of([run for run in waiting if run.workdir not in taken], runs_per_job)
         print(f"runs to train: {len(waiting)}, jobs: {len(jobs)}", flush=True)
-        # Closed at once where this is interrupted: its processes are stopped then.
+        # Closed at once, so that an interrupt stops its processes now, not at a garbage collection.
         with contextlib.closing(launcher.train(jobs)) as ending:
             since = time.perf_counter()
             for number, (job, cause) in enumerate(ending, start=1):
                 _note_end(job, cause)
                 seconds = time.perf_counter() - since
-                told = f"{number}/{len(jobs)} {job.name}: {_told(job)} ({seconds:.0f} s)"
-                print(told, flush=True)
+                line = f"{number}/{len(jobs)} {job.name}: {_outcome(job)} ({seconds:.0f} s)"
+                print(line, flush=True)
 
 
 def _note_end(job: Job, cause: str) -> None:
-    """Notes what a job has left: a run by itself has failed, several are to be tried so."""
+    """Notes for each run that has not ended: a lone run has failed, others get their own jobs."""
     cause = cause or "it stopped before its end without saying why: see log.txt"
     for run in job.runs:
         if has_ended(run):
             continue
         if len(job.runs) == 1:  # also where its process died before it removed an earlier note
             note_failure(run, cause)
-        elif not why_alone(run):
-            note_alone(run, cause)
+        elif not own_job_reason(run):
+            note_own_job(run, cause)
 
 
-def _told(job: Job) -> str:
-    """A job's outcome in words: `finished`, `failed: the loss is nan`, or what it leaves."""
+def _outcome(job: Job) -> str:
+    """Outcome of a job in words: `finished`, `failed: the loss is nan`, or what it leaves."""
     failures = {name_of(run): failure_of(run) for run in job.runs if failure_of(run)}
     if len(job.runs) == 1:
         return "".join(f"failed: {failure}" for failure in failures.values()) or "finished"
-    told = [f"{name} failed: {failure}" for name, failure in failures.items()]
-    alone = [run for run in job.runs if why_alone(run)]
-    if alone:
-        told.append(f"{len(alone)} go on, each by itself: {why_alone(alone[0])}")
-    return "; ".join(told) or "finished"
+    parts = [f"{name} failed: {failure}" for name, failure in failures.items()]
+    reasons = [reason for run in job.runs if (reason := own_job_reason(run))]
+    if reasons:
+        parts.append(f"{len(reasons)} go on, each by itself: {reasons[0]}")
+    return "; ".join(parts) or "finished"
 
 
 class Progress:
-    """Prints the latest line of each job's log, where it has a new one."""
+    """Progress of jobs, read from the ends of their logs."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._last: dict[str, str] = {}
 
-    def tell(self, jobs: Iterable[Job]) -> None:
-        """Prints the last line of each log that is one of a step and new."""
+    def print_new(self, jobs: Iterable[Job]) -> None:
+        """Prints the last line of each job's log if it is about a step and new."""
         for job in jobs:
             line = _last_line(job)
-            if line.startswith("step ") and self._told.get(job.name) != line:
+            if line.startswith("step ") and self._last.get(job.name) != line:
                 print(f"{job.name}: {line}", flush=True)
-            self._told[job.name] = line
+            self._last[job.name] = line
 
     def skip(self, job: Job) -> None:
         """Passes over the line that an earlier try has left in a job's log."""
-        self._told[job.name] = _last_line(job)
+        self._last[job.name] = _last_line(job)
 
 
 def _last_line(job: Job) -> str:
@@ -144,20 +144,20 @@ def _last_line(job: Job) -> str:
 class Processes:
     """Jobs as processes of this machine, some at a time.
 
-    Each has its share of the machine's cores, and of the GPUs that CUDA_VISIBLE_DEVICES lists, of
-    all where it is not set. None outlives this process, however that ends: at Ctrl-C or SIGTERM
-    they save first, at a second one they are killed.
+    Each has its share of the machine's cores and of the GPUs, those in CUDA_VISIBLE_DEVICES if it
+    is set. None outlives this process, however it ends: at Ctrl-C or SIGTERM they save first, at a
+    second one they are killed.
     """
 
     def __init__(self, parallel: int = 1) -> None:
         self.parallel = parallel
 
     def pending(self, runs: Sequence[Run]) -> list[Job]:
-        """Finds none: processes end with the one that started them."""
+        """Returns no jobs: processes end with the one that started them."""
         return []
 
     def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
-        """Trains jobs; what a process says goes to the job's log, its progress to the terminal."""
+        """Trains jobs; output of a process goes to the job's log, its progress to the terminal."""
         waiting, working = list(jobs), list[_Process]()
         slots = min(self.parallel, len(jobs))
         free, progress = list(range(slots)), Progress()
@@ -167,8 +167,9 @@ class Processes:
                     while waiting and free:
                         progress.skip(waiting[0])
                         working.append(_Process(waiting.pop(0), free.pop(0), slots))
-                    wait([each.process.sentinel for each in working], _TELL_SECONDS)
-                    progress.tell(each.job for each in working)
+                    # Returns as soon as a process ends, else in time for a look at the logs.
+                    wait([each.process.sentinel for each in working], _PROGRESS_SECONDS)
+                    progress.print_new(process.job for process in working)
                     for ended in [each for each in working if not each.process.is_alive()]:
                         working.remove(ended)
                         free.append(ended.slot)
@@ -178,7 +179,7 @@ class Processes:
 
 
 class _Process:
-    """A job and the process that trains it, in one of so many slots on the machine."""
+    """Job and the process that trains it, in one of the machine's slots."""
 
     def __init__(self, job: Job, slot: int, slots: int) -> None:
         self.job, self.slot = job, slot
@@ -188,7 +189,7 @@ class _Process:
             self.process.start()
 
     def cause(self) -> str:
-        """Why the process, which has ended, ended early; empty where it did not."""
+        """Reason why the process, which has ended, ended early; empty where it did not."""
         self.process.join()
         code = self.process.exitcode or 0
         return f"its process ended early: {_in_words(code)}, see log.txt" if code else ""
@@ -200,7 +201,7 @@ def _work(job: Job, slot: int, slots: int) -> None:
     gpus = _gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, slots))
-    if slots > 1:  # or the first process would take nearly all of an accelerator's memory
+    if slots > 1:  # by default the first process would take most of an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_job(job)
 
@@ -210,14 +211,15 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # At once: sys.exit would end no more than this thread.
         os._exit(1)
 
 
 def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
-    """Has processes save and end; kills those that take too long, or all at another Ctrl-C."""
+    """Asks processes to save and end; kills those that take too long, or all at another Ctrl-C."""
     if processes:
-        told = f"saving {len(processes)} jobs, for at most {_GRACE_SECONDS:.0f} s; once more kills"
-        print(told, file=sys.stderr, flush=True)
+        line = f"saving {len(processes)} jobs, for at most {_GRACE_SECONDS:.0f} s; once more kills"
+        print(line, file=sys.stderr, flush=True)
     deadline = time.monotonic() + _GRACE_SECONDS
     try:
         for process in processes:
@@ -226,7 +228,7 @@ def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
             process.join(max(0.0, deadline - time.monotonic()))
     finally:
         for process in processes:
-            process.kill()  # a run may be killed at any moment
+            process.kill()  # safe: checkpoints are whole or absent
         for process in processes:
             process.join()
 
@@ -234,6 +236,7 @@ def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
 @contextlib.contextmanager
 def _sigterm_raised() -> Iterator[None]:
     """Raises SystemExit at SIGTERM, which would otherwise leave no time for jobs to be saved."""
+    # Python sets handlers on the main thread only, and a handler of the caller's is left alone.
     on_main = threading.current_thread() is threading.main_thread()
     if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -250,28 +253,26 @@ def _sigterm_raised() -> Iterator[None]:
 
 
 def _share(gpus: list[str], slot: int, slots: int) -> list[str]:
-    """GPUs of one of so many slots; several slots share one where there are too few."""
+    """GPUs of one of so many slots; slots share a GPU where there are too few."""
     return gpus[slot::slots] or [gpus[slot % len(gpus)]]
 
 
 def _gpus() -> list[str]:
-    """GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
-
-    JAX is not asked: what asks it for its devices takes them.
-    """
+    """GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them."""
+    # JAX could list them, but a process that asks it takes the devices for itself.
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         command = shutil.which("nvidia-smi")
         if command is None:
             return []
-        asked = [command, "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True)
-        listed = ",".join(done.stdout.split()) if done.returncode == 0 else ""
+        query = [command, "--query-gpu=index", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True)
+        listed = ",".join(answer.stdout.split()) if answer.returncode == 0 else ""
     return [gpu.strip() for gpu in listed.split(",") if gpu.strip()]
 
 
 def _cores(slot: int, slots: int) -> set[int]:
-    """Cores of one of so many slots; all share all cores where there are too few."""
+    """Cores of one of so many slots; slots share all cores where there are too few."""
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         return set()
     cores = sorted(os.sched_getaffinity(0))
@@ -281,10 +282,10 @@ def _cores(slot: int, slots: int) -> set[int]:
 
 @contextlib.contextmanager
 def _inherited(cores: set[int]) -> Iterator[None]:
-    """Has processes that are started within keep to these cores and know of no Ctrl-C.
+    """Limits processes that are started within to these cores, and hides Ctrl-C from them.
 
     Both must hold from their start: NumPy, XLA and TensorFlow make as many threads as they find
-    cores, and Ctrl-C, which is for this process alone, reaches its whole group.
+    cores, and a terminal sends Ctrl-C, which this process handles, to its whole group.
     """
     resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
     before = os.sched_getaffinity(0) if cores else set()
@@ -300,7 +301,7 @@ def _inherited(cores: set[int]) -> Iterator[None]:
 
 
 def _in_words(code: int) -> str:
-    """An exit code that is not 0, in words."""
+    """Name of an exit code other than 0."""
     if code > 0:
         return f"exit status {code}"
     if code == -signal.SIGKILL:

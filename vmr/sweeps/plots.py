@@ -2,12 +2,10 @@
 
 import io
 import itertools
-import math
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -16,7 +14,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator
 
 from vmr.sweeps.results import Axis, Results, half_interval, in_short, paired_differences
 from vmr.training.disk import write_bytes
@@ -24,23 +22,21 @@ from vmr.training.disk import write_bytes
 _DPI = 150
 _MOST_ROWS = 40
 _ROW = 0.32  # inches
-_COLOUR = "#0072B2"
-_MOST_CELLS = 14  # of a heat map, along one side
+_MOST_CELLS = 14  # along one side of a heat map
 _CELL = 0.75  # inches
-_MARGINS = 2.4, 1.5  # inches, for labels and the colour bar
 # Okabe and Ito, "Color Universal Design", 2008, which colour-blind readers tell apart too; without
 # its yellow, which is hardly seen on white, and with a grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#808080")
 _MARKERS = "osD^vPX*"
-_MOST_LINES = 2 * len(_COLOURS)  # the second half with dashes
+_MOST_CURVES = 2 * len(_COLOURS)  # the second half with dashes
 _MOST_TICKS = 9
-_LEAST_GAP = 0.055  # between the labels of two ticks, as a share of the axis
-_APART = 0.008  # of the axis, between error bars at one value
+_LEAST_GAP = 0.055  # between two ticks with level labels, as a share of the axis
+_APART = 0.008  # share of the axis between error bars at one value
 _BARS = "bars: 95 % t-interval of the mean over seeds; faint dots: single seeds"
 
 
 def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
-    """Draws what the sweep's fields allow; returns the files, each written whole or not at all.
+    """Draws all plots that the sweep's fields allow; returns the files, each whole or not at all.
 
     `response_FIELD.png` for each numeric field, `heat_map_FIELD_FIELD.png` for each two that were
     crossed; `settings.png` where no field is numeric; `differences.png`, seed by seed, where seeds
@@ -48,7 +44,7 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
     other nothing is drawn.
 
     Args:
-      folder: where to write.
+      folder: folder of the files.
       results: results of the sweep.
 
     Raises:
@@ -59,9 +55,7 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
         return []
     axes = [axis for axis in results.axes if axis.varies]
     numeric = [axis for axis in axes if axis.numeric]
-    figures: dict[str, Figure] = {}
-    for x in numeric:
-        figures[f"response_{_file_name(x)}"] = response_curve(scores, x, axes)
+    figures = {f"response_{_file_name(x)}": response_curve(scores, x, axes) for x in numeric}
     for x, y in itertools.combinations(numeric, 2):
         if is_crossed(scores, x, y):
             figures[f"heat_map_{_file_name(x)}_{_file_name(y)}"] = heat_map(scores, x, y, axes)
@@ -70,22 +64,19 @@ def save_plots(folder: pathlib.Path, results: Results) -> list[pathlib.Path]:
     differences = paired_differences(results)
     if differences:
         figures["differences"] = difference_rows(differences, axes, scores.label)
-    return [_save(folder / f"{name}.png", figure) for name, figure in figures.items()]
+    for name, figure in figures.items():
+        drawn = io.BytesIO()  # first to memory: a full disk leaves an earlier plot whole
+        figure.savefig(drawn, format="png", dpi=_DPI)
+        write_bytes(folder / f"{name}.png", drawn.getvalue())
+    return [folder / f"{name}.png" for name in figures]
 
 
 def _file_name(axis: Axis) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "_", axis.label).strip("_.")
 
 
-def _save(path: pathlib.Path, figure: Figure) -> pathlib.Path:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI)
-    write_bytes(path, drawn.getvalue())
-    return path
-
-
 class Scores:
-    """A validation metric of S settings, as arrays; a setting is named by its index.
+    """Validation metric of S settings, as arrays; a setting is its index.
 
     Attributes:
       label: metric with its split and unit.
@@ -110,40 +101,33 @@ class Scores:
         self.finished = [index for index, values in enumerate(self.seeds) if len(values)]
 
     def limits(self, low: float, high: float) -> tuple[float, float]:
-        """Cuts the ends of an axis to the values that the metric can have."""
+        """Limits of an axis, cut to the values that the metric can have."""
         most = 100.0 if self.is_percent else np.inf
         return max(low, 0.0), min(high, most)
 
     def best(self, indices: Iterable[int]) -> int:
-        """The setting with the highest mean, of equals the first."""
+        """Setting with the highest mean, of ties the first."""
         return max(indices, key=lambda index: self.mean[index])
 
 
-def _over_the_rest(x: Axis, others: Sequence[Axis], rest: Sequence[Axis]) -> str:
-    """Title of a panel that shows the best setting over the rest of the axes; empty if none."""
-    if not rest:
-        return ""
-    fixed = " and ".join(axis.label for axis in (x, *others))
-    return f"Best over {', '.join(axis.label for axis in rest)} at each {fixed}"
+def _over_the_rest(fixed: Sequence[Axis], rest: Sequence[Axis]) -> str:
+    """Title of a panel that shows, at each value of some axes, the best over the rest of them."""
+    names = ", ".join(axis.label for axis in rest)
+    return f"Best over {names} at each {' and '.join(axis.label for axis in fixed)}"
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Line of a response curve: the settings with one value of the other field.
+class _Curve(NamedTuple):
+    """Settings with one value of a second field.
 
     Attributes:
-      name: that value; empty where there is one line only.
-      settings: their indices, by the numeric field.
-      joined: True if they are points of one curve.
-      look: colour, marker and style.
-      is_reference: True for a single setting at 0, as without the loss, to hold all others against.
+      value: that value; None where there is one curve only.
+      settings: indices of the settings, in the order of the numeric field.
+      is_joined: True if a line through them makes sense.
     """
 
-    name: str
-    settings: Sequence[int]
-    joined: bool
-    look: tuple[Any, str, str]
-    is_reference: bool
+    value: Any
+    settings: list[int]
+    is_joined: bool
 
 
 def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
@@ -157,115 +141,117 @@ def response_curve(scores: Scores, x: Axis, axes: Sequence[Axis]) -> Figure:
       x: the numeric axis.
       axes: all those in which the settings differ.
     """
-    other = _hue_axis(x, axes)
-    hue = [other] if other else []
-    rest = [axis for axis in axes if axis is not x and axis is not other]
+    hue = _hue_axis(x, axes)
+    rest = [axis for axis in axes if axis is not x and axis is not hue]
+    curves = _curves(scores, x, hue, bool(rest))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     panel = figure.add_subplot()
-    lines = _lines(scores, x, other, bool(rest))
     _set_scale(panel, sorted(set(x.values)))
-    drawn_at = _side_by_side(panel, lines, x)
-    drawn = [_draw(panel, scores, drawn_at, line) for line in lines]
-    told = [*(drawn if other else []), *_mark_missing(panel, scores, x)]
+    abscissas = _side_by_side(panel, x, [index for curve in curves for index in curve.settings])
+    entries: list[ErrorbarContainer | Line2D] = []
+    for curve, look in zip(curves, _looks([curve.value for curve in curves]), strict=True):
+        if not curve.is_joined:
+            look["linestyle"] = "none"
+        positions = [abscissas[index] for index in curve.settings]
+        values = [scores.seeds[index] for index in curve.settings]
+        bars = _draw(panel, positions, values, label=in_short(curve.value), **look)
+        if hue:
+            entries.append(bars)
+        # A single setting at 0, as without the loss, is what all others are held against.
+        if len(curves) > 1 and [x.values[index] for index in curve.settings] == [0]:
+            panel.axhline(values[0].mean(), color=look["color"], linestyle=":", linewidth=1.2)
+    entries += _mark_missing(panel, scores, x)
     panel.set_xlabel(x.label)
-    figure.supxlabel(_BARS, fontsize="x-small", color="0.35")
     panel.set_ylabel(scores.label)
     panel.set_ylim(scores.limits(*panel.get_ylim()))
     panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
-    if rest and any(line.joined for line in lines):
-        panel.set_title(_over_the_rest(x, hue, rest), fontsize="small", loc="left")
-    elif rest:
+    figure.supxlabel(_BARS, fontsize="x-small", color="0.35")
+    if rest:
         title = f"Each dot one setting; {', '.join(axis.label for axis in rest)} differ too"
+        if any(curve.is_joined for curve in curves):
+            title = _over_the_rest([x, hue] if hue else [x], rest)
         panel.set_title(title, fontsize="small", loc="left")
-    if told:
-        heading = other.label if other else None
-        figure.legend(handles=told, title=heading, loc="outside right upper", frameon=False)
+    if entries:
+        heading = hue.label if hue else None
+        figure.legend(handles=entries, title=heading, loc="outside right upper", frameon=False)
     return figure
 
 
 def _hue_axis(x: Axis, axes: Sequence[Axis]) -> Axis | None:
-    """Axis with a line for each value: one in words if there is any, else the only other one."""
-    others = [axis for axis in axes if axis is not x and len(set(axis.values)) <= _MOST_LINES]
+    """Axis with a curve for each value: one in words if there is any, else the only other one."""
+    others = [axis for axis in axes if axis is not x and len(set(axis.values)) <= _MOST_CURVES]
     words = [axis for axis in others if not axis.numeric]
     if words:
         return words[0]
     return others[0] if len(axes) == 2 and others else None
 
 
-def _lines(scores: Scores, x: Axis, other: Axis | None, has_rest: bool) -> list[_Line]:
-    groups: dict[Any, list[int]] = {}
+def _curves(scores: Scores, x: Axis, hue: Axis | None, has_rest: bool) -> list[_Curve]:
+    """Curves, one for each value of `hue`; of settings that share both values the best one."""
+    cells: dict[Any, dict[Any, list[int]]] = {}
     for index in scores.finished:
-        groups.setdefault(other.values[index] if other else None, []).append(index)
-    names = sorted(groups) if other and other.numeric else list(groups)
-    lines = []
-    for name, look in zip(names, _looks(names), strict=True):
-        shared: dict[Any, list[int]] = {}
-        for index in groups[name]:
-            shared.setdefault(x.values[index], []).append(index)
-        best = [scores.best(shared[value]) for value in sorted(shared)]
-        joined = not has_rest or len(shared) < len(groups[name])
-        is_reference = len(names) > 1 and list(shared) == [0]
-        told = "" if other is None else in_short(name)
-        lines.append(_Line(told, best, joined, look, is_reference))
-    return lines
+        cell = cells.setdefault(hue.values[index] if hue else None, {})
+        cell.setdefault(x.values[index], []).append(index)
+    curves = []
+    for value in sorted(cells) if hue and hue.numeric else cells:
+        shared = [cells[value][at] for at in sorted(cells[value])]
+        is_joined = not has_rest or any(len(indices) > 1 for indices in shared)
+        curves.append(_Curve(value, [scores.best(indices) for indices in shared], is_joined))
+    return curves
 
 
-def _looks(names: Sequence[Any]) -> list[tuple[Any, str, str]]:
-    """Colour, marker and style of each line; numbers from dark to light."""
+def _looks(names: Sequence[Any]) -> list[dict[str, Any]]:
+    """Colour, marker and style of each curve; numbers from dark to light."""
     colours: Sequence[Any] = _COLOURS
     if len(names) > 1 and all(isinstance(name, int | float) for name in names):
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(names))).tolist()
-    looks = []
-    for number in range(len(names)):
-        marker, style = _MARKERS[number % len(_MARKERS)], "--" if number >= len(_COLOURS) else "-"
-        looks.append((colours[number % len(colours)], marker, style))
-    return looks
+    return [
+        {
+            "color": colours[number % len(colours)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "linestyle": "--" if number >= len(_COLOURS) else "-",
+        }
+        for number in range(len(names))
+    ]
 
 
-def _side_by_side(panel: Axes, lines: Sequence[_Line], x: Axis) -> dict[int, float]:
-    """Abscissa of each setting: lines that meet at a value stand around it."""
-    at_value: dict[float, list[int]] = {}
-    for index in (index for line in lines for index in line.settings):
-        at_value.setdefault(float(x.values[index]), []).append(index)
+def _side_by_side(panel: Axes, x: Axis, indices: Sequence[int]) -> dict[int, float]:
+    """Abscissa of each setting: those that meet at a value stand around it."""
+    values = np.array([x.values[index] for index in indices], float)
+    shares = values[:, None] == values
+    ranks = np.tril(shares, -1).sum(axis=1) - (shares.sum(axis=1) - 1) / 2
+    # Equal steps on the page are equal steps of the transformed axis, logarithmic or not.
     scale = panel.xaxis.get_transform()
-    values = scale.transform(np.array(sorted(at_value)))
-    apart = _APART * float(values[-1] - values[0])
-    drawn_at: dict[int, float] = {}
-    for value, indices in zip(values, (at_value[key] for key in sorted(at_value)), strict=True):
-        shifts = (np.arange(len(indices)) - (len(indices) - 1) / 2) * apart
-        drawn_at |= dict(zip(indices, scale.inverted().transform(value + shifts), strict=True))
-    return drawn_at
+    drawn = scale.transform(values)
+    shifted = scale.inverted().transform(drawn + ranks * _APART * np.ptp(drawn))
+    return dict(zip(indices, shifted, strict=True))
 
 
 def _draw(
-    panel: Axes, scores: Scores, drawn_at: Mapping[int, float], line: _Line
+    panel: Axes,
+    positions: Sequence[float],
+    values: Sequence[np.ndarray],
+    sideways: bool = False,
+    **look: Any,
 ) -> ErrorbarContainer:
-    """Draws a line; returns its entry in the legend."""
-    colour, marker, style = line.look
-    indices = list(line.settings)
-    values = [drawn_at[index] for index in indices]
-    bars = panel.errorbar(
-        values,
-        scores.mean[indices],
-        scores.half[indices],
-        color=colour,
-        marker=marker,
-        markersize=5,
-        linestyle=style if line.joined else "none",
-        capsize=2.5,
-        elinewidth=1.0,
-        label=line.name,
-    )
-    seeds = [
-        (value, one) for value, p in zip(values, indices, strict=True) for one in scores.seeds[p]
-    ]
-    panel.plot(
-        *np.transpose(seeds), "o", color=colour, markersize=3.5, markeredgewidth=0, alpha=0.35
-    )
-    if line.is_reference:
-        panel.axhline(scores.mean[indices[0]], color=colour, linestyle=":", linewidth=1.2)
-    return bars
+    """Draws means with their intervals, and the values behind them as faint dots.
+
+    Args:
+      panel: panel to draw in.
+      positions: positions along the other axis.
+      values: values at each position, (S,) one a seed.
+      sideways: True draws the values from left to right.
+      look: colour, marker, style and label, as matplotlib names them.
+    """
+    means, halves = [x.mean() for x in values], [half_interval(x) for x in values]
+    dots = np.repeat(positions, [len(x) for x in values]), np.concatenate(values)
+    style = {"color": look["color"], "markersize": 3.5, "markeredgewidth": 0, "alpha": 0.35}
+    panel.plot(*(dots[::-1] if sideways else dots), "o", **style)
+    panel.spines[["top", "right"]].set_visible(False)
+    lines = {"markersize": 5.0, "capsize": 2.5, "elinewidth": 1.0, **look}
+    if sideways:
+        return panel.errorbar(means, positions, xerr=halves, **lines)
+    return panel.errorbar(positions, means, yerr=halves, **lines)
 
 
 def _mark_missing(panel: Axes, scores: Scores, x: Axis) -> Sequence[Line2D]:
@@ -283,6 +269,7 @@ def _set_scale(panel: Axes, values: Sequence[float]) -> None:
     """Makes the axis logarithmic where positive values span more than a decade; 0 stays on it."""
     positive = [value for value in values if value > 0]
     is_log = values[0] >= 0 and len(positive) > 1 and positive[-1] > 10 * positive[0]
+    # Linear from 0 to the least positive value, since 0 has no logarithm.
     if is_log and values[0] == 0:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
     elif is_log:
@@ -290,42 +277,24 @@ def _set_scale(panel: Axes, values: Sequence[float]) -> None:
     if len(values) > _MOST_TICKS:
         if not is_log:
             return
-        values = [*values[: values[0] == 0], *_round_numbers(positive[0], positive[-1])]
-    positions = panel.xaxis.get_transform().transform(np.array(values, float))
-    panel.set_xticks(values, _labels(values, positions))
-    panel.xaxis.set_minor_locator(NullLocator())
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """Powers of ten between two positive numbers; of few decades 2 and 5 times them too."""
-    digits = (1, 2, 5) if high < 1000 * low else (1,)
-    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    found = [float(f"{digit}e{power}") for power in powers for digit in digits]
-    return [number for number in found if low <= number <= high]
-
-
-def _labels(values: Sequence[float], positions: np.ndarray) -> list[str]:
-    """Labels of ticks; one that would touch the label to its left is empty."""
-    reach = float(positions[-1] - positions[0])
-    labels, last = [], -math.inf
-    for value, position in zip(values, positions, strict=True):
-        is_clear = float(position) - last >= _LEAST_GAP * reach
-        labels.append(in_short(value) if is_clear else "")
-        last = float(position) if is_clear else last
-    return labels
+        # Too many to label each: 0 and powers of ten, within few decades 2 and 5 times them too.
+        locator = LogLocator(subs=(1, 2, 5) if positive[-1] < 1000 * positive[0] else (1,))
+        ticks = np.asarray(locator.tick_values(positive[0], positive[-1]))
+        round_numbers = ticks[(ticks >= positive[0]) & (ticks <= positive[-1])]
+        values = [*values[: values[0] == 0], *round_numbers.tolist()]
+    panel.set_xticks(values, [in_short(value) for value in values])
+    panel.minorticks_off()
+    drawn = panel.xaxis.get_transform().transform(np.array(values, float))
+    if len(drawn) > 1 and np.diff(drawn).min() < _LEAST_GAP * np.ptp(drawn):
+        panel.tick_params(axis="x", rotation=90)  # level labels would run into each other
 
 
 def is_crossed(scores: Scores, x: Axis, y: Axis) -> bool:
     """True if the settings make a grid of the two axes, at least half of it filled."""
     pairs = {(x.values[index], y.values[index]) for index in scores.finished}
-    columns, rows = ({pair[side] for pair in pairs} for side in (0, 1))
-    small, large = sorted((len(columns), len(rows)))
-    return (
-        small > 1
-        and large <= _MOST_CELLS
-        and 2 * len(pairs) >= small * large
-        and (len(pairs) > large)
-    )
+    small, large = sorted(len(set(values)) for values in zip(*pairs, strict=True))
+    is_filled = 2 * len(pairs) >= small * large and len(pairs) > large
+    return small > 1 and large <= _MOST_CELLS and is_filled
 
 
 def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
@@ -339,31 +308,33 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
       y: the axis of the rows.
       axes: all those in which the settings differ.
     """
-    cells: dict[tuple[int, int], list[int]] = {}
     columns, rows = sorted(set(x.values)), sorted(set(y.values))
+    best: dict[tuple[int, int], int] = {}
+    means = np.full((len(rows), len(columns)), np.nan)
     for index in scores.finished:
         cell = rows.index(y.values[index]), columns.index(x.values[index])
-        cells.setdefault(cell, []).append(index)
-    best = {cell: scores.best(indices) for cell, indices in cells.items()}
-    means = np.full((len(rows), len(columns)), np.nan)
-    for cell, index in best.items():
-        means[cell] = scores.mean[index]
-
-    size = len(columns) * _CELL + _MARGINS[0], len(rows) * _CELL + _MARGINS[1]
-    figure = Figure(figsize=size, layout="constrained")
+        best[cell] = scores.best([best.get(cell, index), index])
+        means[cell] = scores.mean[best[cell]]
+    figure = Figure(layout="constrained")
+    # Inches; what is added is for labels and the colour bar.
+    figure.set_size_inches(len(columns) * _CELL + 2.4, len(rows) * _CELL + 1.5)
     panel = figure.add_subplot()
     panel.set_facecolor("0.93")
     image = panel.imshow(means, origin="lower", cmap="viridis", aspect="auto")
     low, high = np.nanmin(means), np.nanmax(means)
-    for cell in np.ndindex(means.shape):
-        if cell not in best:
-            panel.text(cell[1], cell[0], "–", ha="center", va="center", color="0.4")
-    for cell, index in best.items():
-        half = scores.half[index]
-        spread = "" if np.isnan(half) else f"\n± {half:.{scores.digits}f}"
-        shade = float(means[cell] - low) / float(high - low or 1.0)
-        _write(panel, cell, f"{means[cell]:.{scores.digits}f}{spread}", shade)
-    _frame(panel, max(best, key=lambda cell: means[cell]))
+    for row, column in np.ndindex(means.shape):
+        text, colour = "–", "0.4"
+        if (row, column) in best:
+            half = scores.half[best[row, column]]
+            spread = "" if np.isnan(half) else f"\n± {half:.{scores.digits}f}"
+            text = f"{means[row, column]:.{scores.digits}f}{spread}"
+            # White is unreadable on the light half of the colour map.
+            colour = "white" if means[row, column] <= low + 0.55 * (high - low) else "black"
+        panel.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
+    row, column = max(best, key=lambda cell: means[cell])
+    frame = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False)
+    frame.set(edgecolor="#D55E00", linewidth=2.5)
+    panel.add_patch(frame)
     panel.set_xticks(range(len(columns)), [in_short(value) for value in columns])
     panel.set_yticks(range(len(rows)), [in_short(value) for value in rows])
     panel.tick_params(length=0)
@@ -372,23 +343,9 @@ def heat_map(scores: Scores, x: Axis, y: Axis, axes: Sequence[Axis]) -> Figure:
     panel.set_ylabel(y.label)
     rest = [axis for axis in axes if axis is not x and axis is not y]
     if rest:
-        figure.suptitle(_over_the_rest(x, [y], rest), fontsize="small")
+        figure.suptitle(_over_the_rest([x, y], rest), fontsize="small")
     figure.colorbar(image, ax=panel, label=scores.label).outline.set_visible(False)
     return figure
-
-
-def _write(panel: Axes, cell: tuple[int, int], text: str, shade: float) -> None:
-    """Writes the figures of a cell, white on dark colours."""
-    row, column = cell
-    colour = "white" if shade < 0.55 else "black"
-    panel.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
-
-
-def _frame(panel: Axes, cell: tuple[int, int]) -> None:
-    row, column = cell
-    frame = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False)
-    frame.set(edgecolor="#D55E00", linewidth=2.5)
-    panel.add_patch(frame)
 
 
 def setting_rows(scores: Scores, axes: Sequence[Axis]) -> Figure:
@@ -396,53 +353,13 @@ def setting_rows(scores: Scores, axes: Sequence[Axis]) -> Figure:
 
     Args:
       scores: scores of the settings.
-      axes: in which the settings differ, if they do.
+      axes: axes in which the settings differ, if they do.
     """
-    ranked = sorted(scores.finished, key=lambda index: -scores.mean[index])[:_MOST_ROWS]
-    figure = Figure(figsize=(7.2, len(ranked) * _ROW + 1.2), layout="constrained")
-    panel = figure.add_subplot()
-    values = [scores.seeds[index] for index in ranked]
-    _draw_rows(panel, scores.mean[ranked], scores.half[ranked], values)
-    names = [" · ".join(in_short(axis.values[index]) for axis in axes) for index in ranked]
-    panel.set_yticks(np.arange(len(ranked)) if axes else [], names if axes else [])
-    panel.set_ylabel(" · ".join(axis.label for axis in axes))
-    panel.set_xlabel(scores.label)
+    ranked = sorted(scores.finished, key=lambda index: -scores.mean[index])
+    figure = _rows([(index, scores.seeds[index]) for index in ranked], axes, scores.label)
+    (panel,) = figure.axes
     panel.set_xlim(scores.limits(*panel.get_xlim()))
-    figure.supxlabel(_BARS, fontsize="x-small", color="0.35")
     return figure
-
-
-def _draw_rows(
-    panel: Axes,
-    means: Sequence[float] | np.ndarray,
-    halves: Sequence[float] | np.ndarray,
-    values: Sequence[np.ndarray],
-) -> None:
-    """Draws a mean with its interval, and the values behind it as faint dots, a row each.
-
-    Args:
-      panel: to draw in.
-      means: means of each row.
-      halves: halves of each row's interval.
-      values: values of each row, (S,) one a seed.
-    """
-    rows = np.arange(len(means))
-    panel.errorbar(
-        means,
-        rows,
-        xerr=halves,
-        color=_COLOUR,
-        marker="o",
-        markersize=6,
-        linestyle="none",
-        capsize=2.5,
-        elinewidth=1.0,
-    )
-    for row, of_row in zip(rows, values, strict=True):
-        panel.plot(of_row, np.full(len(of_row), row), "o", color=_COLOUR, markersize=3, alpha=0.35)
-    panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.grid(axis="x", alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def difference_rows(
@@ -452,20 +369,33 @@ def difference_rows(
 
     Args:
       differences: differences of `paired_differences`.
-      axes: in which the settings differ.
+      axes: axes in which the settings differ.
       label: label of the metric.
     """
-    differences = differences[:_MOST_ROWS]
-    values = [of_setting for _, of_setting in differences]
-    figure = Figure(figsize=(7.2, len(values) * _ROW + 1.4), layout="constrained")
-    panel = figure.add_subplot()
-    _draw_rows(
-        panel, [one.mean() for one in values], [half_interval(one) for one in values], values
-    )
-    panel.axvline(0.0, color="0.4", linestyle=":", linewidth=1.2)
-    names = [" · ".join(in_short(axis.values[index]) for axis in axes) for index, _ in differences]
-    panel.set_yticks(np.arange(len(values)), names)
-    panel.set_ylabel(" · ".join(axis.label for axis in axes))
-    first = " · ".join(in_short(axis.values[0]) for axis in axes)
-    panel.set_xlabel(f"{label}: difference to {first}, seed by seed\n{_BARS}", fontsize="small")
+    title = f"{label}: difference to {_name(0, axes)}, seed by seed"
+    figure = _rows(differences, axes, title)
+    figure.axes[0].axvline(0.0, color="0.4", linestyle=":", linewidth=1.2)
     return figure
+
+
+def _rows(rows: Sequence[tuple[int, np.ndarray]], axes: Sequence[Axis], label: str) -> Figure:
+    """Rows of the first 40 settings, each (index, values of its seeds)."""
+    rows = rows[:_MOST_ROWS]
+    figure = Figure(figsize=(7.2, len(rows) * _ROW + 1.2), layout="constrained")
+    panel = figure.add_subplot()
+    at = range(len(rows))
+    values = [of_setting for _, of_setting in rows]
+    _draw(panel, at, values, sideways=True, color=_COLOURS[0], marker="o", linestyle="none")
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.grid(axis="x", alpha=0.25)
+    names = [_name(index, axes) for index, _ in rows]
+    panel.set_yticks(at if axes else [], names if axes else [])
+    panel.set_ylabel(" · ".join(axis.label for axis in axes))
+    panel.set_xlabel(label)
+    figure.supxlabel(_BARS, fontsize="x-small", color="0.35")
+    return figure
+
+
+def _name(index: int, axes: Sequence[Axis]) -> str:
+    """Values of a setting, in the order of the axes."""
+    return " · ".join(in_short(axis.values[index]) for axis in axes)

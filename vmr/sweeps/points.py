@@ -1,4 +1,4 @@
-"""The points of a sweep, each checked against the config that it changes and given its name."""
+"""Points of a sweep: loaded from its file, checked against the config they change, named."""
 
 import difflib
 import hashlib
@@ -24,9 +24,9 @@ class Sweep:
     """Contents of a sweep file.
 
     Attributes:
-      description: the first line of the file's docstring; empty if it has none.
-      points: what `get_sweep()` gives, not checked against any config yet.
-      ranges: what `get_search()` gives, for a search instead of the points; None if it has none.
+      description: first line of the file's docstring; empty if it has none.
+      points: points of `get_sweep()`, not checked against any config yet.
+      ranges: ranges of `get_search()`, for a search instead of the points; None without it.
     """
 
     description: str
@@ -39,13 +39,11 @@ class SweepPoint:
     """Run of a sweep: its name, its config, its changes.
 
     Attributes:
-      name: `SETTING/seed-N`, the folder of the run below WORKDIR/points. It depends on the point's
-        own changes alone, so points that are added to a sweep leave the names of others as they
-        were.
-      setting: the changes but the seed, as the name of a folder; runs that differ in nothing but
-        the seed share it.
+      name: `SETTING/seed-N`, the folder of the run below WORKDIR/points. It depends on nothing but
+        the point's own changes, so that points added to a sweep leave other names as they were.
+      setting: name of the folder of all runs that differ from this one in their seed only.
       changes: field -> value as the config holds it; the seed too, where the sweep sets it.
-      config: locked, with the changes.
+      config: config with the changes, locked.
     """
 
     name: str
@@ -80,7 +78,7 @@ def load_sweep(path: pathlib.Path) -> Sweep:
 def checked_points(
     points: Sequence[Point], base_config: ml_collections.ConfigDict
 ) -> list[SweepPoint]:
-    """Applies each point to the base config; all are checked before any starts.
+    """Applies each point to the base config, and checks all before any starts.
 
     Raises:
       UserError: the first point with an unknown field, with a value of a wrong type, with a config
@@ -92,17 +90,17 @@ def checked_points(
     checked: dict[str, SweepPoint] = {}
     for number, point in enumerate(points, start=1):
         try:
-            one = _checked(point, base_config, leaves)
+            candidate = _checked(point, base_config, leaves)
         except UserError as mistake:
             raise UserError(f"point {number} of the sweep, {_in_words(point)}: {mistake}") from None
-        if one.name in checked:
+        if candidate.name in checked:
             raise UserError(f"point {number} of the sweep, {_in_words(point)}, is there twice")
-        checked[one.name] = one
+        checked[candidate.name] = candidate
     return list(checked.values())
 
 
 def setting_name(changes: Mapping[str, Any]) -> str:
-    """Name of a setting's folder, of its changes but the seed: at most 120 of A–Z a–z 0–9 . _ -."""
+    """Folder name of a setting, from its changes but the seed: at most 120 of A–Z a–z 0–9 . _ -."""
     parts = [
         f"{field}-{_value_name(changes[field])}" for field in sorted(changes) if field != "seed"
     ]
@@ -110,7 +108,7 @@ def setting_name(changes: Mapping[str, Any]) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     if safe == name and len(name) <= _LONGEST:
         return name
-    # What was replaced or cut is told apart by the hash.
+    # Names that are equal once cut and cleaned differ by the hash of the whole.
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
     return f"{safe[: _LONGEST - _HASH - 1]}-{digest}"
 
@@ -121,7 +119,7 @@ def _value_name(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        # As Python writes it, since fewer digits would give two values one name.
+        # Every digit: with fewer, two values would have one name.
         return repr(value).removesuffix(".0")
     return str(value)
 
@@ -132,6 +130,7 @@ def _checked(
     changes = {
         field: _fitting(field, plain(field, value), leaves) for field, value in point.items()
     }
+    # A copy without references, so that a change in one point reaches no other.
     config = base_config.copy_and_resolve_references()
     with config.unlocked():
         config.update_from_flattened_dict(changes)
@@ -170,6 +169,7 @@ _TYPES = {
 
 def _fits(value: Any, current: Any) -> bool:
     """True if a value has the type of the current one; a field that is not set takes text."""
+    # Exact types: True is an int to isinstance, and would train as 1.
     if current is None:
         return value is None or isinstance(value, str)
     if isinstance(current, tuple):
@@ -179,13 +179,13 @@ def _fits(value: Any, current: Any) -> bool:
 
 def _leaves(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Flat fields of a config, `loss.weights.music` -> value, lists as tuples."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
-            found |= _leaves(value, f"{prefix}{name}.")
+            leaves |= _leaves(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return found
+            leaves[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return leaves
 
 
 def _hint(field: str, leaves: Mapping[str, Any]) -> str:
@@ -216,7 +216,9 @@ def _ranges_of(path: pathlib.Path, module: Any) -> dict[Fields, Range] | None:
         return None
     with python_file.told_by_line(path):
         ranges = module.get_search()
-    sound = isinstance(ranges, dict) and all(isinstance(one, Range) for one in ranges.values())
+    sound = isinstance(ranges, dict) and all(
+        isinstance(values, Range) for values in ranges.values()
+    )
     if not ranges or not sound:
         raise UserError(
             f"{path}: get_search() returns {_abridged(ranges)}, expected a dict from field to "

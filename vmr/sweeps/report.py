@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from vmr import tables
 from vmr.sweeps.results import Results, Row, Setting, half_interval, in_short
 from vmr.training.disk import write_text
 
-_LINES = 15  # settings in the terminal's table
+_MOST_LINES = 15  # settings in the terminal's table
 _HELD_AGAINST = (
     "One setting was chosen. It is held against the config as it is where the sweep has that as a "
     "setting, otherwise against the runner-up on validation."
@@ -28,12 +29,12 @@ class Report:
 
     Attributes:
       title: title of the sweep.
-      results: on validation.
-      chosen: those of the settings that were chosen.
-      per: the field for each of whose values one setting was chosen; None if one of all.
-      test: name of a chosen setting -> one result a seed, each as `results/test.json` holds it.
+      results: results on validation.
+      chosen: settings that were chosen by validation.
+      per: field for each of whose values one setting was chosen; None if one of all.
+      test: name of a chosen setting -> a result a seed, each as `results/test.json` holds it.
       comparison: comparison of the chosen settings on test, JSON-ready; None if there is none.
-      verdicts: the comparison as Markdown to read.
+      verdicts: the comparison as Markdown, or a sentence that says why there is none.
     """
 
     title: str
@@ -46,13 +47,13 @@ class Report:
 
     @property
     def directions(self) -> tuple[str, str]:
-        """The metric that chooses, and the same of the other direction."""
-        way, name = self.results.metric.split("/")
-        return self.results.metric, f"{'m2v' if way == 'v2m' else 'v2m'}/{name}"
+        """Metric that chooses, and the same of the other direction."""
+        direction, name = self.results.metric.split("/")
+        return self.results.metric, f"{'m2v' if direction == 'v2m' else 'v2m'}/{name}"
 
     def is_chosen(self, setting: Setting) -> bool:
         """True if this setting was chosen."""
-        return any(setting.name == one.name for one in self.chosen)
+        return any(setting.name == chosen.name for chosen in self.chosen)
 
 
 def write_tables(folder: pathlib.Path, report: Report) -> list[pathlib.Path]:
@@ -72,7 +73,7 @@ def write_tables(folder: pathlib.Path, report: Report) -> list[pathlib.Path]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Plain data; None stands for a number that is not known."""
+    """JSON-ready content of the report; None stands for a number that is not known."""
     content = {
         "title": report.title,
         "selection": report.results.metric,
@@ -119,85 +120,91 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 def as_csv(report: Report) -> str:
-    """Table with a row a run: the swept fields, how far it came, its best validation."""
+    """Table with a row a run: the swept fields, its status, its best validation."""
     rows = list(report.results.by_setting())
     fields = [name for axis in report.results.axes for name in axis.fields]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.validation))
+    metrics = dict.fromkeys(name for row in rows for name in row.validation)
     chosen = {setting.name for setting in report.chosen}
     head = ["name", "setting", "chosen", "seed", *fields, "status", "best_step", *metrics]
     text = io.StringIO()
-    lines = csv.DictWriter(text, [*head, "failure"], restval="", lineterminator="\n")
+    lines = csv.DictWriter(
+        text, [*head, "failure"], restval="", extrasaction="ignore", lineterminator="\n"
+    )
     lines.writeheader()
     for row in rows:
-        lines.writerow(
-            {
-                "name": row.point.name,
-                "setting": row.point.setting,
-                "chosen": str(row.point.setting in chosen).lower(),
-                **{name: row.value(name) for name in fields},
-                "seed": row.seed,
-                "status": row.status,
-                "best_step": row.best_step,
-                **row.validation,
-                "failure": row.failure,
-            }
-        )
+        # A field has its value from the config: the changes lack it where a point leaves it out.
+        values = {name: row.value(name) for name in fields}
+        is_chosen = {"chosen": str(row.point.setting in chosen).lower()}
+        lines.writerow({**_row_json(row), **is_chosen, **values, **row.validation})
     return text.getvalue()
 
 
 def as_markdown(report: Report) -> str:
     """Table with a row a setting, then failures, and the test split of the chosen settings."""
     results = report.results
-    header, *rows = _rows(report, results.settings)
-    numbers = [axis.numeric for axis in results.axes if axis.varies]
-    rule = ["---:" if number else "---" for number in [*numbers, True, True, True, False]]
-    lines = [_markdown_row(header), "|" + "|".join(rule) + "|", *map(_markdown_row, rows)]
-    blocks = [f"# {_escaped(report.title)}", _explanation(report), "\n".join(lines)]
-    if same := [axis for axis in results.axes if not axis.varies]:
-        fixed = "; ".join(f"`{one.label}` is {_escaped(in_short(one.values[0]))}" for one in same)
-        blocks.append(f"In every setting {fixed}.")
+    numeric = ["r" if axis.numeric else "l" for axis in results.axes if axis.varies]
+    settings = tables.markdown(_rows(report, results.settings), "".join(numeric) + "rrrl")
+    blocks = [f"# {_escaped(report.title)}", _explanation(report), settings]
+    if constants := [axis for axis in results.axes if not axis.varies]:
+        fixed = (f"`{axis.label}` is {_escaped(in_short(axis.values[0]))}" for axis in constants)
+        blocks.append(f"In every setting {'; '.join(fixed)}.")
     if results.failed:
-        told = [f"- `{row.point.name}`: {_escaped(row.failure)}" for row in results.failed]
-        blocks.append("\n".join(["Failed:", "", *told]))
+        failures = [f"- `{row.point.name}`: {_escaped(row.failure)}" for row in results.failed]
+        blocks.append("\n".join(["Failed:", "", *failures]))
     if report.test:
-        blocks += ["## Test, the chosen settings alone", _test_table(report)]
+        test = tables.markdown(_test_rows(report))
+        blocks += ["## Test, the chosen settings alone", test]
+    if report.comparison and len(report.chosen) == 1:
+        blocks.append(_HELD_AGAINST)
     if report.verdicts:
-        if len(report.chosen) == 1:
-            blocks.append(_HELD_AGAINST)
         blocks.append(report.verdicts.strip())
     return "\n\n".join(blocks) + "\n"
 
 
 def as_text(report: Report) -> str:
-    """The best settings first, aligned for a terminal; the others are left to sweep.md."""
+    """Table of the best settings, the best first, for a terminal; sweep.md has all of them."""
     results = report.results
     means = {setting.name: setting.mean(results.metric) for setting in results.settings}
     # NaN, of a setting without a finished run, has no order: such settings come last.
     ranked = sorted(
-        results.settings, key=lambda one: (math.isnan(means[one.name]), -means[one.name])
+        results.settings,
+        key=lambda setting: (math.isnan(means[setting.name]), -means[setting.name]),
     )
-    told = {setting.name for setting in [*ranked[:_LINES], *report.chosen]}
-    rows = _rows(report, [setting for setting in ranked if setting.name in told])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+    # A chosen setting is never cut off, however low it ranks.
+    rows = [
+        setting
+        for rank, setting in enumerate(ranked)
+        if rank < _MOST_LINES or report.is_chosen(setting)
     ]
-    if len(told) < len(ranked):
-        lines.append(f"… and {len(ranked) - len(told)} more settings, all of them in sweep.md")
+    lines = [tables.text(_rows(report, rows), "l")]
+    if len(rows) < len(ranked):
+        lines.append(f"… and {len(ranked) - len(rows)} more settings, all of them in sweep.md")
     return "\n".join(lines)
 
 
 def _rows(report: Report, settings: Sequence[Setting]) -> list[list[str]]:
-    """A header and a row a setting: what it sets, its seeds, both directions, a mark."""
+    """Header and a row a setting: its values, its seeds, both directions, a mark if chosen."""
     axes = [axis for axis in report.results.axes if axis.varies]
     titles = [metric.replace("/", " ") for metric in report.directions]
     rows = [[*(axis.label for axis in axes), "seeds", *titles, ""]]
     for setting in settings:
-        swept = [in_short(setting.value(axis.fields[0])) for axis in axes]
-        reached = [interval(setting.values(metric), metric) for metric in report.directions]
+        values = [in_short(setting.value(axis.fields[0])) for axis in axes]
+        means = [interval(setting.values(metric), metric) for metric in report.directions]
         mark = "chosen" if report.is_chosen(setting) else ""
-        rows.append([*swept, _seeds(setting), *reached, mark])
+        rows.append([*values, _seeds(setting), *means, mark])
+    return rows
+
+
+def _test_rows(report: Report) -> list[list[str]]:
+    """Header and a row a chosen setting: its test metrics, mean over the seeds."""
+    rows = [["", "seeds", *(column.replace("/", " ") for column in _TEST_COLUMNS)]]
+    for name, results in report.test.items():
+        cells = []
+        for column in _TEST_COLUMNS:
+            direction, metric = column.split("/")
+            values = np.array([result[direction][metric] for result in results])
+            cells.append(interval(values, column))
+        rows.append([f"`{name}`", str(len(results)), *cells])
     return rows
 
 
@@ -207,15 +214,14 @@ def _seeds(setting: Setting) -> str:
     finished, failed = states.count("finished"), states.count("failed")
     if finished == len(states):
         return str(finished)
-    told = f"{finished} of {len(states)}"
-    return f"{told} ({failed} failed)" if failed else told
+    return f"{finished} of {len(states)}" + (f" ({failed} failed)" if failed else "")
 
 
 def interval(values: np.ndarray, metric: str) -> str:
     """Mean ± half of the 95 % t-interval: `33.6 ± 0.4`; of one value itself, of none a dash."""
     if not len(values):
         return "–"
-    digits = 3 if metric.endswith("MRR") else 1
+    digits = 3 if metric.endswith("MRR") else 1  # MRR is a share, the others percent or ranks
     mean = f"{np.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
@@ -232,30 +238,12 @@ def _explanation(report: Report) -> str:
     )
 
 
-def _test_table(report: Report) -> str:
-    lines = [
-        _markdown_row(["", "seeds", *(name.replace("/", " ") for name in _TEST_COLUMNS)]),
-        "|---|" + "---:|" * (1 + len(_TEST_COLUMNS)),
-    ]
-    for name, results in report.test.items():
-        cells = []
-        for column in _TEST_COLUMNS:
-            way, metric = column.split("/")
-            cells.append(interval(np.array([one[way][metric] for one in results]), column))
-        lines.append(_markdown_row([f"`{name}`", str(len(results)), *cells]))
-    return "\n".join(lines)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_escaped, cells)) + " |"
-
-
 def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return tables.spell(text, "markdown")
 
 
 def _known(content: Any) -> Any:
-    """Replaces by None what JSON has no number for."""
+    """Content with None for NaN and infinity, for which JSON has no number."""
     if isinstance(content, Mapping):
         return {name: _known(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

@@ -1,4 +1,4 @@
-"""Results of a sweep on validation: one table, a row a run, and what is chosen by it."""
+"""Results of a sweep on validation: one table, a row a run, and the choice of settings by it."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from scipy import stats
 
-from vmr.sweeps.jobs import failure_of
+from vmr.sweeps.jobs import failure_of, grouped
 from vmr.sweeps.points import SweepPoint
 from vmr.training.grid import Run
 from vmr.training.log import whole_lines
@@ -19,15 +19,15 @@ from vmr.training.progress import is_finished
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A run as its folder tells of it.
+    """Row of the table: a run and its state, read from its folder.
 
     Attributes:
       point: point of the sweep.
       run: run of the point.
       status: `finished`, `failed` or `unfinished`.
-      failure: what stopped it, if it failed.
+      failure: reason why it failed; empty if it did not.
       best_step: step of the best validation so far; None before the first.
-      validation: the metrics at that step, `v2m/R@10` and so on; empty before the first.
+      validation: metrics at that step, `v2m/R@10` and so on; empty before the first.
     """
 
     point: SweepPoint
@@ -39,28 +39,29 @@ class Row:
 
     @property
     def seed(self) -> int:
-        """The run's seed, set by the sweep or not."""
+        """Seed of the run, set by the sweep or not."""
         return self.point.config.seed
 
     def value(self, field: str) -> Any:
-        """The value that a field has in the run's config, set by the sweep or not."""
+        """Value of a field in the run's config, set by the sweep or not."""
         return _value(self.point.config, field)
 
 
 def row_of(point: SweepPoint, run: Run) -> Row:
-    """Reads the run's folder, however far it is."""
+    """Reads the row of a run from its folder, finished or not."""
     failure = failure_of(run)
     # A run may have failed at a try and come to its end at the next.
     status = "finished" if is_finished(run.workdir) else "failed" if failure else "unfinished"
     key = f"val/{point.config.selection}"
     log = run.workdir / "metrics.jsonl"
     lines = [line for line in whole_lines(log) if _is_score(line.get(key))]
+    # Its checkpoint may be whole, but nothing says how good it is: it must not be chosen.
     if not lines and status == "finished":
         failure = f"{log} is damaged: it holds no {key}, although the run has come to its end"
         status = "failed"
     if not lines:
         return Row(point, run, status, failure, None, {})
-    best = max(lines, key=lambda line: line[key])  # of equals the first, as the checkpoints
+    best = max(lines, key=lambda line: line[key])  # of ties the first, as the checkpoints
     validation = {
         name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")
     }
@@ -73,7 +74,7 @@ class Setting:
 
     Attributes:
       name: name of the setting.
-      rows: one a seed.
+      rows: rows of its runs, one a seed.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Setting:
         return all(row.status == "finished" for row in self.rows)
 
     def value(self, field: str) -> Any:
-        """The value that a field has in all its runs, set by the sweep or not."""
+        """Value of a field in all its runs, set by the sweep or not."""
         return self.rows[0].value(field)
 
     def by_seed(self, metric: str) -> dict[int, float]:
@@ -103,7 +104,7 @@ class Setting:
         }
 
     def values(self, metric: str) -> np.ndarray:
-        """A validation metric of each finished run, (S,)."""
+        """Validation metric of each finished run, (S,)."""
         return np.array(list(self.by_seed(metric).values()))
 
     def mean(self, metric: str) -> float:
@@ -116,16 +117,17 @@ def half_interval(values: np.ndarray) -> float:
     """Half the width of the 95 % t-interval of the mean of (S,) values; NaN for fewer than two."""
     if len(values) < 2:
         return math.nan
+    # Of a few seeds: with three, the normal distribution would give less than half of this.
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A field in which settings may differ, or fields that are equal in every setting.
+    """Field in which settings may differ, or fields that are equal in every setting.
 
     Attributes:
       fields: fields of the config.
-      values: one a setting.
+      values: values of these fields, one a setting.
     """
 
     fields: tuple[str, ...]
@@ -148,6 +150,7 @@ class Axis:
     @property
     def numeric(self) -> bool:
         """True if all its values are numbers."""
+        # By exact type: a bool is an int to isinstance, yet no point of an axis.
         return all(type(value) in (int, float) for value in self.values)
 
 
@@ -156,8 +159,8 @@ class Results:
     """Table of a sweep, a row a run; text, Markdown, CSV, JSON and plots are made of it.
 
     Attributes:
-      rows: in the order of the sweep.
-      metric: metric of validation, which chooses: `v2m/R@10`.
+      rows: rows in the order of the sweep.
+      metric: validation metric that chooses: `v2m/R@10`.
     """
 
     rows: tuple[Row, ...]
@@ -165,20 +168,16 @@ class Results:
 
     @functools.cached_property
     def settings(self) -> list[Setting]:
-        """The rows by setting, in the order of the sweep."""
-        groups: dict[str, list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault(row.point.setting, []).append(row)
-        return [Setting(name, tuple(group)) for name, group in groups.items()]
+        """Rows by setting, in the order of the sweep."""
+        groups = grouped(self.rows, lambda row: row.point.setting)
+        return [Setting(rows[0].point.setting, tuple(rows)) for rows in groups]
 
     @functools.cached_property
     def axes(self) -> list[Axis]:
-        """Fields that the sweep sets, but the seed, in the order in which it names them."""
-        tied: dict[tuple[Any, ...], list[str]] = {}
-        for field in dict.fromkeys(name for setting in self.settings for name in setting.changes):
-            values = tuple(setting.value(field) for setting in self.settings)
-            tied.setdefault(values, []).append(field)
-        return [Axis(tuple(fields), values) for values, fields in tied.items()]
+        """Fields that the sweep sets, but the seed, in its order; equal ones are one axis."""
+        fields = dict.fromkeys(field for setting in self.settings for field in setting.changes)
+        values = {name: tuple(each.value(name) for each in self.settings) for name in fields}
+        return [Axis(tuple(tied), values[tied[0]]) for tied in grouped(fields, values.__getitem__)]
 
     @property
     def failed(self) -> list[Row]:
@@ -196,34 +195,27 @@ class Results:
         Those with a run that has not finished are passed over.
 
         Args:
-          per: a field: one setting is chosen for each of its values. None chooses one of all.
+          per: field for each of whose values one setting is chosen; None chooses one of all.
         """
-        best: dict[str, Setting] = {}
-        for setting in self.settings:
-            if not setting.finished:
-                continue
-            group = str(setting.value(per)) if per else ""
-            if group not in best or setting.mean(self.metric) > best[group].mean(self.metric):
-                best[group] = setting
-        return list(best.values())
+        finished = [setting for setting in self.settings if setting.finished]
+        groups = grouped(finished, lambda setting: str(setting.value(per)) if per else "")
+        # Of ties the first in the sweep, so that the same call again chooses the same.
+        return [max(group, key=lambda setting: setting.mean(self.metric)) for group in groups]
 
     def reference(self, best: Setting, config: ml_collections.ConfigDict) -> Setting | None:
-        """Setting that a single chosen one is held against; never looks at another split.
+        """Setting that a single chosen one is compared with; never looks at another split.
 
         The config as it is, if the sweep has it as a setting; otherwise the runner-up.
 
         Args:
-          best: the chosen one.
-          config: that the sweep changes.
+          best: the chosen setting.
+          config: config that the sweep changes.
         """
-        others = [one for one in self.settings if one.finished and one.name != best.name]
-        unchanged = [
-            one
-            for one in others
-            if all(one.value(field) == _value(config, field) for field in one.changes)
-        ]
-        ranked = sorted(others, key=lambda one: -one.mean(self.metric))
-        return next(iter([*unchanged, *ranked]), None)
+        others = [each for each in self.settings if each.finished and each.name != best.name]
+        for setting in others:
+            if all(setting.value(field) == _value(config, field) for field in setting.changes):
+                return setting
+        return max(others, key=lambda setting: setting.mean(self.metric), default=None)
 
 
 def paired_differences(results: Results) -> list[tuple[int, np.ndarray]]:
@@ -243,7 +235,7 @@ def paired_differences(results: Results) -> list[tuple[int, np.ndarray]]:
 
 
 def in_short(value: Any) -> str:
-    """A value of a field, as tables and plots write it."""
+    """Short spelling of a field's value, for tables and plots."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, tuple):

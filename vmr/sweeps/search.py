@@ -1,4 +1,4 @@
-"""A search with Optuna: what each trial tries follows from what the earlier ones have reached."""
+"""Search with Optuna: each trial is proposed from the results of the earlier ones."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.sweeps.jobs import run_of
+from vmr.sweeps.jobs import grouped, run_of
 from vmr.sweeps.points import SweepPoint, checked_points
 from vmr.sweeps.results import Setting, row_of
 from vmr.sweeps.space import (
@@ -29,7 +29,7 @@ from vmr.sweeps.space import (
 )
 from vmr.training.grid import Run
 
-_SETTINGS = 32  # to be drawn for a value that the base config refuses
+_SETTINGS = 32  # random settings in which a value is tried that the base config refuses
 
 Train = Callable[[Sequence[Run]], None]
 
@@ -39,8 +39,8 @@ class SearchSpace:
     """Settings that a search chooses from.
 
     Attributes:
-      config: locked; the base that a setting changes.
-      ranges: what a field may be; fields of a tuple take the same value.
+      config: config that a setting changes, locked.
+      ranges: range of each field; fields of a tuple take the same value.
       seeds: seeds of the runs of each setting.
     """
 
@@ -63,17 +63,19 @@ class SearchSpace:
             {fields: generator.choice(values) for fields, values in ends.items()}
             for _ in range(_SETTINGS)
         ]
-        self._joined({fields: values[0] for fields, values in ends.items()})  # none is there twice
+        # Raises where two ranges name one field.
+        self._joined({fields: values[0] for fields, values in ends.items()})
         for fields, values in ends.items():
             for value in values:
-                alone = self._mistake({fields: value})
-                if alone and all(self._mistake({**drawn, fields: value}) for drawn in settings):
-                    raise alone
+                mistake = self._mistake({fields: value})
+                if mistake and all(self._mistake({**drawn, fields: value}) for drawn in settings):
+                    raise mistake
 
     def distributions(self) -> dict[str, Any]:
         """Optuna's distribution of each range, by its name."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+        # Choices as text: Optuna's database holds no tuples.
         return {
             _name(fields): CategoricalDistribution(list(map(str, drawn.values)))
             if isinstance(drawn, Choice)
@@ -90,7 +92,7 @@ class SearchSpace:
         return checked_points(self._joined(values), self.config)
 
     def description(self) -> str:
-        """The ranges and seeds as JSON: equal where searches can be continued by each other."""
+        """Ranges and seeds as JSON; a search may go on from another of an equal description."""
         ranges = {
             _name(fields): {type(drawn).__name__: asdict(drawn)}
             for fields, drawn in self.ranges.items()
@@ -116,25 +118,24 @@ def choices_of(points: Sequence[Point]) -> dict[Fields, Range]:
     without ranges also tries combinations that the sweep leaves out.
     """
     fields = dict.fromkeys(field for point in points for field in point if field != "seed")
-    tied: dict[tuple[tuple[bool, Any], ...], list[str]] = {}
-    for field in fields:
-        tied.setdefault(tuple((field in point, point.get(field)) for point in points), []).append(
-            field
-        )
+    # A point may leave a field as it is, which is not the same as setting it to None.
+    columns = {
+        field: tuple((field in point, point.get(field)) for point in points) for field in fields
+    }
     return {
-        tuple(names): choice(dict.fromkeys(value for is_set, value in column if is_set))
-        for column, names in tied.items()
+        tuple(tied): choice(dict.fromkeys(value for is_set, value in columns[tied[0]] if is_set))
+        for tied in grouped(fields, columns.__getitem__)
     }
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A setting that is being tried.
+    """Setting that is being tried.
 
     Attributes:
       number: number of the trial, from 0.
-      points: one a seed; none where they have no sound config.
-      mistake: in their config, empty if it is sound.
+      points: points of the setting, one a seed; none where its config is not sound.
+      mistake: mistake in its config; empty if it is sound.
     """
 
     number: int
@@ -150,7 +151,7 @@ def search(
     at_once: int = 1,
     seed: int = 0,
 ) -> list[SweepPoint]:
-    """Looks for the setting with the highest mean of `config.selection` over the seeds.
+    """Searches for the setting with the highest mean of `config.selection` over the seeds.
 
     The trials are kept in `workdir/search.db` (SQLite), their runs in `workdir/points` as those of
     any sweep. The same call again goes on: trials that have finished or failed are not repeated,
@@ -161,15 +162,15 @@ def search(
     search.
 
     Args:
-      space: that is searched.
-      trials: in all, those of earlier calls included.
+      space: space to search.
+      trials: number of trials, those of earlier calls included.
       workdir: the search's folder; one call at a time.
-      train: trains runs, or goes on with them; notes failures in their folders.
-      at_once: trials that are proposed and trained together: none learns from the others.
+      train: function that trains runs, or goes on with them, and notes failures in their folders.
+      at_once: trials that are proposed and trained at a time: none learns from the others.
       seed: seed of the proposals.
 
     Returns:
-      The points of all trials; those of a setting that was tried twice stand there once.
+      Points of all trials; a setting that was tried twice counts once.
 
     Raises:
       UserError: Optuna is not installed; a range has a value that its field cannot have; the folder
@@ -181,19 +182,19 @@ def search(
             runs = [run_of(point, workdir) for trial in batch for point in trial.points]
             train(list({run.workdir: run for run in runs}.values()))
             for trial in batch:
-                print(f"trial {trial.number + 1}/{trials}: {_tell(study, trial, workdir)}")
-        tried = [_trial_of(frozen, space) for frozen in study.get_trials(deepcopy=False)]
-    return list({point.name: point for trial in tried for point in trial.points}.values())
+                print(f"trial {trial.number + 1}/{trials}: {_end(study, trial, workdir)}")
+        ended = [_trial_of(frozen, space) for frozen in study.get_trials(deepcopy=False)]
+    return list({point.name: point for trial in ended for point in trial.points}.values())
 
 
 def _next_batch(
     study: Any, space: SearchSpace, trials: int, at_once: int, seed: int
 ) -> list[_Trial]:
-    """Trials that an earlier call has begun, or new ones; none at the end."""
+    """Trials that an earlier call has begun, or new ones; none when all have ended."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
-    # Batches are counted off by number, so that one whose proposals were cut short is filled up.
+    # A batch ends at a multiple of `at_once`: one that was cut short is filled up, not begun anew.
     while True:
         count = len(study.get_trials(deepcopy=False))
         begun = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -206,7 +207,7 @@ def _next_batch(
 
 
 def _trial_of(frozen: Any, space: SearchSpace) -> _Trial:
-    """The trial as Optuna keeps it."""
+    """Points of a trial that Optuna holds."""
     if len(frozen.params) < len(space.ranges):
         return _Trial(frozen.number, (), "it was stopped before all of it was proposed")
     try:
@@ -215,8 +216,8 @@ def _trial_of(frozen: Any, space: SearchSpace) -> _Trial:
         return _Trial(frozen.number, (), str(mistake))
 
 
-def _tell(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
-    """Tells Optuna what the trial has reached; returns the same in words."""
+def _end(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
+    """Ends the trial in Optuna's study with its mean or as failed; returns the same in words."""
     from optuna.trial import TrialState
 
     rows = tuple(row_of(point, run_of(point, workdir)) for point in trial.points)
@@ -234,7 +235,7 @@ def _tell(study: Any, trial: _Trial, workdir: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
-    """Opens the study in a database, made if missing; UserError if it is one of another space."""
+    """Opens the study in a database, made if missing; UserError if it is of another space."""
     try:
         import optuna
     except ImportError:
@@ -247,6 +248,7 @@ def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as the database of a search: {reason}") from None
     try:
+        # Loaded whatever it holds; its description then says whether this search may go on in it.
         study = optuna.create_study(
             storage=storage, study_name="search", direction="maximize", load_if_exists=True
         )
@@ -259,6 +261,7 @@ def _opened(path: pathlib.Path, description: str) -> Iterator[Any]:
         study.set_user_attr("space", description)
         yield study
     finally:
+        # SQLAlchemy would otherwise keep the file open until garbage collection.
         storage.remove_session()
         storage.engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Jobs of a sweep as jobs of a Slurm cluster, through submitit."""
+"""Slurm as a launcher of jobs, through submitit."""
 
 import contextlib
 import pathlib
@@ -15,11 +15,11 @@ from vmr.training.disk import write_text
 from vmr.training.grid import Run
 
 _POLL_SECONDS = 10.0
-_ID = "slurm_job.txt"  # in a run's folder while a job of Slurm trains it: the job's id
+_ID = "slurm_job.txt"  # holds the id of the job, in a run's folder while the job trains it
 
 
 def parameters_of(typed: Sequence[str]) -> dict[str, Any]:
-    """Parameters of submitit from `NAME=VALUE` as typed: numbers, true, false and none as such.
+    """Parses `NAME=VALUE` parameters of submitit; numbers, true, false and none become such.
 
     Raises:
       UserError: a part is not of this form.
@@ -45,9 +45,9 @@ def _plain(value: str) -> Any:
 class Slurm:
     """Jobs as one Slurm array.
 
-    They go on where this process is stopped; the next call waits for those that are still there
-    instead of submitting their runs twice. A job that is preempted, or that runs into its time
-    limit, is queued again and goes on from its runs' latest checkpoints.
+    They go on when this process is stopped; the next call waits for those that are still queued or
+    running instead of submitting their runs twice. A job that is preempted, or that runs into its
+    time limit, is queued again and goes on from its runs' latest checkpoints.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class Slurm:
         parallel: int = 1,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
-        """Says where and how jobs are to run; nothing is submitted yet.
+        """Sets the folder and the parameters of jobs; nothing is submitted yet.
 
         Args:
-          folder: for the jobs' scripts and logs; all nodes must see it, and the runs' folders.
-          parameters: of submitit's executor: `timeout_min`, `slurm_partition`, `gpus_per_node`, …
-          parallel: jobs at a time.
-          poll_seconds: between two looks at the jobs.
+          folder: folder of the jobs' scripts and logs; all nodes must see it and the runs' folders.
+          parameters: parameters of submitit: `timeout_min`, `slurm_partition`, `gpus_per_node`, …
+          parallel: number of jobs at a time.
+          poll_seconds: seconds between two looks at the jobs.
         """
         self.folder, self.parameters = folder.absolute(), parameters
         self.parallel, self.poll_seconds = parallel, poll_seconds
         self._submitted: dict[str, Any] = {}  # submitit's jobs, by their ids
 
     def pending(self, runs: Sequence[Run]) -> list[Job]:
-        """Finds jobs that an earlier call has submitted, and that are not done.
+        """Finds jobs that an earlier call has submitted and that are not done.
 
         Raises:
           UserError: submitit is not installed, or there is no Slurm.
@@ -85,6 +85,7 @@ class Slurm:
                 by_id.setdefault(id, []).append(run)
         jobs = []
         for id, of_job in by_id.items():
+            # submitit asks Slurm by the id; the task itself lies in the folder.
             self._submitted[id] = submitit.SlurmJob(self.folder, id)
             if not self._submitted[id].done():
                 jobs.append(Job([of_job], id))
@@ -92,7 +93,7 @@ class Slurm:
         return jobs
 
     def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
-        """Submits the jobs that are not yet, waits for all, and yields each as it ends.
+        """Submits new jobs, waits for all, and yields each as it ends.
 
         Raises:
           UserError: Slurm or submitit refuses a parameter.
@@ -104,23 +105,24 @@ class Slurm:
         for job, by_slurm in zip(new, submitted, strict=True):
             self._submitted[by_slurm.job_id] = by_slurm
             waiting.append(job._replace(id=by_slurm.job_id))
+            # On disk, so that the next call finds the job if this one is killed.
             for run in job.runs:
                 write_text(run.workdir / _ID, f"{by_slurm.job_id}\n")
         yield from self._ended(waiting)
 
     def _ended(self, waiting: list[Job]) -> Generator[Ended, None, None]:
-        """Waits for jobs that are submitted, and yields each as it ends."""
+        """Waits for submitted jobs, and yields each as it ends."""
         progress = Progress()
         while waiting:
             for job in list(waiting):
-                found = self._submitted[job.id]
-                if found.done():
+                submitted = self._submitted[job.id]
+                if submitted.done():
                     waiting.remove(job)
                     for run in job.runs:
                         (run.workdir / _ID).unlink(missing_ok=True)
-                    # Said only of runs that have neither ended nor failed by then.
-                    yield Ended(job, f"its job {job.id} ended early, see {found.paths.stderr}")
-            progress.tell(waiting)
+                    # Noted only for runs that have neither ended nor failed by then.
+                    yield Ended(job, f"its job {job.id} ended early, see {submitted.paths.stderr}")
+            progress.print_new(waiting)
             if waiting:
                 time.sleep(self.poll_seconds)
 
@@ -137,13 +139,13 @@ class Slurm:
 
 
 class _Training:
-    """Trains a job on a node, first and after it has been queued again."""
+    """Task of a node: trains a job, the first time and after it has been queued again."""
 
     def __call__(self, job: Job) -> None:
         train_job(job)
 
     def checkpoint(self, job: Job) -> Any:
-        """Asked by submitit at a preemption or time limit: what the node is to do next."""
+        """Submission to queue again, which submitit asks for at a preemption or time limit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job)
@@ -151,7 +153,7 @@ class _Training:
 
 @contextlib.contextmanager
 def _refused_in_one_line() -> Iterator[None]:
-    """Turns what submitit raises for a cluster or a parameter that cannot be into a UserError."""
+    """Turns submitit's exceptions for a missing cluster or a wrong parameter into a UserError."""
     try:
         yield
     except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:

@@ -21,11 +21,11 @@ Point = dict[str, Any]
 Space = list[Point]
 Fields = str | tuple[str, ...]  # several fields take the same value
 
-_DIGITS = 4  # significant ones, of a random value: enough to find it, few enough to read it
+_DIGITS = 4  # significant digits of a random value: enough to search, few enough to read
 
 
 def sweep(fields: Fields, values: Iterable[Any]) -> Space:
-    """Points of one field's values, one a value; several fields take it together.
+    """Points of one field, one a value; several fields take the same value.
 
     Raises:
       UserError: there are no values, or one is not plain data.
@@ -38,17 +38,17 @@ def sweep(fields: Fields, values: Iterable[Any]) -> Space:
 
 
 def seeds(count: int) -> Space:
-    """The seeds 0 … count − 1."""
+    """Seeds 0 … count − 1."""
     return sweep("seed", range(count))
 
 
 def grid(values: Mapping[Fields, Iterable[Any]]) -> Space:
-    """Every combination of the values of each field; the last field varies fastest."""
+    """Combinations of the values of all fields; the last field varies fastest."""
     return product(*(sweep(fields, choices) for fields, choices in values.items()))
 
 
 def product(*spaces: Space) -> Space:
-    """Every combination of a point of each space; the last space varies fastest.
+    """Combinations of a point of each space; the last space varies fastest.
 
     Raises:
       UserError: two spaces give a field different values in one combination.
@@ -57,25 +57,26 @@ def product(*spaces: Space) -> Space:
 
 
 def zipped(*spaces: Space) -> Space:
-    """The first points of all spaces joined, then the second ones, to the last.
+    """Points of all spaces joined one by one: the first ones, the second ones, and so on.
 
     Raises:
       UserError: the spaces differ in length, or give a field different values in one point.
     """
     lengths = [len(space) for space in spaces]
     if len(set(lengths)) > 1:
-        found = ", ".join(map(str, lengths))
-        raise UserError(f"zipped spaces must be of one length, found {found} points")
+        counts = ", ".join(map(str, lengths))
+        raise UserError(f"zipped spaces must be of one length, found {counts} points")
     return [_joined(points) for points in zip(*spaces, strict=True)]
 
 
 def chain(*spaces: Space) -> Space:
-    """The points of all spaces, one after another; equal ones once, where they come first."""
-    kept: dict[frozenset, Point] = {}
+    """Points of all spaces, one space after another; equal points once, at the first place."""
+    distinct: dict[frozenset, Point] = {}
     for point in itertools.chain(*spaces):
+        # The order in which a point names its fields makes no difference.
         content = frozenset((name, plain(name, value)) for name, value in point.items())
-        kept.setdefault(content, point)
-    return list(kept.values())
+        distinct.setdefault(content, point)
+    return list(distinct.values())
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class LogUniform:
     high: float
 
     def at(self, share: float) -> float:
-        """The value below which this share, in [0, 1), of the range lies."""
+        """Quantile of the range at a share in [0, 1)."""
         log_low, log_high = math.log(self.low), math.log(self.high)
         return rounded(math.exp(log_low + share * (log_high - log_low)), self.low, self.high)
 
@@ -99,18 +100,18 @@ class Uniform:
     high: float
 
     def at(self, share: float) -> float:
-        """The value below which this share, in [0, 1), of the range lies."""
+        """Quantile of the range at a share in [0, 1)."""
         return rounded(self.low + share * (self.high - self.low), self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Choice among some values, each as likely as any other."""
+    """Values that are equally likely."""
 
     values: tuple[Any, ...]
 
     def at(self, share: float) -> Any:
-        """The value whose part of [0, 1) holds this share."""
+        """Quantile at a share in [0, 1), of the values in their order."""
         return self.values[int(share * len(self.values))]
 
 
@@ -118,14 +119,14 @@ Range = LogUniform | Uniform | Choice
 
 
 def log_uniform(low: float, high: float) -> LogUniform:
-    """A range for what matters by its order of magnitude; UserError unless 0 < low < high."""
+    """Range of a value whose order of magnitude matters; UserError unless 0 < low < high."""
     if not 0 < low < high < math.inf:
         raise UserError(f"log_uniform({low}, {high}): expected 0 < low < high, both finite")
     return LogUniform(float(low), float(high))
 
 
 def uniform(low: float, high: float) -> Uniform:
-    """A range on a linear scale; UserError unless low < high."""
+    """Range on a linear scale; UserError unless low < high."""
     if not -math.inf < low < high < math.inf:
         raise UserError(f"uniform({low}, {high}): expected low < high, both finite")
     return Uniform(float(low), float(high))
@@ -133,24 +134,24 @@ def uniform(low: float, high: float) -> Uniform:
 
 def choice(values: Iterable[Any]) -> Choice:
     """Choice among these values; UserError if there are none, or one is not plain data."""
-    found = tuple(plain("choice", value) for value in values)
-    if not found:
+    values = tuple(plain("choice", value) for value in values)
+    if not values:
         raise UserError("choice() has no values")
-    return Choice(found)
+    return Choice(values)
 
 
 def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: bool = False) -> Space:
     """Points drawn at random, numbers with four significant digits.
 
-    The same seed draws the same points, and more of them begins with those of fewer.
+    The same seed draws the same points; a larger count only adds to those of a smaller one.
 
     Args:
-      ranges: ranges of each field, or of several fields that take the same value.
-      count: count of points.
+      ranges: range of each field, or of several fields that take the same value.
+      count: number of points.
       seed: seed of the draw.
-      sobol: draws a scrambled Sobol sequence instead of independent points: it fills the ranges
-        more evenly (Owen, "Scrambling Sobol' and Niederreiter-Xing points", 1998). Powers of two
-        are the counts at which it is balanced.
+      sobol: True draws a scrambled Sobol sequence instead of independent points: it fills the
+        ranges more evenly (Owen, "Scrambling Sobol' and Niederreiter-Xing points", 1998), most so
+        at counts that are powers of two.
 
     Raises:
       UserError: no ranges, a count below 1, or a range that is none of this module's.
@@ -167,7 +168,7 @@ def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: boo
             )
     generator = np.random.default_rng(seed)
     if sobol:
-        # All of a power of two: SciPy warns of any other number.
+        # Drawn to the next power of two, then cut: SciPy warns at any other count.
         sequence = qmc.Sobol(len(ranges), scramble=True, rng=generator)
         shares = sequence.random_base2((count - 1).bit_length())[:count]
     else:
@@ -182,7 +183,7 @@ def random(ranges: Mapping[Fields, Range], count: int, seed: int = 0, sobol: boo
 
 
 def plain(name: str, value: Any) -> Any:
-    """The value as Python's own: of NumPy a number, of a list a tuple.
+    """Value in Python's own types: NumPy's become numbers, lists become tuples.
 
     Raises:
       UserError: it is neither a number, text, true or false, None, nor a sequence of these.
@@ -197,7 +198,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def _joined(points: Iterable[Point]) -> Point:
-    """Joins points to one with all their fields."""
+    """Joins points into one with all their fields."""
     joined: Point = {}
     for point in points:
         for name, value in point.items():
@@ -210,5 +211,5 @@ def _joined(points: Iterable[Point]) -> Point:
 
 
 def rounded(value: float, low: float, high: float) -> float:
-    """The value with four significant digits, but no farther out than its range."""
+    """Value to four significant digits, within its range."""
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)

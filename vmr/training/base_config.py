@@ -1,15 +1,15 @@
-"""The fields that every config has, at values that no system claims; configs set their own.
+"""Fields of every config, at neutral values; each config of a system sets its own.
 
-A config names encoders and losses; `model_options` and `loss_options` hold the options of each, and
-those of the others are not read. A run of before a field was added is read with the value here
-(`vmr.training.config.completed`): a new field starts at what the code did without it.
+A config names encoders and losses; `model_options` and `loss_options` hold the options of all of
+them, of which only those of the named ones are read. A saved config that lacks a field is read with
+its value here (`vmr.training.config.completed`): a new field starts as the code did without it.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 
 def base_config() -> ConfigDict:
-    """Every field but the names and weights of the losses."""
+    """Config with every field but the names and weights of the losses."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 500  # pairs, global
@@ -53,7 +53,7 @@ def base_config() -> ConfigDict:
 
 
 def model_options() -> ConfigDict:
-    """`config.model`: an encoder a modality, and the options of each kind of encoder."""
+    """Fields of `config.model`: the encoder of each modality, and options of every kind."""
     model = ConfigDict()
     model.embedding_width = 512
     model.dropout = 0.1  # rate, after each hidden layer or within each block
@@ -87,7 +87,7 @@ def model_options() -> ConfigDict:
 
 
 def loss_options() -> ConfigDict:
-    """`config.loss` without the names of the losses and their weights."""
+    """Fields of `config.loss` without the names and weights of the losses."""
     loss = ConfigDict()
     # Between the modalities. `learnt`: training starts from the option and moves it; a temperature
     # that is learnt stays at 0.01 or more.

@@ -1,4 +1,4 @@
-"""Parts of a run built from its config: model, objective, optimiser, first state, step."""
+"""Builders of a run's parts from its config: model, objective, optimiser, first state, step."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ from vmr.training.state import TrainState, initial_state, placeholder_standardiz
 from vmr.training.step import train_step
 
 Loss = Callable[..., Any]
+Options = dict[str, Any]
 
 INTER: dict[str, Loss] = {
     "ranking": inter.ranking,
@@ -40,19 +41,17 @@ INTRA: dict[str, Loss] = {
     "rkd_distance": intra.rkd_distance,
     "js": intra.js,
 }
-SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
-
-
-ENCODERS = ("branch", "transformer", "gated_conv")
+SIMILARITY_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: as the embeddings are
+# Cases of `_encoder`; `vmr.training.config` holds the ranges of their options.
 FUSIONS = ("none", "gated_sum", "tokens")
 
 
 def build_model(config: ml_collections.ConfigDict, axis_name: str | None = None) -> TwoTower:
-    """The two towers of `config.model`; one for both sides where items are paired with themselves.
+    """Two-tower model of `config.model`; one encoder for both sides if items pair with themselves.
 
     Args:
       config: config of a run.
-      axis_name: pmapped axis that shards a training batch.
+      axis_name: pmapped axis that shards a training batch; None for a single device.
     """
     if config.pairing != "video_music":
         encoder = _encoder(config.model, config.pairing, axis_name)
@@ -70,14 +69,12 @@ def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None)
         "dropout": model.dropout,
         "input_dropout": model.input_dropout,
     }
-    name = model[side].encoder
-    if name == "gated_conv":
-        return GatedConv(**model.gated_conv, **shared)
-    if name == "transformer":
-        if side == "video" and model.text.fusion == "tokens":
-            shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
-            shared |= {"token_dropout": model.text.dropout}
-        return Transformer(**model.transformer, **shared)
+    return ENCODERS[model[side].encoder](model, side, shared, axis_name)
+
+
+def _branch(
+    model: ml_collections.ConfigDict, side: str, shared: Options, axis_name: str | None
+) -> Encoder:
     return Branch(
         hidden=tuple(model[side].hidden),
         linear=model.linear,
@@ -88,13 +85,31 @@ def _encoder(model: ml_collections.ConfigDict, side: str, axis_name: str | None)
     )
 
 
+def _transformer(
+    model: ml_collections.ConfigDict, side: str, shared: Options, _: str | None
+) -> Encoder:
+    if side == "video" and model.text.fusion == "tokens":
+        shared |= {"text_tokens": True, "vocabulary": _vocabulary(model.text)}
+        shared |= {"token_dropout": model.text.dropout}
+    return Transformer(**model.transformer, **shared)
+
+
+def _gated_conv(
+    model: ml_collections.ConfigDict, side: str, shared: Options, _: str | None
+) -> Encoder:
+    return GatedConv(**model.gated_conv, **shared)
+
+
+ENCODERS = {"branch": _branch, "transformer": _transformer, "gated_conv": _gated_conv}
+
+
 def _vocabulary(text: ml_collections.ConfigDict) -> int:
-    """Buckets of the words; 0 where the text is embeddings that somebody computed."""
+    """Number of buckets that words are hashed into; 0 if the text is precomputed embeddings."""
     return 0 if text.embedding_width else text.vocabulary
 
 
 def _text_of_one_item(text: ml_collections.ConfigDict) -> Tokens | None:
-    """Text of the shapes that the video encoder reads, if it reads any."""
+    """Dummy text of one item, as the video encoder reads it; None if it reads none."""
     if text.fusion == "none":
         return None
     width = text.embedding_width
@@ -103,7 +118,7 @@ def _text_of_one_item(text: ml_collections.ConfigDict) -> Tokens | None:
 
 
 def build_objective(config: ml_collections.ConfigDict) -> Objective:
-    """The losses that `config.loss` names, their options bound."""
+    """Objective of the losses that `config.loss` names, with their options bound."""
     loss = config.loss
     return Objective(
         inter=functools.partial(INTER[loss.inter], **_options(loss, loss.inter)),
@@ -113,17 +128,17 @@ def build_objective(config: ml_collections.ConfigDict) -> Objective:
             else functools.partial(INTRA[loss.intra], **_options(loss, loss.intra))
         ),
         block_rows=loss.block_rows or None,
-        similarity_dtype=SIMILARITY_DTYPES[loss.get("similarity_dtype", "float32")],
+        similarity_dtype=SIMILARITY_DTYPES[loss.similarity_dtype],
     )
 
 
 def _options(loss: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
-    """The options of the loss of this name, in `config.loss.<name>` where it has any."""
+    """Options of the named loss, from `config.loss.<name>` if it has any."""
     return {option: value for option, value in loss.get(name, {}).items() if option != "learnt"}
 
 
 def _learnt(loss: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:
-    """The parameters of the inter-modal loss where its options are learnt."""
+    """Learnt parameters of the inter-modal loss before the first step; empty if it learns none."""
     if not loss.get(loss.inter, {}).get("learnt", False):
         return {}
     return initial(loss.inter, _options(loss, loss.inter))
@@ -133,7 +148,7 @@ def build_state(
     config: ml_collections.ConfigDict,
     standardization: Mapping[str, Mapping[str, jax.Array | np.ndarray]],
 ) -> TrainState:
-    """The state before the first step, on inputs of these statistics."""
+    """State before the first step; the statistics of the inputs also give their widths."""
     return initial_state(
         build_model(config),
         build_optimizer(config),
@@ -146,14 +161,14 @@ def build_state(
 
 
 def abstract_state(config: ml_collections.ConfigDict, widths: Mapping[str, int]) -> TrainState:
-    """Shapes and types of a run's state, for one about to be restored; nothing is computed.
+    """Shapes and dtypes of a run's state, to restore one into; nothing is computed.
 
     Args:
-      config: the run's.
-      widths: features of `video` and of `music`.
+      config: config of the run.
+      widths: feature widths of `video` and of `music`.
     """
-    like = placeholder_standardization(widths)
-    return jax.eval_shape(lambda: build_state(config, like))
+    standardization = placeholder_standardization(widths)
+    return jax.eval_shape(lambda: build_state(config, standardization))
 
 
 def build_step(
@@ -162,14 +177,14 @@ def build_step(
     axis_name: str | None = None,
     learning_rate: jax.Array | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """`train_step` of this config: `(state, batch, weights, reports) -> (state, scalars)`.
+    """Step of a config: `(state, batch, weights, logs=, axis_name=) -> (state, scalars)`.
 
     Args:
       config: config of a run.
-      device_count: devices that share a batch.
-      axis_name: pmapped axis over which they do, which the step has still to be told; None for a
+      device_count: number of devices that share a batch.
+      axis_name: pmapped axis of batch normalisation, which the step must be given too; None for a
         single device.
-      learning_rate: () in place of the config's, where one program serves several.
+      learning_rate: scalar () in place of the config's, where one program serves several.
     """
     return functools.partial(
         train_step,
@@ -183,20 +198,21 @@ def build_step(
 
 
 def build_weights(config: ml_collections.ConfigDict) -> dict[str, jnp.ndarray]:
-    """The four weights as arrays, so that one compiled step serves every weighting."""
+    """Weights of the four terms, as arrays, so that one compiled step serves every weighting."""
     return {term: jnp.float32(config.loss.weights[term]) for term in SIDES}
 
 
 def build_optimizer(
     config: ml_collections.ConfigDict, learning_rate: jax.Array | None = None
 ) -> optax.GradientTransformation:
-    """Adam, with decoupled weight decay on the kernels, a schedule and gradient clipping.
+    """AdamW, with decoupled weight decay on the kernels, a schedule and gradient clipping.
 
     Args:
       config: config of a run.
-      learning_rate: () in place of the config's.
+      learning_rate: scalar () in place of the config's.
     """
     optimizer = config.optimizer
+    # float32 from either source: a run alone takes the steps that it takes in a grid, to the bit.
     peak = jnp.float32(optimizer.learning_rate) if learning_rate is None else learning_rate
     schedule = _schedule(optimizer, config.steps)
     adam = optax.adamw(
@@ -213,12 +229,12 @@ def build_optimizer(
 
 
 def _kernels(params: optax.Params) -> Any:
-    """True for matrices: neither biases nor the scale and shift of batch normalisation decay."""
+    """Mask of the parameters that decay: matrices, not biases, scales and shifts."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _schedule(optimizer: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """The share of the learning rate at a step."""
+    """Learning rate as a share of its peak, from the number of the step."""
     warmup = optimizer.warmup_steps
     if optimizer.schedule == "constant":
         if not warmup:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest, to go on from, and the best by validation, to evaluate."""
+"""Checkpoints of a run: the latest, to resume from, and the best by validation, to evaluate."""
 
 import contextlib
 import itertools
@@ -8,7 +8,6 @@ import pathlib
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -22,54 +21,53 @@ from vmr.training.state import TrainState
 
 
 def checksum_of_arrays(tree: Any) -> int:
-    """CRC-32 of every array of a tree: its path, type, shape and bytes.
-
-    It tells any single flipped bit, and reads gigabytes a second.
-    """
-    found = 0
+    """CRC-32 over all arrays of a tree: their paths, dtypes, shapes and bytes."""
+    # A cryptographic hash would be slower: this finds any single flipped bit at gigabytes a second.
+    checksum = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
         array = np.asarray(leaf)
         name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
-        found = zlib.crc32(name.encode(), found)
-        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
-    return found
+        checksum = zlib.crc32(name.encode(), checksum)
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def checksum_of_metrics(metrics: Mapping[str, float]) -> int:
-    """CRC-32 of metrics, which read back from JSON are what they were to the bit."""
+    """CRC-32 of metrics, the same after reading them back: JSON keeps floats to the bit."""
     values = {name: float(value) for name, value in metrics.items()}
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
-CHECKSUM = "checksum"  # the name under which a checksum is kept
+CHECKSUM = "checksum"  # key in the metadata and the metrics of a checkpoint
 
 
 def saved_checksum(checkpoint: pathlib.Path) -> int | None:
-    """Checksum of the arrays in a checkpoint's folder; None if it was saved without one.
+    """Saved checksum of a checkpoint's arrays; None if the checkpoint has none.
 
     Raises:
-      UserError: the file that holds it is damaged.
+      UserError: the file that holds the checksum is damaged.
     """
     path = checkpoint / "_CHECKPOINT_METADATA"
     if not path.is_file():
         return None
     custom = _object(path).get("custom_metadata") or {}
-    found = custom.get(CHECKSUM) if isinstance(custom, dict) else custom
-    if found is not None and not isinstance(found, int):
+    checksum = custom.get(CHECKSUM) if isinstance(custom, dict) else custom
+    if checksum is not None and not isinstance(checksum, int):
         raise UserError(f"{path} is damaged: its checksum is not a number")
-    return found
+    return checksum
 
 
 def require_sound_metrics(checkpoint: pathlib.Path, selection: str) -> None:
-    """Raises UserError where a checkpoint has metrics and they are not what was saved.
+    """Raises UserError if the metrics of a checkpoint, should it have any, are damaged.
 
     Args:
-      checkpoint: its folder.
-      selection: the metric that chooses the best checkpoint.
+      checkpoint: folder of the checkpoint.
+      selection: metric that chooses the best checkpoint.
     """
     path = checkpoint / "metrics" / "metrics"
     if not path.parent.is_dir():
-        return  # it was not validated
+        return  # the step was not validated
     metrics = _object(path)
     expected = metrics.pop(CHECKSUM, None)
     for name in (selection, "step"):
@@ -93,20 +91,16 @@ def _object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drops what Orbax tells of its own settings, and its tracebacks.
-
-    What its saving thread raises is raised here, in a line.
-    """
+    """Filter that drops what Orbax logs of its own settings, and its tracebacks."""
+    # Errors of its saving thread are raised again at the next call, and reported there in one line.
     is_orbax = "orbax" in pathlib.Path(record.pathname).parts
     return not (is_orbax and (record.exc_info or record.levelno < logging.ERROR))
 
 
 @contextlib.contextmanager
 def _one_error() -> Iterator[None]:
-    """Silences what the threads of a failed restore print afterwards.
-
-    Reads that end after the first that failed find its event loop closed, and print a traceback.
-    """
+    """Context that silences the threads of a failed restore."""
+    # Reads that end after the first failed one find the event loop closed, and print a traceback.
     hook = sys.unraisablehook
 
     def tell(unraisable: Any) -> None:
@@ -115,11 +109,12 @@ def _one_error() -> Iterator[None]:
 
     sys.unraisablehook = tell
     yield
-    sys.unraisablehook = hook  # where nothing failed, nothing comes afterwards
+    # Not in a `finally`: after a failure the threads go on, and the hook must stay.
+    sys.unraisablehook = hook
 
 
 class Checkpoints:
-    """The Orbax checkpoints of one run; as a context manager it waits for the last save.
+    """Orbax checkpoints of one run; as a context manager it waits for the last save.
 
     A save that is killed leaves nothing that a restore would see: Orbax renames a checkpoint into
     place when it is whole, its checksums with it.
@@ -128,20 +123,20 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path, selection: str, read_only: bool = False):
         """Opens `workdir/checkpoints`.
 
-        One whose metrics are damaged is set aside, if another is there, and told.
+        A checkpoint whose metrics are damaged is set aside, with a message, if there is another.
 
         Args:
-          workdir: the run's folder.
-          selection: the metric that chooses the best checkpoint.
-          read_only: changes nothing.
+          workdir: folder of the run.
+          selection: metric that chooses the best checkpoint.
+          read_only: True changes nothing on disk.
 
         Raises:
-          UserError: metrics are damaged, and nothing may be set aside or nothing else is there.
+          UserError: the metrics of the only checkpoint are damaged, or of any if read-only.
         """
-        logging.getLogger("absl").addFilter(_is_news)  # adding it again changes nothing
+        logging.getLogger("absl").addFilter(_is_news)  # a logger takes the same filter only once
 
         def score(metrics: Mapping[str, float]) -> tuple[float, float]:
-            # Of equals the first: the same score for less training.
+            # Of equal scores the first, which took less training.
             return metrics[selection], -metrics["step"]
 
         keep = checkpoint_managers.AnyPreservationPolicy(
@@ -168,12 +163,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         with full_disk_in_one_line(self._folder):
             self._manager.close()
 
@@ -189,9 +179,9 @@ class Checkpoints:
         return self._manager.best_step() if steps else None
 
     def save(self, state: TrainState, validation: Mapping[str, float] | None) -> None:
-        """Saves in the background; `validation` has the metrics of this step, if it has any."""
+        """Saves a state in the background, with the metrics of its step if it was validated."""
         step = int(state.step)
-        if step == self.latest_step:
+        if step == self.latest_step:  # saved before: a run may end where a checkpoint was due
             return
         metrics: dict[str, float] | None = None
         if validation is not None:
@@ -206,15 +196,15 @@ class Checkpoints:
                 custom_metadata={CHECKSUM: checksum_of_arrays(state)},
             )
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state saved at a step, on the host; `like` gives the shapes that it must have.
+    def restore(self, step: int, template: TrainState) -> TrainState:
+        """Restores the state of a step to the host; `template` has its shapes and dtypes.
 
         Raises:
-          UserError: it cannot be read, or its arrays are not those that were saved.
+          UserError: the checkpoint cannot be read, or its arrays are not those that were saved.
         """
         path = self._folder / str(step)
         expected = saved_checksum(path)
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         try:
             with _one_error():
                 state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
@@ -230,7 +220,7 @@ class Checkpoints:
         return state
 
     def feature_widths(self, step: int) -> dict[str, int]:
-        """Widths of the video and music features of the state saved at a step.
+        """Feature widths of video and music of the state saved at a step.
 
         Raises:
           UserError: the account that Orbax keeps of its arrays cannot be read.
@@ -246,8 +236,8 @@ class Checkpoints:
                 f"{path} is damaged: its arrays cannot be told ({reason_of(error)})"
             ) from None
 
-    def restore_latest(self, like: TrainState) -> TrainState:
-        """The state of the newest checkpoint that is whole; newer ones are set aside, and told.
+    def restore_latest(self, template: TrainState) -> TrainState:
+        """Restores the newest sound checkpoint; sets damaged newer ones aside, with a message.
 
         Raises:
           UserError: none can be restored; all are left as they are.
@@ -255,7 +245,7 @@ class Checkpoints:
         damaged: dict[int, UserError] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                state = self.restore(step, like)
+                state = self.restore(step, template)
             except UserError as error:
                 damaged[step] = error
                 continue
@@ -267,7 +257,8 @@ class Checkpoints:
         raise damaged[max(damaged)]
 
     def _set_aside_without_metrics(self, selection: str, read_only: bool) -> None:
-        """Orbax opens none of a run's checkpoints where the metrics of one cannot be read."""
+        """Sets checkpoints with damaged metrics aside; raises if that leaves none, or read-only."""
+        # Otherwise Orbax would open none of a run's checkpoints.
         steps = [path for path in self._folder.glob("[0-9]*") if path.name.isdigit()]
         damaged: dict[int, UserError] = {}
         for path in steps:
@@ -282,7 +273,7 @@ class Checkpoints:
             self._set_aside(step, reason)
 
     def _set_aside(self, step: int, reason: UserError) -> None:
-        """Moves a damaged checkpoint to where none is looked for."""
+        """Moves a damaged checkpoint to the folder `damaged_checkpoints`, with a message."""
         aside = self._folder.with_name("damaged_checkpoints")
         aside.mkdir(exist_ok=True)
         names = itertools.chain([str(step)], (f"{step}_{n}" for n in itertools.count(2)))

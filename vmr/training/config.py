@@ -13,7 +13,7 @@ import ml_collections
 
 from vmr.data.batch_spec import PAIRINGS
 from vmr.data.sampling import METHODS
-from vmr.encoders.dropout import HIGHEST_RATE
+from vmr.encoders.layers import HIGHEST_RATE
 from vmr.encoders.pooling import POOLINGS
 from vmr.encoders.transformer import POSITIONS
 from vmr.errors import UserError
@@ -26,7 +26,7 @@ from vmr.training.evals import EVALS
 
 
 class _Kind(NamedTuple):
-    """Kind of a field's value, whatever its range; a config read from a file may hold anything."""
+    """Kind of a field's value; checked first, since a config from a file may hold anything."""
 
     name: str
     holds: Callable[[Any], bool]
@@ -48,8 +48,7 @@ _NAMES = _Kind(
 _SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXT = _Kind("text", lambda value: isinstance(value, str))
 
-# What a field must be for a step to make sense: its kind; its range, in words and as a test, if it
-# has one; and which fields.
+# Sound values of fields: their kind, their range in words and as a test, and the fields' names.
 _Range = tuple[_Kind, str, Callable[[Any], bool], tuple[str, ...]]
 _RANGES: tuple[_Range, ...] = (
     (
@@ -165,8 +164,8 @@ _CHOICES = {
     "pairing": PAIRINGS,
     "positives": ("track", "label"),
     "sampling.method": METHODS,
-    "model.video.encoder": ENCODERS,
-    "model.music.encoder": ENCODERS,
+    "model.video.encoder": tuple(ENCODERS),
+    "model.music.encoder": tuple(ENCODERS),
     "model.transformer.positions": POSITIONS,
     "model.transformer.pooling": POOLINGS,
     "model.gated_conv.pooling": ("mean", "attention"),
@@ -179,7 +178,7 @@ _CHOICES = {
 
 
 def require_sound(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError that names a field that is missing, cannot work, or is set in vain."""
+    """Raises UserError that names a field that is missing, cannot work, or would be ignored."""
     require_restorable(config)
     clips, default = config.sampling.clips, base_config().sampling.clips
     if config.sampling.method == "mean" and clips != default:
@@ -196,7 +195,7 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
 
 
 def require_restorable(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError that names the first field without which a run's model cannot be built."""
+    """Raises UserError that names the first field with which a run's model cannot be built."""
     for field, choices in _CHOICES.items():
         if _is_read(config, field):
             _require_choice(field, _lookup(config, field), choices)
@@ -223,7 +222,7 @@ def require_restorable(config: ml_collections.ConfigDict) -> None:
 
 
 def _require_sound_encoders(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where fields of the encoders do not go together."""
+    """Raises UserError if fields of the encoders do not go together."""
     model, clips = config.model, config.sampling.clips
     transformer = model.transformer
     encoders = _encoders(config).values()
@@ -257,7 +256,7 @@ def _require_sound_encoders(config: ml_collections.ConfigDict) -> None:
 
 
 def _require_sound_pairing(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where an item cannot be paired with itself."""
+    """Raises UserError if items are to be paired with themselves but cannot be."""
     if config.pairing == "video_music":
         return
     if config.sampling.method == "mean":
@@ -273,7 +272,7 @@ def _require_sound_pairing(config: ml_collections.ConfigDict) -> None:
 
 
 def _require_sound_loss(loss: ml_collections.ConfigDict) -> None:
-    """Raises UserError where fields of `config.loss` do not go together."""
+    """Raises UserError if fields of `config.loss` do not go together."""
     if loss.similarity_dtype != "float32" and loss.inter != "infonce":
         raise UserError(
             f"config.loss.similarity_dtype is {loss.similarity_dtype!r}, which "
@@ -297,11 +296,11 @@ def _require_finite(config: ml_collections.ConfigDict, name: str) -> None:
 
 
 def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
-    """False for an option of a loss or of an encoder that the config does not name."""
+    """False for options of a loss or of an encoder that the config does not use."""
     match field.split("."):
         case ["loss", name, _] if name in {*INTER, *INTRA}:
             return name in (config.loss.inter, config.loss.intra)
-        case ["model", ("transformer" | "gated_conv") as name, _]:
+        case ["model", name, _] if name in ENCODERS:
             return name in _encoders(config).values()
         case ["model", "batch_norm", _] | ["model", "linear"]:
             return "branch" in _encoders(config).values()
@@ -317,21 +316,21 @@ def _encoders(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The config as plain JSON data, as `config.json` holds it."""
+    """Config as plain data, the content of `config.json`."""
     return json.loads(config.to_json_best_effort(sort_keys=True))
 
 
 def completed(saved: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `config.json`; those that were not there yet are as in `base_config`."""
+    """Fields of a `config.json`, completed by those of `base_config` that it lacks."""
     return _updated(resolved(base_config()), saved)
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Both values of each field in which two resolved configs differ, `optimizer.b1` as its name.
+    """Fields in which two configs differ, by names such as `optimizer.b1`, with both values.
 
     Args:
-      old: may be of before a field was added, see `completed`.
-      new: the other.
+      old: resolved config, possibly from before a field was added, see `completed`.
+      new: resolved config of today.
     """
     before, after = _flat(completed(old)), _flat(new)
     return {
@@ -342,9 +341,9 @@ def differing(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, 
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A phrase for each field in which two resolved configs differ, see `differing`.
+    """Phrases on the fields in which two resolved configs differ, see `differing`.
 
-    Where the data lie may differ: the dataset's fingerprint says whether they are the same.
+    The path of the data may differ: the dataset's fingerprint tells if the data are the same.
     """
     found = differing(old, new)
     found.pop("dataset.data_dir", None)
@@ -352,12 +351,12 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def difference(field: str, before: Any, after: Any) -> str:
-    """The phrase for a field in which two configs differ."""
+    """Phrase on a field in which two configs differ."""
     return f"config.{field} is {before!r} there and {after!r} here"
 
 
 def _updated(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts: the fields of one, in place of which stand those that the other has."""
+    """Nested dict of fields, updated by the leaves of another."""
     updated = dict(fields)
     for field, value in changes.items():
         earlier = fields.get(field)
@@ -367,7 +366,7 @@ def _updated(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts under their names, parted by dots."""
+    """Leaves of nested dicts under their dotted names."""
     flat: dict[str, Any] = {}
     for field, value in fields.items():
         inner = _flat(value, f"{prefix}{field}.") if isinstance(value, dict) else {}
@@ -378,7 +377,7 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _lookup(config: ml_collections.ConfigDict, field: str) -> Any:
     value: Any = config
     for part in field.split("."):
-        # A config file that could not be read tells so when it is first asked, here.
+        # absl gives an object that raises at first use, here, for a config file it cannot read.
         if not hasattr(value, "keys") or part not in value:
             raise UserError(f"the config has no field {field!r}, which training needs")
         value = value[part]

@@ -1,4 +1,4 @@
-"""The devices of a run: the pmapped steps, replicated state, sharded batches."""
+"""Devices of a run: pmapped steps, replicated state, sharded batches, cached programs."""
 
 import functools
 import os
@@ -20,7 +20,10 @@ _MOST_BYTES_OF_PROGRAMS = 2**30
 def pmapped_train_step(
     step: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
-    """`(state, sharded batch, weights) -> (state, scalars)`, state and scalars replicated."""
+    """Pmaps a step: `(state, sharded batch, settings) -> (state, scalars)`, results replicated.
+
+    The third argument, the weights of one run or the `Settings` of a grid, is the same everywhere.
+    """
     # Donating the state saves its memory on accelerators; on CPUs it costs time.
     donated = () if devices[0].platform == "cpu" else (0,)
     return jax.pmap(
@@ -36,25 +39,23 @@ def pmapped_train_step(
 def pmapped_embed_step(
     embed: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
-    """`(trained, sharded batch) -> embeddings (devices, n, D)`, of video and of music or of one."""
+    """Pmaps an embedding step: `(trained, sharded batch) -> (devices, n, D)`, one side or both."""
     return jax.pmap(embed, in_axes=(None, 0), devices=devices)
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """The tree on every device, without a leading axis.
-
-    `jax.sharding.Mesh` rather than `flax.jax_utils.replicate`, which compiles the step twice.
-    """
+    """Copies a tree to every device, without a leading axis."""
+    # Not by `flax.jax_utils.replicate`, with which the step would compile twice.
     return jax.device_put(tree, _sharding(devices))
 
 
 def split(batch: Mapping[str, np.ndarray], device_count: int) -> dict[str, np.ndarray]:
-    """Each (B, ...) -> (devices, B / devices, ...)."""
+    """Splits each array of a batch over the devices: (B, ...) -> (devices, B / devices, ...)."""
     return {name: rows.reshape(device_count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
 
 def sharded(shards: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a tree of (devices, ...) on the devices, an entry each."""
+    """Moves a tree of arrays (devices, ...) to the devices, one entry each."""
     return jax.device_put(shards, _sharding(devices, AXIS))
 
 
@@ -64,12 +65,12 @@ def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSh
 
 
 def described(devices: Sequence[jax.Device]) -> str:
-    """Number and kind of the devices, in words."""
+    """Description of the devices: their number and kind."""
     return f"{len(devices)} x {devices[0].device_kind}"
 
 
 def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> None:
-    """Raises UserError where the global batch cannot be split evenly over the devices."""
+    """Raises UserError if the global batch or microbatch does not divide among the devices."""
     for field in ("batch_size", "microbatch"):
         if config[field] % len(devices):
             raise UserError(
@@ -79,15 +80,16 @@ def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.D
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs on disk, so that a second start need not compile.
+    """Caches compiled programs on disk, so that a second start need not compile.
 
-    A folder of JAX_COMPILATION_CACHE_DIR is its owner's to bound; ours holds a gigabyte, and is
-    brought back to it at every start.
+    The cache is `~/.cache/vmr/xla`, cut back to a gigabyte at every start, or the folder that
+    JAX_COMPILATION_CACHE_DIR names, whose size is its owner's business.
     """
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         folder = pathlib.Path(home) / "vmr" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         bound_folder(folder, _MOST_BYTES_OF_PROGRAMS)
+    # Small programs too: a run compiles many, and by default JAX would cache only slow ones.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -1,4 +1,4 @@
-"""Files of a run, written whole or not at all, and a full disk told in one line."""
+"""Files written whole or not at all, a bounded folder, and one line for a full disk."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file; a reader finds the earlier one or this one, never a part.
 
     Raises:
-      UserError: the file cannot be written; an earlier one is whole.
+      UserError: the file cannot be written; an earlier one stays whole.
     """
-    # Of this writer alone: another process may be writing the same file.
+    # A name of this writer's own: another process or thread may be writing the same file.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,16 +33,15 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:
-    """Deletes what was longest not read of a folder's files, until the rest is small enough.
-
-    JAX bounds its cache itself if told to, but stops writing where a file is not from a bounded
-    time, and locks the folder at every read. What others delete meanwhile is no matter.
-    """
+    """Deletes the least recently used files of a folder until the rest fits `most_bytes`."""
+    # JAX can bound its cache itself, but then locks the folder at every read, and stops writing
+    # where it finds files from before the bound was set.
     files = []
     for path in folder.glob("*"):
-        with contextlib.suppress(OSError):
-            found = path.stat()
-            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+        with contextlib.suppress(OSError):  # another process may delete files at the same time
+            status = path.stat()
+            # Many file systems update the time of access late or never.
+            files.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= most_bytes:
@@ -54,11 +53,12 @@ def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:
 
 @contextlib.contextmanager
 def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
-    """Turns whatever a library raises for a full disk into a UserError that names the path."""
+    """Turns any library's error for a full disk into a UserError that names the path."""
     try:
         yield
     except Exception as error:
-        # Orbax, TensorStore and TensorFlow each have an exception of their own for it.
+        # Orbax, TensorStore and TensorFlow each raise their own exception, of which only the text
+        # is the same.
         if "No space left on device" not in str(error):
             raise
         raise UserError(

@@ -1,4 +1,4 @@
-"""Embeds batches on all devices, while the next ones are read."""
+"""Embedding of batches on all devices, while the next ones are read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ def embed_batches(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Each batch without its features, with `video_emb` (b, D) and `music_emb` (b, D) instead.
+    """Yields each batch with `video_emb` (b, D) and `music_emb` (b, D) in place of its features.
 
     Args:
       embed: result of `pmapped_embed_step`, made once for all calls.
@@ -43,7 +43,7 @@ def embedded_rows(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> Iterator[tuple[T, Any]]:
-    """Each batch's key and the program's arrays (b, D) for it, in order; see `embed_batches`.
+    """Yields the key of each batch and the embeddings (b, D) of its items, in order.
 
     Every batch is filled up to one size that the devices can share, so that the program compiles
     once and the last, partial batch is kept. A batch is dispatched before the one in front of it
@@ -51,7 +51,7 @@ def embedded_rows(
 
     Args:
       embed: pmapped program of `trained` and a batch's arrays.
-      trained: its first argument.
+      trained: parameters of the model, the first argument of `embed`.
       batches: (key, arrays (b, ...)) of each batch, none larger than `batch_size`.
       batch_size: number of items that the program takes at a time.
       devices: devices that `embed` runs on.

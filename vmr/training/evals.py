@@ -9,20 +9,12 @@ from vmr.evaluation import recalls
 from vmr.evaluation.diagnosis.geometry import geometry
 from vmr.evaluation.diagnosis.hubness import hubness
 
-# (N, D) of video, (M, D) of music, (N,) rows of the videos' tracks -> scalars by name.
+# Video (N, D), music (M, D), row of each video's track (N,) -> scalars by name.
 Evaluation = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]
 
 
-def _geometry(video: np.ndarray, music: np.ndarray, gt_music_index: np.ndarray) -> dict[str, float]:
-    return dict(_scalars(geometry(video, music, gt_music_index), "geometry"))
-
-
-def _hubness(video: np.ndarray, music: np.ndarray, gt_music_index: np.ndarray) -> dict[str, float]:
-    return dict(_scalars(hubness(video, music), "hubness"))
-
-
 def _scalars(measures: Mapping[str, Any], name: str) -> Iterator[tuple[str, float]]:
-    """The numbers in nested measures, under their paths."""
+    """Flattens nested measures into numbers under their paths."""
     for key, value in measures.items():
         if isinstance(value, Mapping):
             yield from _scalars(value, f"{name}/{key}")
@@ -30,4 +22,8 @@ def _scalars(measures: Mapping[str, Any], name: str) -> Iterator[tuple[str, floa
             yield f"{name}/{key}", float(value)
 
 
-EVALS: dict[str, Evaluation] = {"recalls": recalls, "geometry": _geometry, "hubness": _hubness}
+EVALS: dict[str, Evaluation] = {
+    "recalls": recalls,
+    "geometry": lambda *arrays: dict(_scalars(geometry(*arrays), "geometry")),
+    "hubness": lambda video, music, _: dict(_scalars(hubness(video, music), "hubness")),
+}

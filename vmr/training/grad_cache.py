@@ -1,4 +1,4 @@
-"""A function of rows, and its gradient, over a batch that is too large to pass at once."""
+"""GradCache: value and gradient over a batch whose activations do not fit the memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,41 +8,43 @@ import jax.numpy as jnp
 
 from vmr.losses.blockwise import in_blocks
 
-# parameters, rows (n,...) in any tree -> (n,...) in any tree, each row by itself
+# Parameters, tree of rows (n,...) -> tree of rows (n,...), each row computed by itself.
 RowFunction = Callable[[Any, Any], Any]
 
 
 def vjp_in_microbatches(
-    function: RowFunction, parameters: Any, rows: Any, piece: int | None
+    function: RowFunction, parameters: Any, rows: Any, microbatch: int | None
 ) -> tuple[Any, Callable[[Any], Any]]:
-    """The function's values, and what pulls gradients at them back to the parameters.
+    """Values of a function of rows, and the pull-back of gradients at them to the parameters.
 
-    In pieces, no activation is kept: the pull-back computes each piece again, one at a time, and
-    adds up. The gradient is that of the whole: gradients at the embeddings first, then gradients of
-    the encoders by pieces (GradCache, Gao et al. 2021, arXiv 2101.06983).
+    No activation of a microbatch is kept: the pull-back computes it again, one microbatch at a
+    time, and sums the gradients, which are those of the whole batch (GradCache, Gao et al. 2021,
+    arXiv 2101.06983).
 
     Args:
-      function: differentiated with respect to its parameters.
+      function: function to differentiate with respect to its parameters.
       parameters: parameters of the function.
-      rows: rows of the batch, (n, ...) in any tree.
-      piece: rows at a time; None takes all at once.
+      rows: tree of rows (n, ...) of the batch.
+      microbatch: rows at a time; None takes all at once.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
-    if piece is None or piece >= count:
+    if microbatch is None or microbatch >= count:
         values, pull_back = jax.vjp(lambda parameters: function(parameters, rows), parameters)
         return values, lambda slopes: pull_back(slopes)[0]
 
-    pieces = in_blocks(rows, piece)
-    values = jax.lax.map(lambda rows: function(parameters, rows), pieces)
+    blocks = in_blocks(rows, microbatch)  # the last one filled up with zeros
+    values = jax.lax.map(lambda rows: function(parameters, rows), blocks)
     values = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], values)
 
-    def pull_back_in_pieces(slopes: Any) -> Any:
-        def add_piece(total: Any, piece: tuple[Any, Any]) -> tuple[Any, None]:
-            rows, slopes = piece
+    def pull_back_in_microbatches(slopes: Any) -> Any:
+        def add_microbatch(total: Any, block: tuple[Any, Any]) -> tuple[Any, None]:
+            rows, slopes = block
+            # Rows that fill up the last block have zero slopes, so they add nothing.
             _, pull_back = jax.vjp(lambda parameters: function(parameters, rows), parameters)
             return jax.tree.map(jnp.add, total, pull_back(slopes)[0]), None
 
         nothing = jax.tree.map(jnp.zeros_like, parameters)
-        return jax.lax.scan(add_piece, nothing, (pieces, in_blocks(slopes, piece)))[0]
+        slopes = in_blocks(slopes, microbatch)
+        return jax.lax.scan(add_microbatch, nothing, (blocks, slopes))[0]
 
-    return values, pull_back_in_pieces
+    return values, pull_back_in_microbatches

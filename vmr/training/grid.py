@@ -1,8 +1,8 @@
-"""Runs that differ only in weights, learning rate and seed, as a grid that one program trains.
+"""Grid of runs that differ only in weights, learning rate and seed, trained by one program.
 
-S seeds, each with W runs that share its batches: a batch is read once a seed, and what an objective
-takes of the inputs alone is taken once a batch. One run is the 1 × 1 grid, whose axes are squeezed
-out of its program: it takes the step of `vmr.training.step` to the bit.
+A grid has S seeds, each with W runs that share its batches: a batch is read once per seed, and
+whatever a loss computes from the inputs alone is computed once per batch. One run is the 1 × 1
+grid, whose axes are squeezed out of its program: it is the step of `vmr.training.step` to the bit.
 """
 
 import pathlib
@@ -25,17 +25,17 @@ Settings = tuple[dict[str, Any], Any]  # weights and learning rates, (S, W) each
 
 
 class Run(NamedTuple):
-    """A config, and the folder that the run is kept in."""
+    """Config of a run, and its folder."""
 
     config: ml_collections.ConfigDict
     workdir: pathlib.Path
 
 
-Grid = Sequence[Sequence[Run]]  # S rows, one a seed, of W runs
+Grid = Sequence[Sequence[Run]]  # S rows, one per seed, of W runs
 
 
 def shared_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Fields of a config in which all runs of a grid are equal, as `config.json` holds them."""
+    """Fields in which all runs of a grid must agree, as plain data of `config.json`."""
     fields = resolved(config)
     fields.pop("seed")
     fields["loss"].pop("weights")
@@ -44,35 +44,33 @@ def shared_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def stacked(grid: Sequence[Sequence[Any]]) -> Any:
-    """Stacks S x W trees of equal shapes into one on the host, each leaf (S, W, ...)."""
+    """Stacks S × W trees of equal shapes into one on the host, each leaf (S, W, ...)."""
     trees = [jax.device_get(tree) for row in grid for tree in row]
     shape = len(grid), len(grid[0])
-    # By NumPy: JAX would compile a program for every shape among the leaves.
+    # In NumPy: JAX would compile a program for every shape among the leaves.
     return jax.tree.map(lambda *rows: np.stack(rows).reshape(*shape, *rows[0].shape), *trees)
 
 
-def entry(tree: Any, place: tuple[int, int]) -> Any:
-    """Cuts one run's tree out of a grid's, (S, W, ...) -> (...), and copies it to the host.
-
-    It is cut where the tree is: fetched whole, a large grid would not fit the host. And it is a
-    copy, since a view of one run would keep the whole grid's memory.
-    """
-    return jax.tree.map(np.array, jax.device_get(_entry(tree, jax.device_put(np.array(place)))))
+def entry(tree: Any, slot: tuple[int, int]) -> Any:
+    """Cuts one run's tree out of a grid's, (S, W, ...) -> (...), and copies it to the host."""
+    # Cut on the devices, since a whole large grid may not fit the host. `np.array` copies: on CPU
+    # `device_get` may give a view of memory that JAX owns.
+    return jax.tree.map(np.array, jax.device_get(_entry(tree, jax.device_put(np.array(slot)))))
 
 
 @jax.jit
-def _entry(tree: Any, place: Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[place[0], place[1]], tree)
+def _entry(tree: Any, slot: Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[slot[0], slot[1]], tree)
 
 
 @jax.jit
-def updated(tree: Any, news: Any, is_news: Array) -> Any:
-    """Takes the entries of `news` where (S, W) `is_news` says so, else those of `tree`."""
+def updated(old: Any, new: Any, is_new: Array) -> Any:
+    """Entries of the tree `new` where the mask (S, W) is true, of `old` elsewhere."""
 
-    def update(old: Array, new: Array) -> Array:
-        return jnp.where(is_news.reshape(is_news.shape + (1,) * (new.ndim - 2)), new, old)
+    def choose(old: Array, new: Array) -> Array:
+        return jnp.where(is_new.reshape(is_new.shape + (1,) * (new.ndim - 2)), new, old)
 
-    return jax.tree.map(update, tree, news)
+    return jax.tree.map(choose, old, new)
 
 
 def settings_of(grid: Grid) -> Settings:
@@ -96,14 +94,14 @@ def grid_step(
     """Takes one step of every run: `vmr.training.step.train_step` over two leading axes.
 
     Args:
-      state: each leaf (S, W, ...).
-      batches: one a seed, each leaf (S, n, ...).
-      settings: see `settings_of`.
-      config: any run's.
-      device_count: devices that share the batches.
-      at_once: vmaps the runs; otherwise they take the step one after another.
-      logs: measures also what only a logged step tells.
-      axis_name: the pmapped axis that shards the batch.
+      state: states of the runs, each leaf (S, W, ...).
+      batches: one batch per seed, each leaf (S, n, ...).
+      settings: weights and learning rates of the runs, see `settings_of`.
+      config: config of any run: `settings` and the states hold all in which runs differ.
+      device_count: number of devices that share the batches.
+      at_once: True vmaps the runs; False takes them one after another.
+      logs: True adds the scalars of a logged step, see `train_step`.
+      axis_name: pmapped axis that shards the batch.
 
     Returns:
       The state after the step, and scalars (S, W).
@@ -122,7 +120,11 @@ def grid_step(
 def grid_embed(
     trained: Trained, batch: dict[str, Array], *, model: TwoTower, at_once: bool = True
 ) -> tuple[Array, Array]:
-    """Unit embeddings of n items by all S·W runs: (n, S·W·D) of video, (n, S·W·D) of music."""
+    """Unit embeddings of n items by all S·W runs side by side: video, music, (n, S·W·D) each.
+
+    With the items on the first axis, `embed_batches` and `embeddings.collect` serve a grid as they
+    serve one run; `embeddings_of` takes the runs apart.
+    """
 
     def embed(trained: Trained) -> tuple[Array, Array]:
         return embed_step(trained, batch, model=model)
@@ -132,22 +134,19 @@ def grid_embed(
 
 
 def embeddings_of(side_by_side: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Parts the embeddings of `grid_embed` by run: (n, S·W·D) -> (S, W, n, D)."""
+    """Separates the embeddings of `grid_embed` by run: (n, S·W·D) -> (S, W, n, D)."""
     items = len(side_by_side)
     return np.moveaxis(side_by_side.reshape(items, *shape, -1), 0, 2)
 
 
 def runs_at_once(devices: Sequence[jax.Device]) -> bool:
-    """True if runs are to be vmapped, because one alone does not keep the device busy.
-
-    One run's products keep all cores of a CPU at work, and its activations the cache; several at
-    once only displace each other.
-    """
+    """True if the runs of a grid are to be vmapped: on accelerators, which one run leaves idle."""
+    # On CPU one run's products occupy all cores, and its activations fill the cache.
     return devices[0].platform != "cpu"
 
 
 def _side_by_side(rows: Array) -> Array:
-    """(S, W, n, D) -> (n, S·W·D)."""
+    """Moves the runs beside the dimensions: (S, W, n, D) -> (n, S·W·D)."""
     return jnp.moveaxis(rows, 2, 0).reshape(rows.shape[2], -1)
 
 
@@ -155,7 +154,8 @@ def _over_first_axis(function: Callable[..., Any], at_once: bool) -> Callable[..
     """Applies a function to each entry of the first axis of all its arguments."""
 
     def mapped(*trees: Any) -> Any:
-        if jax.tree.leaves(trees)[0].shape[0] == 1:  # squeezed: no batched and no looping program
+        # Squeezed, so that the program of a single run has neither a batched product nor a loop.
+        if jax.tree.leaves(trees)[0].shape[0] == 1:
             result = function(*jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), trees))
             return jax.tree.map(lambda leaf: leaf[None], result)
         if at_once:

@@ -1,9 +1,9 @@
-"""The scalars of a run, a step at a time: metrics.jsonl and TensorBoard events; all finite."""
+"""Log of a run's scalars in `metrics.jsonl` and TensorBoard; check that they are finite."""
 
 import json
 import pathlib
 from collections.abc import Mapping
-from types import TracebackType
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,10 +17,14 @@ from vmr.training.state import TrainState
 
 
 class MetricsLog:
-    """Writes `metrics.jsonl`, one object a logged step, and the same to TensorBoard."""
+    """Writer of `metrics.jsonl`, one JSON object per logged step, and of TensorBoard events.
+
+    Attributes:
+      lines: lines of the log so far.
+    """
 
     def __init__(self, workdir: pathlib.Path, resumed_step: int):
-        """Opens the log at a step; lines of later steps, which will be taken again, go."""
+        """Opens the log at a step; drops the lines of later steps, which will be taken again."""
         self._path = workdir / "metrics.jsonl"
         self.lines = [line for line in whole_lines(self._path) if line["step"] <= resumed_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
@@ -30,17 +34,12 @@ class MetricsLog:
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         self._file.close()
         self._events.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes the scalars of a step; a reader finds the line at once.
+        """Writes the scalars of a step, flushed for readers to find the line at once.
 
         Raises:
           UserError: no space is left; lines written before are whole.
@@ -55,10 +54,11 @@ class MetricsLog:
 
 
 def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
-    """The objects in a `metrics.jsonl`, in their order; damaged lines are left out."""
+    """Lines of a `metrics.jsonl` in their order, without damaged ones."""
     if not path.is_file():
         return []
     lines = []
+    # A process that is killed leaves half a line; a disk that fails leaves any bytes.
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
@@ -70,18 +70,18 @@ def whole_lines(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def _is_sound(line: object) -> bool:
-    """True for an object of numbers, the step among them."""
+    """True for an object of numbers with a step."""
     if not isinstance(line, dict) or "step" not in line:
         return False
     return all(isinstance(value, int | float) for value in line.values())
 
 
-# Scalars that must be finite, where a step has them, and what they are called.
+# Scalars that must be finite if a step has them, and their names in words.
 _NAMES = {"loss": "loss", "gradient_norm": "gradient norm", "state_norm": "norm of the state"}
 
 
 def state_norm(state: TrainState) -> jax.Array:
-    """Norm () of everything that embeds; it may be infinite although the loss is still finite."""
+    """Norm () of everything that embeds; may be infinite while the loss is still finite."""
     return optax.tree.norm((state.params, state.average, state.batch_stats))
 
 
@@ -91,25 +91,26 @@ def require_finite(
     scalars: Mapping[str, jax.Array],
     batch: Mapping[str, np.ndarray],
 ) -> None:
-    """Raises UserError that names the step and its batch where a norm or the loss is not finite.
+    """Raises UserError that names the step and its batch if the loss or a norm is not finite.
 
     Args:
-      workdir: folder in which a report is left.
+      workdir: folder for a report of the step.
       step: number of the step taken.
-      scalars: scalars of the step; before the state is validated or saved, with its `state_norm`.
+      scalars: scalars of the step; before a validation or a checkpoint, with its `state_norm`.
       batch: batch of the step.
     """
-    found = {name: float(scalars[field]) for field, name in _NAMES.items() if field in scalars}
-    if np.isfinite(list(found.values())).all():
+    values = {name: float(scalars[field]) for field, name in _NAMES.items() if field in scalars}
+    if np.isfinite(list(values.values())).all():
         return
     ids = [str(video_id) for video_id in batch["video_id"]]
     report = workdir / f"nonfinite_step_{step}.json"
-    # The norms of the parts are measured at logged steps alone.
-    values = {name: str(float(x)) for name, x in scalars.items() if "_norm/" not in name}
-    write_json(report, {"step": step, "scalars": values, "video_ids": ids})
-    told = ", ".join(f"{name} {value}" for name, value in found.items())
-    shown = ", ".join(" ".join(video_id.split()) for video_id in ids[:5])  # of one line, each
+    # Norms of the terms and towers are left out: steps that are not logged have none. As strings,
+    # since JSON has no NaN.
+    texts = {name: str(float(x)) for name, x in scalars.items() if "_norm/" not in name}
+    write_json(report, {"step": step, "scalars": texts, "video_ids": ids})
+    numbers = ", ".join(f"{name} {value}" for name, value in values.items())
+    videos = ", ".join(" ".join(video_id.split()) for video_id in ids[:5])  # each on one line
     raise UserError(
-        f"step {step}: {told}; the batch's videos: {shown}, … (all {len(ids)} in {report}); "
+        f"step {step}: {numbers}; the batch's videos: {videos}, … (all {len(ids)} in {report}); "
         "earlier checkpoints are whole"
     )

@@ -1,4 +1,4 @@
-"""The training loop: one program that trains a grid of runs; a run alone is the 1 × 1 grid."""
+"""Training loop: one program trains a grid of runs; a single run is the 1 × 1 grid."""
 
 import contextlib
 import dataclasses
@@ -39,8 +39,8 @@ from vmr.training.reading import (
 from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.state import TrainState
 
-Batches = Sequence[Mapping[str, np.ndarray]]  # one a seed
-Place = tuple[int, int]  # of a run in the grid: its seed's row, its column
+Batches = Sequence[Mapping[str, np.ndarray]]  # one per seed
+Slot = tuple[int, int]  # row (seed) and column of a run in the grid
 
 
 def train(
@@ -49,20 +49,20 @@ def train(
     devices: Sequence[jax.Device] | None = None,
     profile: tuple[int, int] | None = None,
 ) -> TrainState:
-    """Trains a run to its end, going on from its latest checkpoint if it has one.
+    """Trains a run to its end, from its latest checkpoint if it has one.
 
     Args:
-      config: fields as `vmr.training.base_config` explains them.
-      workdir: the run's folder: config, environment, checkpoints, metrics.
-      devices: those that share each batch; all local devices by default.
+      config: config of the run; `vmr.training.base_config` explains its fields.
+      workdir: folder of the run, for config, environment, checkpoints and metrics.
+      devices: devices that share each batch; all local devices by default.
       profile: first and last step to trace into `workdir/profile`.
 
     Returns:
       The last state, on the host.
 
     Raises:
-      UserError: a field, the data or the folder is wrong, another process trains there, or the
-        loss or the state is not finite.
+      UserError: a field, the data or the folder is wrong, another process trains in the folder, or
+        the loss or the state is not finite.
       KeyboardInterrupt: Ctrl-C was pressed; the run is saved.
       SystemExit: SIGTERM came; the run is saved.
     """
@@ -73,22 +73,22 @@ def train(
 
 
 def train_grid(grid: Grid, devices: Sequence[jax.Device] | None = None) -> dict[pathlib.Path, str]:
-    """Trains runs in one program, each in a folder of its own, as if it had been trained alone.
+    """Trains the runs of a grid in one program, each in its folder as if it were trained alone.
 
-    Runs go on from their latest checkpoints. Those that end, early or with a loss or a state that
-    is not finite, leave the rest to go on; when half of them have left, all are saved and this
-    returns, so that the rest may be trained in a smaller program.
+    Runs go on from their latest checkpoints. One that stops early, or fails with a loss or a state
+    that is not finite, leaves the others running. Once half of the runs have ended, the rest are
+    saved and the function returns: the caller may train these in a smaller program.
 
     Args:
-      grid: S seeds, each with W runs that differ in weights and learning rate alone.
-      devices: those that share each batch; all local devices by default.
+      grid: S seeds, each with W runs that differ in weights and learning rate only.
+      devices: devices that share each batch; all local devices by default.
 
     Returns:
-      What stopped the runs that failed, by their folders.
+      The error of each run that failed, by its folder.
 
     Raises:
-      UserError: a field, the data or a folder is wrong, or another process trains in one, or the
-        runs stand at different steps; before any training.
+      UserError: a field, the data or a folder is wrong, another process trains in a folder, or the
+        runs stand at different steps; raised before any training.
       KeyboardInterrupt: Ctrl-C was pressed; the runs are saved.
       SystemExit: SIGTERM came; the runs are saved.
     """
@@ -100,7 +100,7 @@ def _train(
     devices: Sequence[jax.Device] | None,
     profile: tuple[int, int] | None = None,
 ) -> tuple[TrainState, dict[pathlib.Path, str]]:
-    """Opens the folders, trains, tells how it ended: the last state (S, W, ...) and failures."""
+    """Opens the folders, trains, prints how it ended; returns the last state and the failures."""
     devices = devices or jax.local_devices()
     configs = [run.config for row in grid for run in row]
     for config in configs:
@@ -110,6 +110,7 @@ def _train(
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(configs[0])
     spec = batch_spec_of(configs[0], dataset)
+    # On any error the stack closes what is open: saves in the background end, locks are let go.
     with contextlib.ExitStack() as opened:
         for run in (run for row in grid for run in row):
             opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.description))
@@ -120,14 +121,14 @@ def _train(
             loop = _Loop(grid, runs, dataset, spec, devices, stop, trace)
             state = loop.train(state)
     print(loop.ending(), flush=True)
-    stop.end()
-    return state, {run.workdir: run.failure for run in loop.places.values() if run.failure}
+    stop.end()  # raises if a signal came, only now that every file is closed
+    return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
 
 
 def _first_state(
     runs: Sequence[Sequence[OpenRun]], dataset: Dataset, spec: BatchSpec
 ) -> TrainState:
-    """The states that runs start or go on from, stacked; UserError if their steps differ."""
+    """First states of the runs, stacked, fresh or restored; UserError if their steps differ."""
 
     @functools.cache  # one pass over the data serves all runs
     def measured() -> Mapping[str, Any]:
@@ -141,12 +142,12 @@ def _first_state(
         for row, states_of_row in zip(runs, states, strict=True)
         for run, state in zip(row, states_of_row, strict=True)
     }
-    (step, one), *others = sorted(steps.items())
+    (step, workdir), *others = sorted(steps.items())
     if others:
-        other_step, other = others[0]
+        other_step, other_workdir = others[0]
         raise UserError(
-            f"{one} goes on from step {step} and {other} from step {other_step}: one program takes "
-            "the same step of all its runs"
+            f"{workdir} goes on from step {step} and {other_workdir} from step {other_step}: one "
+            "program takes the same step of all its runs"
         )
     if step:
         print(f"going on from step {step:,}", flush=True)
@@ -161,17 +162,17 @@ class _Due(NamedTuple):
     saves: bool
 
 
-class _Taken(NamedTuple):
-    """A step whose numbers have not been looked at yet."""
+class _Step(NamedTuple):
+    """Step whose scalars are still on the devices, not yet checked."""
 
-    step: int
+    number: int
     scalars: Mapping[str, jax.Array]
     batches: Batches
 
 
 @dataclasses.dataclass
 class _Loop:
-    """The loop over the steps of a grid, and what it needs at every one."""
+    """Loop over the steps of a grid."""
 
     grid: Grid
     runs: Sequence[Sequence[OpenRun]]
@@ -182,8 +183,8 @@ class _Loop:
     trace: StepTrace
 
     def __post_init__(self) -> None:
-        self.config = config = self.grid[0][0].config  # for what all runs share
-        self.places: dict[Place, OpenRun] = {
+        self.config = config = self.grid[0][0].config  # for the fields that all runs share
+        self.by_slot: dict[Slot, OpenRun] = {
             (row, column): run
             for row, of_row in enumerate(self.runs)
             for column, run in enumerate(of_row)
@@ -191,6 +192,8 @@ class _Loop:
         self.shape = len(self.runs), len(self.runs[0])
         at_once = grids.runs_at_once(self.devices)
         step_options = {"config": config, "device_count": len(self.devices), "at_once": at_once}
+        # A program with and one without the scalars of a logged step; each is compiled when first
+        # called.
         self.steps = {
             logs: on_devices.pmapped_train_step(
                 functools.partial(grids.grid_step, logs=logs, **step_options), self.devices
@@ -202,32 +205,33 @@ class _Loop:
         )
         self.embed = on_devices.pmapped_embed_step(embed, self.devices)
         self.state_norms = jax.jit(jax.vmap(jax.vmap(state_norm)))
-        self.best: TrainState | None = None  # (S, W, ...), each run's best since it was saved
+        self.best: TrainState | None = None  # (S, W, ...), the states of `OpenRun.unsaved_best`
         self.step = 0
 
     def train(self, state: TrainState) -> TrainState:
-        """Takes the steps that are left, or as many as the runs go on for; returns the state."""
+        """Takes steps until the last one or until too few runs go on; returns the last state."""
         state = on_devices.replicated(state, self.devices)
         settings = on_devices.replicated(grids.settings_of(self.grid), self.devices)
         self.step = first = int(jax.device_get(state.step)[0, 0])
-        batches = self._batches(first)
+        stream = self._batches(first)
         self.progress = Progress(
-            first, self.config.steps, self.config.batch_size * len(self.places)
+            first, self.config.steps, self.config.batch_size * len(self.by_slot)
         )
-        unchecked: _Taken | None = None
+        unchecked: _Step | None = None
 
         while self._goes_on():
-            of_step = next(batches)
+            batches = next(stream)
             self.step += 1
             due = self._due()
             if self.step == first + 1:
                 print(f"compiling the step for {on_devices.described(self.devices)}", flush=True)
-            shards = on_devices.sharded(_by_seed(of_step, len(self.devices)), self.devices)
+            shards = on_devices.sharded(_by_seed(batches, len(self.devices)), self.devices)
             with self.trace.of_step(self.step):
                 state, scalars = self.steps[due.logs](state, shards, settings)
-            # The previous step is checked while this one runs: no step waits for the host.
+            # JAX dispatches a step without waiting for it: the previous one is checked while this
+            # one runs, and the devices never wait for the host.
             self._require_finite(unchecked)
-            unchecked = _Taken(self.step, scalars, of_step)
+            unchecked = _Step(self.step, scalars, batches)
             if self.step == first + 1:
                 jax.block_until_ready(scalars)
                 rhythm = f"a line follows every {self.config.log_every:,}"
@@ -240,34 +244,36 @@ class _Loop:
         self.trace.end()
         if unchecked is not None:
             self._require_finite(unchecked, state)
-            # Runs that have not ended: asked to stop, or too few for so large a program.
+            # Runs that have not ended: a stop was requested, or half of the runs have ended.
             self._save(self._running(), state)
         return state
 
     def ending(self) -> str:
-        """Says why training ended, and what was best; of several runs, how many ended."""
-        if len(self.places) == 1:
-            (run,) = self.places.values()
+        """Lines on the end of training: the reason and the best step, or how many runs ended."""
+        if len(self.by_slot) == 1:
+            (run,) = self.by_slot.values()
             why = ending(run.config, self.step, run.log.lines, self.stop)
             return f"{why}\n{self.progress.spent()}"
-        left = sum(run.is_running for run in self.places.values())
+        count, running = len(self.by_slot), len(self._running())
         return (
-            f"step {self.step:,}: {len(self.places) - left} of {len(self.places)} runs have ended, "
-            f"all are saved\n{self.progress.spent()}"
+            f"step {self.step:,}: {count - running} of {count} runs have ended, all are saved\n"
+            f"{self.progress.spent()}"
         )
 
     def _goes_on(self) -> bool:
-        """True while steps are left, nobody asked to stop, and more than half of the runs run."""
-        running = sum(run.is_running for run in self.places.values())
-        return self.step < self.config.steps and not self.stop and running > len(self.places) / 2
+        """True while steps are left, no stop is requested and more than half of the runs go on."""
+        is_worth_it = len(self._running()) > len(self.by_slot) / 2
+        return self.step < self.config.steps and not self.stop and is_worth_it
 
     def _due(self) -> _Due:
+        """Actions that follow this step; after the last step, all of them."""
         is_last = self.step == self.config.steps
         every = self.config.log_every, self.config.eval_every, self.config.checkpoint_every
         return _Due(*(is_last or self.step % steps == 0 for steps in every))
 
     def _batches(self, step: int) -> Iterator[Batches]:
-        """A batch for each seed: its own order, as of a run alone, is part of what seeds vary."""
+        """Batches of the steps after `step`, one per seed."""
+        # Each seed has its own order of the data, the one of a run trained alone.
         size = self.config.batch_size
         streams = [
             train_batches(self.dataset, "train", size, row[0].config.seed, step, spec=self.spec)
@@ -275,96 +281,97 @@ class _Loop:
         ]
         return zip(*streams, strict=True)
 
-    def _require_finite(self, taken: _Taken | None, state: TrainState | None = None) -> None:
-        """Ends runs whose loss is not finite, or whose state is not where it is given.
-
-        They leave the best that they had.
-        """
-        if taken is None:
+    def _require_finite(self, step: _Step | None, state: TrainState | None = None) -> None:
+        """Ends runs whose loss, or state if one is given, is not finite; saves their best state."""
+        if step is None:
             return
-        scalars = dict(taken.scalars)
+        scalars = dict(step.scalars)
         if state is not None:
             scalars["state_norm"] = self.state_norms(state)
         values = jax.device_get(scalars)
-        for place, run in self._running().items():
-            of_run = {name: rows[place] for name, rows in values.items()}
-            run.require_finite(taken.step, of_run, taken.batches[place[0]])
+        for slot, run in self._running().items():
+            of_run = {name: rows[slot] for name, rows in values.items()}
+            run.require_finite(step.number, of_run, step.batches[slot[0]])
             if run.failure:
-                self._save_best(place)
+                self._save_best(slot)
 
     def _follow_up(self, due: _Due, state: TrainState, scalars: Mapping[str, jax.Array]) -> None:
-        """Logs, validates and saves after a step, and tells it in a line."""
+        """Logs, validates and saves after a step, and prints a line."""
         running = self._running()
-        speed = self.progress.examples_per_second(self.step)  # of all runs
-        lines: dict[Place, dict[str, float]] = {place: {} for place in running}
+        speed = self.progress.examples_per_second(self.step)  # summed over the runs
+        lines: dict[Slot, dict[str, float]] = {slot: {} for slot in running}
         if due.logs:
             values = jax.device_get(scalars)
-            for place, line in lines.items():
-                line |= {f"train/{name}": float(rows[place]) for name, rows in values.items()}
+            for slot, line in lines.items():
+                line |= {f"train/{name}": float(rows[slot]) for name, rows in values.items()}
                 line["train/examples_per_second"] = speed
         validations = self._validate(state) if due.validates else {}
         is_best = np.zeros(self.shape, bool)
-        for place, run in running.items():
-            is_best[place] = run.note(self.step, lines[place], validations.get(place))
+        for slot, run in running.items():
+            is_best[slot] = run.note(self.step, lines[slot], validations.get(slot))
         if is_best.any():
+            # Kept on the devices and saved with the next checkpoint: validation may be frequent,
+            # writing is slow.
             best = state if self.best is None else self.best
             self.best = grids.updated(best, state, jax.device_put(is_best))
         if running and (due.logs or due.validates):
             print(self._line(lines, validations), flush=True)
-        # A run that ends with this step is saved whatever is due.
-        saved = [place for place, run in running.items() if due.saves or not run.is_running]
+        # A run that ends with this step is saved even if no checkpoint is due.
+        saved = [slot for slot, run in running.items() if due.saves or not run.is_running]
         self._save(saved, state)
 
-    def _validate(self, state: TrainState) -> dict[Place, dict[str, float]]:
-        """Each running run's evaluations, `config.evals`, over the whole validation split."""
+    def _validate(self, state: TrainState) -> dict[Slot, dict[str, float]]:
+        """Evaluations `config.evals` of every running run over the whole validation split."""
         with self.progress.timed("validation"):
             size = self.config.batch_size
             batches = evaluation_batches(self.dataset, "validation", size, self.spec)
             embedded = embed_batches(self.embed, state.trained, batches, size, self.devices)
+            # The runs lie side by side as one wide embedding: tracks are collected once for all.
             split = embeddings.collect(embedded, "validation", {})
             video, music = (
                 grids.embeddings_of(rows, self.shape) for rows in (split.video_emb, split.music_emb)
             )
             evaluations = [EVALS[name] for name in self.config.evals]
             return {
-                place: {
+                slot: {
                     name: value
                     for evaluate in evaluations
                     for name, value in evaluate(
-                        video[place], music[place], split.gt_music_index
+                        video[slot], music[slot], split.gt_music_index
                     ).items()
                 }
-                for place in self._running()
+                for slot in self._running()
             }
 
-    def _running(self) -> dict[Place, OpenRun]:
-        return {place: run for place, run in self.places.items() if run.is_running}
+    def _running(self) -> dict[Slot, OpenRun]:
+        return {slot: run for slot, run in self.by_slot.items() if run.is_running}
 
-    def _save(self, places: Iterable[Place], state: TrainState) -> None:
-        """Saves the states of runs, each after its best where that is another one."""
+    def _save(self, slots: Iterable[Slot], state: TrainState) -> None:
+        """Saves the states of runs, each after its best state if that is an earlier one."""
         with self.progress.timed("checkpoints"):
-            for place in places:
-                run = self.places[place]
+            for slot in slots:
+                run = self.by_slot[slot]
+                # In the order of their steps, as Orbax expects.
                 if run.unsaved_best is not None and run.unsaved_best[0] < self.step:
-                    self._save_best(place)
-                run.save(self.step, grids.entry(state, place))
+                    self._save_best(slot)
+                run.save(self.step, grids.entry(state, slot))
 
-    def _save_best(self, place: Place) -> None:
-        if self.places[place].unsaved_best is not None:
-            self.places[place].save_best(grids.entry(self.best, place))
+    def _save_best(self, slot: Slot) -> None:
+        if self.by_slot[slot].unsaved_best is not None:
+            self.by_slot[slot].save_best(grids.entry(self.best, slot))
 
     def _line(
         self,
-        lines: Mapping[Place, Mapping[str, float]],
-        validations: Mapping[Place, Mapping[str, float]],
+        lines: Mapping[Slot, Mapping[str, float]],
+        validations: Mapping[Slot, Mapping[str, float]],
     ) -> str:
-        """The line that a person watches."""
+        """Line on a step for the console."""
         selection = self.config.selection
-        if len(self.places) == 1:
+        if len(self.by_slot) == 1:
             validation = {f"val/{name}": x for name, x in validations.get((0, 0), {}).items()}
             return self.progress.line(self.step, {**lines[0, 0], **validation}, selection)
         line = f"step {self.step:,}/{self.config.steps:,}  "
-        line += f"{len(self._running())} of {len(self.places)} runs"
+        line += f"{len(self._running())} of {len(self.by_slot)} runs"
         if validations:
             scores = [validation[selection] for validation in validations.values()]
             line += f"  val {selection} {min(scores):.1f} to {max(scores):.1f}"
@@ -372,8 +379,8 @@ class _Loop:
 
 
 def _by_seed(batches: Batches, device_count: int) -> dict[str, np.ndarray]:
-    """Stacks the batches of S seeds for a step: each leaf (devices, S, n, ...)."""
+    """Stacks the batches of S seeds, each leaf (devices, S, n, ...)."""
     shards = [on_devices.split(step_inputs(batch), device_count) for batch in batches]
-    if len(shards) == 1:  # without a copy
+    if len(shards) == 1:  # a view rather than a copy
         return {name: rows[:, None] for name, rows in shards[0].items()}
     return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *shards)

@@ -1,4 +1,4 @@
-"""One run of a grid while it trains: its folder's files, its best score, its end."""
+"""One run while the loop trains it: its open files, its best validation, whether it goes on."""
 
 import contextlib
 import pathlib
@@ -19,20 +19,20 @@ Scalars = Mapping[str, float]
 
 
 class OpenRun:
-    """A run whose steps are taken elsewhere; as a context manager it closes its folder's files.
+    """Files and bookkeeping of a run whose steps the loop takes; a context manager for the files.
 
     Attributes:
-      config: the run's.
-      workdir: its folder.
-      checkpoints: its checkpoints.
-      log: its metrics.
-      is_running: False once it has ended or failed.
-      failure: reason why it stopped before its end; empty if it did not.
-      unsaved_best: (step, metrics) of the best validation yet, where no checkpoint holds its state.
+      config: config of the run.
+      workdir: folder of the run.
+      checkpoints: checkpoints of the run.
+      log: log of its scalars; opened by `start`.
+      is_running: False once the run has ended or failed.
+      failure: error that ended the run early; empty if there is none.
+      unsaved_best: (step, metrics) of the best validation if no checkpoint holds its state yet.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
-        """Opens the folder, which is the run's alone: see `run_dir.claimed`."""
+        """Opens the checkpoints of a folder that `run_dir.claimed` has claimed."""
         self.config, self.workdir = config, workdir
         self.is_running, self.failure = True, ""
         self.unsaved_best: tuple[int, Scalars] | None = None
@@ -49,11 +49,12 @@ class OpenRun:
     def start(
         self, widths: Mapping[str, int], measured: Callable[[], Mapping[str, Any]]
     ) -> TrainState:
-        """Opens the log at the run's first state, which it returns: restored, or a fresh one.
+        """First state of the run, restored or fresh; opens the log at its step.
 
         Args:
-          widths: features of `video` and of `music`.
-          measured: statistics of the training split, which a fresh run alone asks for.
+          widths: feature widths of `video` and of `music`.
+          measured: function that gives statistics of the training split, called for a fresh run
+            only, since it takes a pass over the data.
 
         Raises:
           UserError: no checkpoint can be restored.
@@ -61,10 +62,10 @@ class OpenRun:
         if self.checkpoints.latest_step is None:
             state = build_state(self.config, measured())
         else:
-            like = abstract_state(self.config, widths)
-            state = self.checkpoints.restore_latest(like)
+            state = self.checkpoints.restore_latest(abstract_state(self.config, widths))
         step = int(state.step)
-        # Not before: a damaged newest checkpoint takes the lines after the one restored with it.
+        # Only now is the step known: if the newest checkpoint is damaged, an older one is restored,
+        # and the lines after it go.
         self.log = self._files.enter_context(MetricsLog(self.workdir, resumed_step=step))
         self.is_running = self._goes_on_after(step)
         return state
@@ -72,46 +73,47 @@ class OpenRun:
     def require_finite(
         self, step: int, scalars: Mapping[str, Any], batch: Mapping[str, np.ndarray]
     ) -> None:
-        """Ends the run where the loss or a norm is not finite, and notes why."""
+        """Ends the run, and notes the failure, if the loss or a norm is not finite."""
         try:
             require_finite(self.workdir, step, scalars, batch)
         except UserError as failure:
             self.failure, self.is_running = str(failure), False
 
     def note(self, step: int, scalars: Scalars, validation: Scalars | None) -> bool:
-        """Writes the line of a step, if it has one, and ends the run where it ends with it.
+        """Logs a step and ends the run if it stops early or the step is its last.
 
         Args:
-          step: the step taken.
-          scalars: those of the step, if it is logged.
-          validation: metrics after the step, if it is validated.
+          step: number of the step taken.
+          scalars: scalars of the step; empty if it is not logged.
+          validation: metrics after the step; None if it is not validated.
 
         Returns:
-          True where the validation is the best yet: its state is to be kept.
+          True if the validation is the best yet, so that the caller keeps the state.
         """
         line = {**scalars, **{f"val/{name}": value for name, value in (validation or {}).items()}}
         if line:
             self.log.write(step, line)
         if validation is None:
             return False
+        # The loop validates the last step too: but for a failure, a run ends at a validation.
         self._validated = step, validation
         self.is_running = self._goes_on_after(step)
         key = f"val/{self.config.selection}"
         *earlier, last = [line[key] for line in self.log.lines if key in line]
-        is_best = all(last > score for score in earlier)
+        is_best = all(last > score for score in earlier)  # of equals the first: less training
         if is_best:
             self.unsaved_best = step, validation
         return is_best
 
     def save(self, step: int, state: TrainState) -> None:
-        """Saves the state after a step, with its metrics if it was validated."""
+        """Saves the state after a step, with its metrics if the step was validated."""
         validated, metrics = self._validated
         self.checkpoints.save(state, metrics if validated == step else None)
         if self.unsaved_best is not None and self.unsaved_best[0] == step:
             self.unsaved_best = None
 
     def save_best(self, state: TrainState) -> None:
-        """Saves the state of the best validation, which no checkpoint holds yet."""
+        """Saves the state of the best validation, with its metrics."""
         assert self.unsaved_best is not None
         self.checkpoints.save(state, self.unsaved_best[1])
         self.unsaved_best = None

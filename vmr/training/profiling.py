@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard's profiler and Perfetto."""
+"""Trace of a range of steps, for TensorBoard's profiler and Perfetto."""
 
 import contextlib
 import pathlib
@@ -10,10 +10,10 @@ from vmr.errors import UserError
 
 
 def steps_of(text: str) -> tuple[int, int]:
-    """First and last step of `FROM:TO`.
+    """Parses `FROM:TO` into the first and the last step.
 
     Raises:
-      UserError: it is of another form, or no step lies between.
+      UserError: the text has another form, or the range is empty.
     """
     first, colon, last = text.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
@@ -22,7 +22,7 @@ def steps_of(text: str) -> tuple[int, int]:
 
 
 def require_taken(steps: tuple[int, int] | None, last_step: int) -> None:
-    """Raises UserError where steps to profile lie beyond the end of the run."""
+    """Raises UserError if steps to profile lie beyond the end of the run."""
     if steps is not None and steps[1] > last_step:
         raise UserError(
             f"--profile: steps {steps[0]} to {steps[1]}, but the run ends at step {last_step}"
@@ -30,16 +30,16 @@ def require_taken(steps: tuple[int, int] | None, last_step: int) -> None:
 
 
 class StepTrace:
-    """Traces the steps from one to another, devices and host, into a folder."""
+    """Trace of devices and host over a range of steps, written into a folder."""
 
     def __init__(self, folder: pathlib.Path, steps: tuple[int, int] | None):
-        """Notes the first and the last step, or None for no trace."""
+        """Takes the first and the last step to trace, or None for no trace."""
         self._folder, self._steps = folder, steps
         self._is_on = False
 
     @contextlib.contextmanager
     def of_step(self, step: int) -> Iterator[None]:
-        """Wraps the taking of a step."""
+        """Context of one step: starts the trace before the first, ends it after the last."""
         if self._steps is None:
             yield
             return
@@ -53,8 +53,9 @@ class StepTrace:
             self.end()
 
     def end(self) -> None:
-        """Writes what has been traced, if anything has."""
+        """Ends the trace and writes it, if it has begun."""
         if self._is_on:
+            # Steps run after their dispatch: without this wait the last ones would be missing.
             jax.effects_barrier()
             jax.profiler.stop_trace()
             self._is_on = False

@@ -1,4 +1,4 @@
-"""Progress of a run for the person who watches: its line, its speed, its end."""
+"""Progress of a run: its speed and its line on the console, its end."""
 
 import contextlib
 import datetime
@@ -17,7 +17,7 @@ from vmr.training.signals import StopRequest
 
 
 class Progress:
-    """Measures the speed between logged steps; validation and saving are timed apart."""
+    """Clock of a run: speed between logged steps, with validation and saving timed apart."""
 
     def __init__(self, step: int, last_step: int, batch_size: int):
         """Starts the clock at a step."""
@@ -28,30 +28,30 @@ class Progress:
         self.restart(step)
 
     def restart(self, step: int) -> None:
-        """Starts the clock anew, after something that was not training."""
+        """Restarts the clock at a step, after something that was not training."""
         self._step = step
         self._since = time.perf_counter()
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Adds the time of what is done within to the time of this name."""
+        """Context whose time is added to the total under a name."""
         start = time.perf_counter()
         yield
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
 
     def spent(self) -> str:
-        """A line on the seconds since the start, and those of all that was timed."""
+        """Seconds since the start and under each name, in words."""
         seconds = time.perf_counter() - self._start
         parts = [f"{name} {spent:.1f} s" for name, spent in self._seconds.items()]
         return f"{seconds:.1f} s" + (f", of which {', '.join(parts)}" if parts else "")
 
     def examples_per_second(self, step: int) -> float:
-        """The speed since the clock was started."""
+        """Speed since the clock was last restarted."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         return (step - self._step) * self._batch_size / seconds
 
     def line(self, step: int, scalars: Mapping[str, float], selection: str) -> str:
-        """One line on the scalars of a step; fields that they lack are left out."""
+        """Line on the scalars of a step, without those that it lacks."""
         parts = [f"step {step:,}/{self._last_step:,}"]
         if "train/loss" in scalars:
             parts.append(f"loss {scalars['train/loss']:.4f}")
@@ -66,7 +66,7 @@ class Progress:
 
 
 def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, float]]) -> bool:
-    """True when the last `patience` validations brought nothing better than the one before.
+    """True if the last `patience` validations are no better than the best one before.
 
     Args:
       config: config of the run.
@@ -76,6 +76,7 @@ def stops_early(config: ml_collections.ConfigDict, lines: Sequence[Mapping[str, 
     scores = [line[key] for line in lines if key in line]
     if not config.patience or len(scores) <= config.patience:
         return False
+    # `argmax` gives the first of equals: an equal score is nothing better.
     return len(scores) - 1 - int(np.argmax(scores)) >= config.patience
 
 
@@ -86,6 +87,7 @@ def is_finished(workdir: pathlib.Path) -> bool:
         return False
     try:
         config = ml_collections.ConfigDict(completed(read_json(workdir / "config.json")))
+        # Later lines are of steps that no checkpoint holds: a resumed run would take them again.
         lines = [line for line in whole_lines(workdir / "metrics.jsonl") if line["step"] <= step]
         return step >= config.steps or stops_early(config, lines)
     except (UserError, AttributeError, KeyError, TypeError):  # not a run that this code wrote
@@ -104,7 +106,7 @@ def ending(
       config: config of the run.
       step: last step taken.
       lines: lines of its `metrics.jsonl`.
-      stop: request to stop, if there was one.
+      stop: request to stop, which may be false.
     """
     if step >= config.steps:
         why = "all steps are taken"

@@ -1,4 +1,4 @@
-"""Data of a config: its dataset, the specification of its batches, and their arrays."""
+"""Data of a run: its dataset, the specification of its batches, the arrays of a batch."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ Batch = Mapping[str, np.ndarray]
 
 
 def dataset_of(config: ml_collections.ConfigDict, data_dir: str | None = None) -> Dataset:
-    """The dataset of `config.dataset`, its training split cut to the share that is asked for.
+    """Opens the dataset of `config.dataset`, its training split cut to `train_share`.
 
     Args:
       config: config of a run.
       data_dir: folder of the dataset; by default the config's.
 
     Raises:
-      UserError: there is none, or it has not the text that the model reads.
+      UserError: the folder holds no dataset, or one without the text that the model reads.
     """
     dataset = open_dataset(data_dir or config.dataset.data_dir)
     _require_text(config, dataset)
@@ -38,7 +38,7 @@ def sound_dataset_of(config: ml_collections.ConfigDict) -> Dataset:
     """Opens the dataset like `dataset_of`, and checks its name, its validity and its size.
 
     Raises:
-      UserError: it is not the one that the config names, or not fit to train on.
+      UserError: the dataset is not the one that the config names, or not fit to train on.
     """
     dataset = dataset_of(config)
     if config.dataset.name and config.dataset.name != dataset.name:
@@ -79,7 +79,7 @@ def _require_text(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
 
 
 def batch_spec_of(config: ml_collections.ConfigDict, dataset: Dataset) -> BatchSpec:
-    """Specification of the run's batches; counts the training labels where they make positives.
+    """Specification of the run's batches; counts the training labels if they define positives.
 
     Raises:
       UserError: the dataset lacks the modality, or the labels, that the config asks for.
@@ -87,6 +87,7 @@ def batch_spec_of(config: ml_collections.ConfigDict, dataset: Dataset) -> BatchS
     text = config.model.text
     spec = BatchSpec(
         sampling=config.sampling.method,
+        # Under `mean`, `sampling.clips` is not read; equal specs then compare equal.
         clips=1 if config.sampling.method == "mean" else config.sampling.clips,
         pairing=config.pairing,
         tokens=0 if text.fusion == "none" else text.tokens,
@@ -103,22 +104,23 @@ def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
 
 
 def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str, np.ndarray]]:
-    """Statistics of the training split; one encoder for both sides has one side's."""
+    """Input statistics of the training split, equal for both sides if one encoder serves both."""
     found = statistics(dataset, "train", spec)
     return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
 
 def step_inputs(batch: Batch) -> dict[str, np.ndarray]:
-    """Arrays of a batch that a step reads; `track` becomes the label where labels count."""
+    """Arrays of a batch that a step reads; if labels define positives, `track` holds the labels."""
     by_label = {"track": _positives(batch["label"], batch["track"])} if "label" in batch else {}
     return encoder_inputs(batch) | by_label
 
 
 def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
-    """(B,), (B,) -> (B,): labels, where videos of one track have one: the highest of theirs.
+    """Positive ids from labels, one label per track: (B,), (B,) -> (B,).
 
-    Their labels may differ, but they go together whatever they are, and positives have to be an
-    equivalence. The class of an item without a common label is negative: any label comes first.
+    Videos of one track are positives of each other whatever their labels, and positives have to be
+    an equivalence relation: all videos of a track get the highest of their labels. An item without
+    a common label has a negative class, which any common label of its track outranks.
     """
     _, places = np.unique(tracks, return_inverse=True)
     highest = np.full(len(tracks), np.iinfo(labels.dtype).min, labels.dtype)
@@ -129,7 +131,7 @@ def _positives(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 def evaluation_batches(
     dataset: Dataset, split: str, batch_size: int, spec: BatchSpec, segments: int = 1
 ) -> Iterator[Batch]:
-    """Batches of `eval_batches`, with the label as `group`, the true relevance, where labels count.
+    """Batches of `eval_batches`; if labels define positives, they are the true relevance, `group`.
 
     Prints how many items are left out, if any.
     """

@@ -1,4 +1,4 @@
-"""A run's folder: its config, its environment, its lock; each file whole or absent."""
+"""Folder of a run: its config, its environment, its lock; each file whole or absent."""
 
 import contextlib
 import datetime
@@ -19,7 +19,7 @@ from vmr.errors import UserError
 from vmr.training.config import completed, difference, differing, require_restorable, resolved
 from vmr.training.disk import write_text
 
-# What may change while a run goes on: no step's numbers depend on it.
+# Fields that may change when a run goes on: no step's numbers depend on them.
 _FREE = frozenset(
     {
         "patience",
@@ -39,19 +39,19 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-d
 def claimed(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, data: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Makes the folder this config's, or finds that it already is, and keeps other processes out.
+    """Claims `workdir` for this config, and keeps other processes out; the folder may be new.
 
     How often a run is logged, validated and saved, its patience, its steps under a constant
-    schedule and where its data lie may change: `config.json` then says what holds from now on.
+    schedule and the path of its data may change; `config.json` then has the new values.
 
     Args:
-      workdir: the run's folder.
-      config: the run's.
+      workdir: folder of the run.
+      config: config of the run.
       data: `Dataset.description` of what it trains on.
 
     Raises:
-      UserError: the folder holds a run of another config or of another dataset, or checkpoints
-        alone, or another process trains there; it is left as is.
+      UserError: the folder holds a run of another config or of other data, or checkpoints without
+        a config, or another process trains there; it is left as it is.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def latest_step(workdir: pathlib.Path) -> int:
 
 
 def _take_over(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
-    """Goes on with the run in a folder, under what of its config may have changed."""
+    """Checks that a run may go on under a config, and writes the fields that may change."""
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(
@@ -103,7 +103,7 @@ def _take_over(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerp
 def _require_steps_may_change(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, before: Any, after: int
 ) -> None:
-    """Raises UserError where the steps that were taken would have been others."""
+    """Raises UserError if another number of steps would have changed steps already taken."""
     phrase = difference("steps", before, after)
     if config.optimizer.schedule != "constant":
         raise UserError(
@@ -118,7 +118,7 @@ def _require_steps_may_change(
 
 
 def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
-    """Raises UserError where the run in the folder was trained on data of other content."""
+    """Raises UserError if the run in the folder was trained on data of other content."""
     path = workdir / "environment.json"
     trained_on = read_json(path).get("dataset_fingerprint")
     if not isinstance(trained_on, str):
@@ -131,10 +131,10 @@ def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
 
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The config of the run in a folder, fields of after its time at their defaults.
+    """Config of the run in a folder; fields added since have their defaults.
 
     Raises:
-      UserError: there is no run, or its config cannot have been one.
+      UserError: the folder holds no run, or its config is not sound.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -176,7 +176,7 @@ def _git_revision() -> str | None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError where it cannot be read, or holds anything else."""
+    """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -187,7 +187,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes an indented JSON file, the whole of it or nothing; see `write_text`."""
+    """Writes an indented JSON file, whole or not at all; see `write_text`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -197,14 +197,14 @@ if sys.platform != "win32":
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps others out of a folder; the system lets go of it when the process ends, however.
+    """Locks a folder against other processes; the system frees it however this process ends.
 
-    A disk that has no locks goes without, as does Windows.
+    File systems without locks, and Windows, go without.
 
     Raises:
-      UserError: another process, or this one elsewhere, has the folder; or it cannot be written in.
+      UserError: the folder is locked, by this process or another, or cannot be written to.
     """
-    path = folder / ".lock"  # which stays: others may have it open
+    path = folder / ".lock"  # never deleted: another process may have it open
     try:
         file = path.open("a")
     except OSError as error:
@@ -214,7 +214,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             _lock(file)
         except BlockingIOError:
             raise UserError(
-                f"{folder} is in use: another process trains there, expected one at a time"
+                f"{folder} is in use: another process works there, expected one at a time"
             ) from None
         yield
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-# Those of a process that nobody has taken over: Slurm's and a notebook's own handlers stay.
+# Python's own handlers. Only these are replaced: handlers of a notebook or of Slurm stay.
 _OURS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -16,7 +16,11 @@ _OURS: dict[signal.Signals, Any] = {
 
 
 class StopRequest:
-    """Request to stop, and the signal that made it; false until one comes."""
+    """Request to stop, false until a signal comes.
+
+    Attributes:
+      signal: signal that made the request, or None.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -39,9 +43,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Notes the first Ctrl-C or SIGTERM, of which the second then ends the process at once.
+    """Context in which the first Ctrl-C or SIGTERM requests a stop; the second ends the process.
 
-    Only the main thread may handle signals: in another one none is noted.
+    Outside the main thread, where Python allows no handlers, signals keep their effect.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -56,8 +60,8 @@ def stop_requests() -> Iterator[StopRequest]:
     def note(number: int, _: FrameType | None) -> None:
         request.signal = signal.Signals(number)
         restore()
-        told = f"{request.signal.name}: saving after this step; once more stops at once\n"
-        os.write(2, told.encode())  # print may be what was interrupted
+        message = f"{request.signal.name}: saving after this step; once more stops at once\n"
+        os.write(2, message.encode())  # `print` is not reentrant, and may be what was interrupted
 
     for number in ours:
         signal.signal(number, note)

@@ -1,4 +1,4 @@
-"""The state of a training run: everything that a step reads and writes."""
+"""State of a training run: everything that a step reads and writes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class Trained:
-    """The part of a run's state that embeds.
+    """Part of a run's state on which its embeddings depend.
 
     Attributes:
       params: parameters of both towers.
@@ -33,16 +33,17 @@ class Trained:
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a resumed run needs to go on to the bit; replicated, without a leading axis.
+    """Everything that a resumed run needs to go on to the bit.
 
-    The names of these fields are on disk, in every checkpoint.
+    Replicated over the devices without an axis for them; a grid stacks its runs' states, each leaf
+    (S, W, ...). The names of these fields are on disk, in every checkpoint.
 
     Attributes:
       step: () int32, number of steps taken.
       params: parameters of both towers, and of the loss if it learns any.
       batch_stats: running mean and variance of batch normalisation.
       opt_state: state of the optimiser.
-      average: moving average of the parameters, evaluated in their place; empty if none.
+      average: moving average of `params`, evaluated in their stead; empty if there is none.
       standardization: mean and scale of the inputs per dimension, from the training split.
       key: (2,) uint32, random key of the run; a step folds its number into it.
     """
@@ -57,7 +58,7 @@ class TrainState:
 
     @property
     def trained(self) -> Trained:
-        """The part that embeds: averaged parameters where there are any, none of the loss."""
+        """Part that embeds: averaged parameters if there are any, without those of the loss."""
         params = dict(self.average or self.params)
         params.pop("loss", None)
         return Trained(params, self.batch_stats, self.standardization)
@@ -65,7 +66,7 @@ class TrainState:
     if TYPE_CHECKING:  # flax adds it where type checkers do not see
 
         def replace(self, **changes: Any) -> "TrainState":
-            """A copy with some fields changed."""
+            """Copy with some fields changed."""
 
 
 def initial_state(
@@ -77,16 +78,17 @@ def initial_state(
     learnt: Mapping[str, Array] | None = None,
     text: Tokens | None = None,
 ) -> TrainState:
-    """The state before the first step; widths of the inputs are those of `standardization`.
+    """State before the first step; its inputs have the widths of `standardization`.
 
     Args:
-      model: the two towers.
+      model: two-tower model.
       optimizer: optimiser of the run.
       standardization: statistics of the inputs, per dimension.
       seed: seed of the initial parameters and of every step's dropout.
-      averaged: keeps a moving average of the parameters.
-      learnt: parameters of the loss before the first step, if it has any.
-      text: text of one item, in the shapes that the video encoder will read; None if it reads none.
+      averaged: True keeps a moving average of the parameters.
+      learnt: parameters of the loss before the first step, if it learns any.
+      text: dummy text of one item, in the shapes that the video encoder reads; None if it reads
+        none.
     """
     key = jax.random.PRNGKey(seed)
     init_key, run_key = jax.random.split(key)
@@ -97,6 +99,7 @@ def initial_state(
     means = (statistics[side]["mean"] for side in ("video", "music"))
     video, music = (Clips(mean[None, None, :], jnp.ones((1, 1), bool)) for mean in means)
     video = video._replace(text=text)
+    # Compiled as a whole: outside `jit`, every small operation of `init` would be compiled alone.
     variables = jax.jit(model.init, static_argnames="train")(init_key, video, music, train=False)
     params = {**variables["params"], **({"loss": dict(learnt)} if learnt else {})}
     return TrainState(
@@ -112,7 +115,7 @@ def initial_state(
 
 
 def placeholder_standardization(widths: Mapping[str, int]) -> Standardization:
-    """Identity statistics of the right shapes, for a state about to be restored.
+    """Identity statistics of the given widths, for the shapes of a state to be restored.
 
     Args:
       widths: feature widths of `video` and of `music`.

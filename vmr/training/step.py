@@ -1,4 +1,4 @@
-"""One training step and one embedding step: pure, top-level, `pmap`ped elsewhere."""
+"""Training step and embedding step: pure functions, pmapped by `vmr.training.devices`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,24 +33,24 @@ def train_step(
     microbatch: int | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step on the global batch.
+    """Takes one training step on the global batch.
 
-    The loss's gradient is taken at the embeddings, then goes once through the encoders.
+    The gradient of the loss is taken at the embeddings, then pulled back once through the encoders.
 
     Args:
       state: state before the step.
-      batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int: pairs of equal
-        track are positives of each other.
+      batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int, their positive
+        ids: pairs of equal `track` are positives of each other.
       weights: scalar weights of the terms m2v, v2m, music, video.
-      logs: measures the norms of the parameters and of each term's gradient, too. Static, hence two
+      logs: True adds the norms of the parameters and of each term's gradient. Static, hence two
         programs: a condition inside one would make XLA on a GPU wait for the host at every step.
-      model: the two towers; its batch normalisation must know the same `axis_name`.
-      objective: the losses.
-      optimizer: optimiser whose state stands in `state`.
-      average_decay: decay of the moving average of the parameters, where the state has one.
-      warmup_steps: over which the weights of the intra-modal terms rise from 0.
+      model: two-tower model; its batch normalisation must have the same `axis_name`.
+      objective: losses of the four terms.
+      optimizer: optimiser whose state is in `state`.
+      average_decay: decay of the moving average of the parameters, if the state has one.
+      warmup_steps: number of steps in which the weights of the intra-modal terms rise from 0.
       microbatch: rows of this device that pass the encoders at a time; None passes all at once.
-      axis_name: the pmapped axis that shards the batch; None for a single device.
+      axis_name: pmapped axis that shards the batch; None for a single device.
 
     Returns:
       The state after the step, and scalars to log (the same on every device).
@@ -72,7 +72,7 @@ def train_step(
     rows = video, music, global_rows(batch["track"].size, axis_name)
     features, pull_trunks = vjp_in_microbatches(trunks, params, rows, microbatch)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
-    # The distribution that an intra-modal loss keeps is that of the mean over an item's clips.
+    # Intra-modal losses compare embeddings with inputs: of a sequence, the mean over its clips.
     inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
     pairs = Pairs(embeddings[0], embeddings[1], inputs[0], inputs[1], batch["track"])
     weights = _warmed_up(weights, state.step, warmup_steps)
@@ -80,6 +80,8 @@ def train_step(
 
     to_params, to_features = pull_heads((found.gradient["video"], found.gradient["music"]))
     gradients = jax.tree.map(jnp.add, to_params, pull_trunks(to_features))
+    # Summed, not averaged: every device has the gradient of the global loss at its own rows. That
+    # of the learnt parameters is summed already.
     if axis_name is not None:
         gradients = jax.lax.psum(gradients, axis_name)
     gradients |= {"loss": found.to_learnt} if learnt else {}
@@ -109,7 +111,7 @@ def train_step(
 def embed_step(
     trained: Trained, batch: dict[str, Array], *, model: TwoTower
 ) -> tuple[Array, Array]:
-    """Unit embeddings of a batch, see `vmr.training.inputs`: (n, D) of video, (n, D) of music."""
+    """Unit embeddings of a batch, see `vmr.training.inputs`: video (n, D) and music (n, D)."""
     embeddings: Any = model.apply(
         {"params": trained.params, "batch_stats": trained.batch_stats},
         *model_inputs(batch, trained.standardization),
@@ -131,15 +133,17 @@ def embed_side_step(
 
 
 def _averaged(state: TrainState, params: optax.Params, decay: float) -> optax.Params:
-    """The moving average one step on; early steps weigh more, so that it soon leaves the start."""
+    """Moving average of the parameters after a step."""
     if not state.average:
         return state.average
+    # Early steps weigh more, so that the average soon leaves the random start: the decay is
+    # min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage has it.
     step_size = jnp.maximum(1.0 - decay, 9.0 / (10.0 + state.step))
     return optax.incremental_update(params, state.average, step_size)
 
 
 def _norms(of_terms: Mapping[str, Array], params: Mapping[str, Any]) -> dict[str, Array]:
-    """Scalars of the terms' gradients and of the towers' parameters."""
+    """Scalars to log: norms of the terms' gradients and of each tower's parameters."""
     towers, _ = _towers_and_learnt(params)
     return {
         **{f"term_gradient_norm/{term}": norm for term, norm in of_terms.items()},
@@ -148,13 +152,13 @@ def _norms(of_terms: Mapping[str, Array], params: Mapping[str, Any]) -> dict[str
 
 
 def _towers_and_learnt(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The encoders' parameters, and those of the loss if it has any."""
+    """Separates the encoders' parameters from those of the loss, which may be none."""
     towers = dict(params)
     return towers, towers.pop("loss", {})
 
 
 def _warmed_up(weights: Mapping[str, Array], step: Array, warmup_steps: int) -> dict[str, Array]:
-    """The weights at a step: those of the intra-modal terms rise linearly from 0 at the first."""
+    """Weights at a step: those of the intra-modal terms rise linearly from 0 at the first."""
     if not warmup_steps:
         return dict(weights)
     share = jnp.minimum(1.0, step / warmup_steps)

@@ -54,6 +54,7 @@ def _of_records(name: str, options: Mapping[str, Any]) -> Source:
     held_out = options.get("held_out", 0.0)
     if name == "audioset":
         return audioset(patterns, labels, held_out)
+    assert name == "youtube8m", f"a source of records that is not opened here: {name}"
     file = options.get("vocabulary")
     vocabulary = read_vocabulary(Path(file)) if file else None
     return youtube8m(patterns, labels, vocabulary, held_out)

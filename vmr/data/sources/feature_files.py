@@ -227,6 +227,22 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
 
 
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
+    texts = strings_of(table, video_ids)
+    unused = len(texts.keys() - video_ids)
+    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
+
+
+def strings_of(table: Path, video_ids: set[str]) -> dict[str, str]:
+    """Reads the text of each video from a CSV with the columns of `TEXT_COLUMNS`.
+
+    Args:
+      table: the CSV; it may lack some of the videos and have others.
+      video_ids: ids of the videos that are to have text.
+
+    Raises:
+      UserError: the CSV is unusable, repeats a video, spells an id in another form of Unicode than
+        `video_ids`, or has text for none of them.
+    """
     texts: dict[str, str] = {}
     # An id in another Unicode form would match no video, and its text would be lost in silence.
     spelt_alike = {composed(video_id) for video_id in video_ids}
@@ -238,14 +254,13 @@ def _strings(table: Path, video_ids: set[str]) -> FeatureText:
             raise UserError(f"{line} repeats video id {video_id!r}, expected each video once")
         if video_id not in video_ids and composed(video_id) in spelt_alike:
             raise UserError(
-                f"{line} names video id {video_id!r}, which the splits spell in another form of "
+                f"{line} names video id {video_id!r}, which the videos spell in another form of "
                 "Unicode: rename either"
             )
         texts[video_id] = entry["text"]
     if not any(texts.get(video_id) for video_id in video_ids):
-        raise UserError(f"{table}: has no text for any video of the splits, expected some")
-    unused = len(texts.keys() - video_ids)
-    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
+        raise UserError(f"{table}: has no text for any video, expected some")
+    return texts
 
 
 def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:

@@ -1,5 +1,5 @@
 """Diagnosis of an embedding: its geometry, its hubs, and suspected false negatives.
 
-Nothing here is needed to train or to score. Every measure takes all scores of a block of rows at a
-time (`similarity`); exact ranks with their ties come from `vmr.evaluation.ranks` alone.
+Nothing here is needed to train or to score. The measures score a block of rows against the whole
+gallery at a time (`similarity`), to within rounding; exact ranks come from `vmr.evaluation.ranks`.
 """

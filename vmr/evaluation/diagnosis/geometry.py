@@ -1,7 +1,7 @@
-"""The shape of an embedding: how near pairs lie, how the rows of a modality fill their sphere.
+"""Geometry of an embedding: distances of pairs, spread of each modality on the unit sphere.
 
-What a table of recalls does not tell: whether the two modalities share one region, and whether
-rows use the space or have collapsed to a point or to a few directions.
+Recalls alone do not show whether both modalities share one region of the space, nor whether the
+rows of a modality have collapsed to a point or to a few directions.
 """
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy as np
 from vmr.evaluation import checks
 from vmr.evaluation.diagnosis.similarity import row_blocks, scores
 
-# Uniformity is over all pairs of so many rows: a seeded draw where there are more.
+# Most rows for uniformity, which is over all their pairs; of more rows, so many are drawn.
 _MOST_ROWS = 5_000
 
-# When a modality counts as collapsed; both bounds are ours. Rows at one point have a uniformity of
-# 0, rows spread evenly over a sphere of many dimensions about -4; at -1 the typical cosine is 3/4.
+# Bounds of collapse, chosen by us. Uniformity is 0 for rows at one point and about -4 for rows
+# spread evenly over a sphere of many dimensions; at -1 the typical cosine is 3/4.
 CROWDED = -1.0
-# Of the directions that its rows could span.
+# Effective rank as a share of the directions that the rows could span.
 FEW_DIRECTIONS = 0.05
 
 
@@ -25,14 +25,14 @@ def geometry(
     """Measures an embedding: (N,D),(M,D),(N,)->JSON-ready dict.
 
     Keys: `alignment`, `modality_gap`, and under `video` and `music` each `uniformity`,
-    `effective_rank`, `most_directions`, which is min(rows, D), and `collapse`, a list of what is
-    wrong in words (see `collapse`), empty where nothing is.
+    `effective_rank`, `most_directions`, which is min(rows, D), and `collapse`, the findings of
+    `collapse` in words.
 
     Args:
         video_emb: (N,D) unit rows, one per video.
         music_emb: (M,D) unit rows, one per unique track.
         gt_music_index: (N,) the row of music_emb that belongs to each video.
-        seed: seed of the rows that uniformity is measured on, where there are more than 5,000.
+        seed: seed of the 5,000 rows that uniformity is measured on, where there are more.
 
     Raises:
         UserError: NaN or infinity, rows that are not of unit length, widths that differ, or an
@@ -61,7 +61,7 @@ def _of_modality(rows: np.ndarray, seed: int) -> dict:
 
 
 def alignment(video_emb: np.ndarray, music_emb: np.ndarray, gt_music_index: np.ndarray) -> float:
-    """Mean squared distance of the pairs: (N,D),(M,D),(N,)->[0, 4], 0 where each pair coincides.
+    """Mean squared distance of the pairs: (N,D),(M,D),(N,)->[0, 4], 0 where all pairs coincide.
 
     Wang, Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity
     on the Hypersphere", ICML 2020, with their α = 2.
@@ -74,10 +74,10 @@ def alignment(video_emb: np.ndarray, music_emb: np.ndarray, gt_music_index: np.n
 
 
 def uniformity(rows: np.ndarray, *, seed: int = 0) -> float:
-    """log mean exp(−2 ‖x − y‖²) over pairs of two rows: (N,D)->at most 0, lower is more even.
+    """Log of the mean of exp(−2 ‖x − y‖²) over pairs of rows: (N,D)->at most 0, lower is more even.
 
-    Wang, Isola 2020, with their t = 2. Of more than 5,000 rows a seeded draw of so many counts; a
-    single row has no pair, and scores 0.
+    Wang, Isola 2020, with their t = 2. Of more than 5,000 rows, 5,000 are drawn by the seed. A
+    single row, which has no pair, scores 0.
     """
     if len(rows) > _MOST_ROWS:
         drawn = np.random.default_rng(seed).choice(len(rows), _MOST_ROWS, replace=False)
@@ -90,10 +90,10 @@ def uniformity(rows: np.ndarray, *, seed: int = 0) -> float:
     for block in row_blocks(len(rows), len(rows)):
         apart = squares[block, None] + squares[None, :] - 2.0 * scores(rows[block], rows)
         near = np.exp(-2.0 * np.maximum(apart, 0.0))
-        # A row is no pair with itself.
+        # A row does not pair with itself.
         near[np.arange(len(near)), np.arange(block.start, block.stop)] = 0.0
         total += float(np.sum(near, dtype=np.float64))
-    # Rounding may bring rows at one point a hair above it.
+    # For rows at one point, rounding may lift the logarithm a hair above 0.
     return min(0.0, float(np.log(total / (len(rows) * (len(rows) - 1)))))
 
 
@@ -108,17 +108,19 @@ def modality_gap(video_emb: np.ndarray, music_emb: np.ndarray) -> float:
 
 
 def effective_rank(rows: np.ndarray) -> float:
-    """exp of the entropy of the normalised singular values: (N,D)->[1, min(N,D)].
+    """Exponential of the entropy of the normalised singular values: (N,D)->[1, min(N,D)].
 
-    Roy, Vetterli, "The effective rank: A measure of effective dimensionality", EUSIPCO 2007. Of the
-    rows as they are, not centred: what all rows share is one direction. Zero rows alone score 1.
+    Roy, Vetterli, "The effective rank: A measure of effective dimensionality", EUSIPCO 2007. Rows
+    are not centred, so that a mean of all rows counts as one direction. Zero rows alone score 1.
     """
+    # Singular values are the roots of the eigenvalues of this (D,D) matrix, which is summed over
+    # blocks, so that not all rows are cast to float64 at once.
     gram = np.zeros((rows.shape[1], rows.shape[1]))
     for block in row_blocks(len(rows), rows.shape[1]):
         part = rows[block].astype(np.float64)
         gram += part.T @ part
     values = np.linalg.eigvalsh(gram)
-    # What is below the rounding of the largest is none; its root would not be small.
+    # Eigenvalues below the rounding of the largest are noise, but their roots would not be small.
     values = values[values > values.max() * len(values) * np.finfo(np.float64).eps]
     if not len(values):
         return 1.0
@@ -128,17 +130,19 @@ def effective_rank(rows: np.ndarray) -> float:
 
 
 def collapse(uniformity: float, effective_rank: float, most_directions: int) -> list[str]:
-    """Names the collapse of a modality's rows, in words; an empty list where there is none.
+    """Describes the collapse of a modality's rows, in words; an empty list where there is none.
 
-    The rule, which is ours: rows crowd one point where uniformity is above −1 (typical cosines
+    The bounds are ours. Rows crowd around one point where uniformity is above −1 (typical cosines
     above 3/4), and lie along few directions (dimensional collapse: Jing, Vincent, LeCun, Tian, ICLR
-    2022) where the effective rank is below a twentieth of what it could be.
+    2022) where the effective rank is below a twentieth of its maximum.
     """
-    found = []
+    findings = []
     if uniformity > CROWDED:
-        found.append(f"crowded around one point: uniformity {uniformity:.2f} is above {CROWDED:g}")
+        findings.append(
+            f"crowded around one point: uniformity {uniformity:.2f} is above {CROWDED:g}"
+        )
     if effective_rank < FEW_DIRECTIONS * most_directions:
-        found.append(
+        findings.append(
             f"few directions: effective rank {effective_rank:.1f} of at most {most_directions:,}"
         )
-    return found
+    return findings

@@ -1,8 +1,8 @@
-"""Hubness: whether a few items stand in the lists of very many queries, and others in none.
+"""Hubness: a few items are among the nearest of very many queries, and others of none.
 
 Radovanović, Nanopoulos, Ivanović, "Hubs in Space: Popular Nearest Neighbors in High-Dimensional
 Data", JMLR 2010. N_k(x) is the number of queries that have item x among their k nearest; its
-skewness over the gallery tells how uneven the lists are.
+skewness over the gallery measures how uneven the lists are.
 """
 
 import numpy as np
@@ -29,20 +29,21 @@ def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10) -> dict:
 
 
 def occurrences(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
-    """N_k of each item of the gallery: (Q,D),(G,D)->(G,); they sum to Q·min(k, G).
+    """N_k of each item of the gallery: (Q,D),(G,D)->(G,), with the sum Q·min(k, G).
 
-    Items that tie for the last places of a list share them in equal parts, which is the expectation
-    over random orders: a model that maps everything onto one point makes no hubs.
+    Items that tie for the last places of a list share them in equal parts, the expectation over
+    random orders. So a model that maps everything onto one point has no hubs.
     """
     k = min(k, len(gallery))
     counts = np.zeros(len(gallery))
     for rows in row_blocks(len(queries), len(gallery)):
-        found = scores(queries[rows], gallery)
-        last = np.partition(found, len(gallery) - k, axis=1)[:, len(gallery) - k, None]
-        within = found > last + ROUNDING
-        tied = (found >= last - ROUNDING) & ~within
-        left = k - within.sum(axis=1, keepdims=True)
-        counts += within.sum(axis=0) + np.sum(tied * (left / tied.sum(axis=1, keepdims=True)), 0)
+        cosines = scores(queries[rows], gallery)
+        # Score of the k-th nearest item. Items within rounding of it are tied, not above it.
+        last = np.partition(cosines, len(gallery) - k, axis=1)[:, len(gallery) - k, None]
+        above = cosines > last + ROUNDING
+        tied = (cosines >= last - ROUNDING) & ~above
+        free = k - above.sum(axis=1, keepdims=True)
+        counts += above.sum(axis=0) + np.sum(tied * (free / tied.sum(axis=1, keepdims=True)), 0)
     return counts
 
 
@@ -50,12 +51,13 @@ def summary(counts: np.ndarray, queries: int) -> dict[str, float]:
     """Summarises occurrences: (G,), Q -> JSON-ready dict.
 
     Keys: `skew`, the skewness of N_k (0 where all are equal); `antihubs`, the share of the gallery
-    that stands in no list; `largest_hub`, the share of the queries whose lists hold the item that
-    stands in most. `skew_by_chance` and `antihubs_by_chance` are those of lists drawn at random,
-    where N_k is binomial.
+    that is in no list; `largest_hub`, the share of the lists that hold the most frequent item.
+    `skew_by_chance` and `antihubs_by_chance` are the same for lists drawn at random.
     """
+    # By chance an item is in each of Q lists with the same probability: N_k is binomial.
     share = min(1.0, float(counts.sum()) / (queries * len(counts)))
     spread = np.sqrt(queries * share * (1.0 - share))
+    # Equal counts differ by the rounding of shared places, and the skewness of noise is arbitrary.
     uneven = np.ptp(counts) > ROUNDING * queries
     return {
         "skew": float(stats.skew(counts)) if uneven else 0.0,

@@ -1,14 +1,14 @@
 """Similarity of rows in bounded memory, and the rule by which the inputs of two items are alike.
 
-The similarity of two items of one modality is the cosine of their inputs, which are features
-before the encoder. Its null distribution is measured on pairs drawn at random: nearly all of them
-have nothing to do with each other, and the median and the median absolute deviation do not move for
-the few that do. Items are alike where their similarity is more than so many deviations above the
-median, a deviation being 1.4826 times the median absolute deviation, which for normal similarities
-is their standard deviation. The rule is ours; an empirical null is Efron's ("Large-scale
-simultaneous hypothesis testing: the choice of a null hypothesis", JASA 2004).
+The similarity of two items of one modality is the cosine of their inputs, the features before the
+encoder. Its null distribution is measured on random pairs. Nearly all of these are unrelated, and
+the few related ones hardly move the median and the median absolute deviation. Items are alike where
+their similarity lies more than a given number of deviations above the median; a deviation is 1.4826
+times the median absolute deviation, the standard deviation if similarities are normal. The rule is
+ours; an empirical null is Efron's ("Large-scale simultaneous hypothesis testing: the choice of a
+null hypothesis", JASA 2004).
 
-The threshold is no quantile, so that the share of the pairs that are alike is found, not given.
+The threshold is not a quantile, which would fix the share of alike pairs in advance.
 """
 
 from collections.abc import Iterator
@@ -20,28 +20,29 @@ from scipy import stats
 from vmr.arrays import unit_rows
 from vmr.errors import UserError
 
-# Scores of a block of rows: 32 MB of float32, however large the gallery.
+# Scores of one block of rows: 32 MB of float32, for a gallery of any size.
 _SCORES = 1 << 23
-# Cosines nearer than this are one and the same: the last bits depend on where a row stands.
+# Cosines closer than this count as equal. Here the last bits of a product depend on the shape of
+# the block and on a row's place in it.
 ROUNDING = 1e-6
 
-# Of the thresholds tried on planted data, the one of the best F1 of precision and recall.
+# Threshold with the best F1 of precision and recall on planted data.
 DEVIATIONS = 2.5
-# Pairs drawn for the null distribution, and how many of them are held at a time.
+# Pairs drawn for the null distribution, and pairs whose rows are in memory at a time.
 _PAIRS = 200_000
 _HELD = 1 << 14
-# Of the median absolute deviation to the standard deviation of a normal distribution.
+# Standard deviation of a normal distribution over its median absolute deviation.
 _NORMAL = 1.4826
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
-    """Cuts `rows` rows into slices, each so short that its `width` values a row stay small."""
+    """Slices of consecutive rows, short enough that `width` values for each row take 32 MB."""
     step = max(1, _SCORES // width)
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def scores(rows: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Inner products in float32, of a block of rows with a whole gallery: (b,D),(G,D)->(b,G)."""
+    """Inner products of a block of rows with a whole gallery: (b,D),(G,D)->(b,G) float32."""
     return rows.astype(np.float32, copy=False) @ gallery.astype(np.float32, copy=False).T
 
 
@@ -49,7 +50,7 @@ class NullDistribution(NamedTuple):
     """Null distribution of the cosines of two items of one modality.
 
     Attributes:
-        median: cosine.
+        median: median cosine.
         deviation: robust standard deviation of the cosine; 0 where all pairs are equally similar.
     """
 
@@ -57,18 +58,19 @@ class NullDistribution(NamedTuple):
     deviation: float
 
     def deviations(self, similarity: np.ndarray) -> np.ndarray:
-        """Deviations of a cosine above the median: any shape -> the same; 0 where none is known."""
+        """Deviations of cosines above the median: any shape -> the same."""
+        # All pairs are equally similar: nothing stands out, and the quotient would be noise.
         if self.deviation <= ROUNDING:
             return np.zeros_like(similarity)
         return (similarity - np.float32(self.median)) / np.float32(self.deviation)
 
     def cosine(self, deviations: float) -> float:
-        """Cosine that stands so many deviations above the median."""
+        """Cosine at a number of deviations above the median."""
         return self.median + deviations * self.deviation
 
 
 class Rule(NamedTuple):
-    """Rule for pairs: alike if their videos or their tracks are, by more than `deviations`."""
+    """Rule by which two pairs are alike: their videos or their tracks are, beyond `deviations`."""
 
     video: NullDistribution
     music: NullDistribution
@@ -76,7 +78,7 @@ class Rule(NamedTuple):
 
     @property
     def by_chance(self) -> float:
-        """Share of unrelated pairs that are alike, were similarities normal and independent."""
+        """Share of unrelated pairs that would be alike if similarities were normal, independent."""
         return float(1.0 - stats.norm.cdf(self.deviations) ** 2)
 
 
@@ -93,8 +95,8 @@ def measured_rule(
     Args:
         video_inputs: (N,P) one row a pair, of any length.
         music_inputs: (N,Q) one row a pair.
-        track: (N,) pairs of equal track are no random pair.
-        deviations: above the median, beyond which items are alike.
+        track: (N,) track ids; two pairs of one track are related, and left out.
+        deviations: threshold of the rule, in deviations above the median.
         seed: seed of the random pairs.
 
     Raises:
@@ -116,8 +118,9 @@ def measured_rule(
 
 def _null(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> NullDistribution:
     """Null distribution over drawn pairs of unit rows: (N,P),(p,),(p,)->NullDistribution."""
-    starts = range(0, len(first), _HELD)
-    held = [(first[start : start + _HELD], second[start : start + _HELD]) for start in starts]
-    similarity = np.concatenate([np.sum(rows[one] * rows[other], axis=1) for one, other in held])
+    blocks = (slice(start, start + _HELD) for start in range(0, len(first), _HELD))
+    similarity = np.concatenate(
+        [np.sum(rows[first[block]] * rows[second[block]], axis=1) for block in blocks]
+    )
     median = float(np.median(similarity))
     return NullDistribution(median, _NORMAL * float(np.median(np.abs(similarity - median))))

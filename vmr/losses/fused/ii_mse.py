@@ -1,4 +1,4 @@
-"""The II loss `ii_mse` from Gram matrices of the features: no N × N matrix at all.
+"""II loss `ii_mse` from Gram matrices of the features: no N × N matrix at all.
 
 ‖ZZᵀ − XXᵀ‖² = ‖ZᵀZ‖² − 2 ‖ZᵀX‖² + ‖XᵀX‖², the diagonal taken out. O(N (D + P)²) operations instead
 of O(N² (D + P)), and over several devices nothing of the batch is gathered. In float32 the
@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vmr.losses.fused.transposed import transposed_product
 from vmr.losses.pairs import Execution, Outcome, Pairs, Weights
-from vmr.losses.similarity import constant_unit_rows
+from vmr.losses.similarity import constant_unit_rows, transposed_product
 
 Array = jax.Array
 
@@ -29,21 +28,22 @@ def ii_mse_by_gram(
     learnt: Mapping[str, Array],
     execution: Execution,
 ) -> Outcome | None:
-    """Mean of `intra.ii_mse` and its gradient; None where rows of all pairs take less."""
-    del options, learnt  # it has none
+    """Mean of `intra.ii_mse` and its gradient; None where the rows take fewer operations."""
+    del options, learnt  # the loss has neither
     ((term, weight),) = weights.items()
     inputs, embeddings = pairs.inputs(term), pairs.embeddings(term)
     items = execution.items(pairs)
     if not gram_pays(items, inputs.shape[1], embeddings.shape[1]):
         return None
     x, z = constant_unit_rows(inputs), embeddings
-    # Where a row is zero on one side only, its own entry is no 0.
+    # The diagonal, 0 but for an item that is zero before or after the encoder only.
     own = jnp.sum(x * x, axis=1) - jnp.sum(z * z, axis=1)
     sums = (_gram(z, z), _gram(z, x), _gram(x, x), jnp.sum(own * own))
     zz, zx, xx, own_squares = jax.tree.map(execution.total, sums)
-    pair_count = float(max(items * (items - 1), 1))
+    pair_count = float(max(items * (items - 1), 1))  # a float: an int32 ends at N = 46,000
     squares = (jnp.sum(grams * grams) for grams in (zz, zx, xx))
     total = sum(factor * part for factor, part in zip((1.0, -2.0, 1.0), squares, strict=True))
+    # Rounding can leave a difference of large squares just below 0.
     value = jnp.maximum(total - own_squares, 0.0) / pair_count
     slopes = _product(z, zz) - _product(x, zx.T) + own[:, None] * z
     whole = Outcome(value, {term: value}, {term: (4.0 / pair_count) * slopes}, {}, {})
@@ -51,14 +51,14 @@ def ii_mse_by_gram(
 
 
 def gram_pays(items: int, input_width: int, width: int) -> bool:
-    """True where Gram matrices take fewer operations than rows of all pairs."""
+    """True if Gram matrices take fewer operations than the rows of all pairs."""
     rows = items * (6 * width + 2 * input_width)
     grams = 4 * width**2 + 4 * width * input_width + 2 * input_width**2
     return grams < rows
 
 
 def _gram(x: Array, y: Array) -> Array:
-    """(n,P), (n,D) -> (P,D)."""
+    """Gram matrix in full precision: (n,P), (n,D) -> (P,D)."""
     return transposed_product(x, y, precision=lax.Precision.HIGHEST)
 
 

@@ -1,4 +1,4 @@
-"""InfoNCE in both directions from one score matrix that is never held whole.
+"""InfoNCE in both directions from one score matrix, which is never held whole.
 
 A first pass over blocks of videos leaves the log-sum-exp of the negatives of every row and every
 column; a second forms each block of scores again, and from it the block's gradient: 8 N²D
@@ -18,33 +18,33 @@ from jax import lax
 
 from vmr.losses.blockwise import in_blocks
 from vmr.losses.checks import check_scalars
-from vmr.losses.fused.transposed import transposed_product
 from vmr.losses.learnable import as_options
 from vmr.losses.pairs import Execution, Outcome, Pairs, Weights, global_rows, weighted_sum
+from vmr.losses.similarity import transposed_product
 
 Array = jax.Array
 
 
 class Softmax(NamedTuple):
-    """Statistics that the gradient needs of each row (n,), or of each column (N,).
+    """Statistics of each row (n,) or of each column (N,) that the gradient needs.
 
-    The gap of a positive is the log-sum-exp of the negatives less the positive's score.
+    The gap of a positive is the log-sum-exp of the negatives minus the positive's score.
     """
 
-    log_sum: Array  # log Σ exp of the negatives; −inf where there is none
-    share: Array  # of each positive in the mean, 1 / their number
-    slope: Array  # mean over positives of sigmoid(gap), the negatives' share of the softmax
+    log_sum: Array  # log Σ exp over the negatives; −inf if there is none
+    share: Array  # weight of a positive in the mean: 1 / number of positives
+    slope: Array  # mean over the positives of sigmoid(gap), the negatives' share of the softmax
     smoothing: Array  # label-smoothing mass per candidate
 
 
 class Scores(NamedTuple):
-    """The score matrix of this device, not yet formed: its videos against all music."""
+    """Factors of the score matrix of this device: its videos against all music."""
 
     video: Array  # (n, D) unit rows
     music: Array  # (N, D) unit rows
     scale: Array  # () 1 / temperature
-    track: Array  # (n,) of the videos
-    all_tracks: Array  # (N,) of the music
+    ids: Array  # (n,) positive ids of the videos
+    all_ids: Array  # (N,) positive ids of the music
     rows: Array  # (n,) index of each video among the N
 
 
@@ -57,31 +57,32 @@ class Positives(NamedTuple):
 
 
 class Videos(NamedTuple):
-    """A block of videos; the last block is filled up with videos that are not real."""
+    """Block of videos; the last one is filled up with zeros, videos that are not real."""
 
-    video: Array  # (b, D)
-    track: Array  # (b,)
+    video: Array  # (b, D) unit rows
+    ids: Array  # (b,) positive ids
     is_real: Array  # (b,) bool
-    side: Softmax | None  # of their rows
+    side: Softmax | None  # statistics of their rows
 
-    def are_negatives(self, all_tracks: Array) -> Array:
-        """(N,) -> (b,N) bool."""
-        return (self.track[:, None] != all_tracks[None, :]) & self.is_real[:, None]
+    def are_negatives(self, all_ids: Array) -> Array:
+        """Mask of the negatives among the music, (N,) -> (b,N); none in a row that is not real."""
+        return (self.ids[:, None] != all_ids[None, :]) & self.is_real[:, None]
 
 
-class TrackOrder(NamedTuple):
-    """The batch sorted by track: lists positives without an N × N matrix."""
+class IdOrder(NamedTuple):
+    """Batch sorted by positive id, which lists positives without an N × N matrix.
 
-    order: Array  # (N,) the items, track by track
-    starts: Array  # (N,) start of the item's track in `order`
-    sizes: Array  # (N,) items of its track
-    offsets: Array  # (N,) position of the item within its track
+    A group is the items of one id.
+    """
+
+    order: Array  # (N,) items, group by group
+    starts: Array  # (N,) start of the item's group in `order`
+    sizes: Array  # (N,) number of items of its group
+    offsets: Array  # (N,) position of the item within its group
 
     def positives(self, turn: Array) -> Array:
-        """(N,) one positive of each item: itself in turn 0, all of its track in `size` turns.
-
-        In a turn below an item's size, no other item has the same positive.
-        """
+        """Positive (N,) of each item in a turn: itself in turn 0, all its group in `size` turns."""
+        # Items of a group rotate: no two of them have the same positive in one turn.
         return self.order[self.starts + (self.offsets + turn) % self.sizes]
 
 
@@ -107,66 +108,64 @@ def _both(
     temperature: Array | float = 0.07,
     label_smoothing: float = 0.0,
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """The two means, the gradients at this device's embeddings, the gradient at log τ ()."""
+    """Means, gradients at this device's embeddings, and gradient at log τ ()."""
     check_scalars(temperature=temperature, label_smoothing=label_smoothing)
-    video, music, track = map(jnp.asarray, (pairs.video, pairs.music, pairs.track))
+    video, music, ids = map(jnp.asarray, (pairs.video, pairs.music, pairs.positive_ids))
     dtype, axis_name = execution.similarity_dtype, execution.axis_name
-    block = min(execution.block_rows or track.size, track.size)
-    scores = _scores(video, music, track, temperature, axis_name)
+    block = min(execution.block_rows or ids.size, ids.size)
+    scores = _scores(video, music, ids, temperature, axis_name)
     log_sums = _log_sums(scores, block, dtype, axis_name)
     terms, sides = _terms(scores, log_sums, label_smoothing, axis_name)
     to_video, to_music = _gradients(scores, sides, weights, label_smoothing, block, dtype)
-    # A score is scale · video · music: the gradient at log scale is that at the videos, times them.
+    # A score is scale · video · music, so ∂L/∂log scale = Σ video · ∂L/∂video; log τ = −log scale.
     to_log_scale = execution.total(jnp.sum(video * to_video))
-    # Every device has a gradient at all music, and needs that of its own.
+    # Every device has a part of the gradient at all music; it keeps the sum at its own.
     to_music = execution.own_rows_of_total(to_music)
     return terms, {"video": to_video, "music": to_music}, -to_log_scale
 
 
 def _scores(
-    video: Array, music: Array, track: Array, temperature: Array | float, axis_name: str | None
+    video: Array, music: Array, ids: Array, temperature: Array | float, axis_name: str | None
 ) -> Scores:
     scale = 1.0 / jnp.asarray(temperature, video.dtype)
-    rows = global_rows(track.size, axis_name)
+    rows = global_rows(ids.size, axis_name)
     if axis_name is None:
-        return Scores(video, music, scale, track, track, rows)
-    music, all_tracks = lax.all_gather((music, track), axis_name, tiled=True)
-    return Scores(video, music, scale, track, all_tracks, rows)
+        return Scores(video, music, scale, ids, ids, rows)
+    music, all_ids = lax.all_gather((music, ids), axis_name, tiled=True)
+    return Scores(video, music, scale, ids, all_ids, rows)
 
 
 def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> tuple[Array, Array]:
-    """log Σ exp of the negatives of each row (n,) and of each column (N,).
-
-    A column's sum is kept relative to the largest score that it has met.
-    """
+    """Log-sum-exp of the negatives of each row (n,) and of each column (N,)."""
     music = _cast(scores.music.T, dtype)
 
     def add_block(columns: tuple[Array, Array], videos: Videos) -> tuple[Any, Array]:
+        # A streaming log-sum-exp: columns keep their sum relative to the largest score so far.
         largest, total = columns
-        found = scores.scale * _product(_cast(videos.video, dtype), music, scores)
-        found = jnp.where(videos.are_negatives(scores.all_tracks), found, -jnp.inf)
-        larger = jnp.maximum(largest, jnp.max(found, axis=0))
+        block_scores = scores.scale * _product(_cast(videos.video, dtype), music, scores)
+        block_scores = jnp.where(videos.are_negatives(scores.all_ids), block_scores, -jnp.inf)
+        larger = jnp.maximum(largest, jnp.max(block_scores, axis=0))
         reference = _finite(larger)
-        more = jnp.sum(jnp.exp(found - reference[None, :]), axis=0)
+        more = jnp.sum(jnp.exp(block_scores - reference[None, :]), axis=0)
         total = total * jnp.exp(largest - reference) + more
-        return (larger, total), jax.nn.logsumexp(found, axis=1)
+        return (larger, total), jax.nn.logsumexp(block_scores, axis=1)
 
-    nothing = jnp.zeros(scores.all_tracks.shape, scores.video.dtype)
+    nothing = jnp.zeros(scores.all_ids.shape, scores.video.dtype)
     columns, rows = lax.scan(add_block, (nothing - jnp.inf, nothing), _blocks(scores, block))
     largest, total = columns
     if axis_name is not None:
         of_device, largest = largest, lax.pmax(largest, axis_name)
         total = lax.psum(total * jnp.exp(of_device - _finite(largest)), axis_name)
-    return rows.reshape(-1)[: scores.track.size], _finite(largest) + jnp.log(total)
+    return rows.reshape(-1)[: scores.ids.size], _finite(largest) + jnp.log(total)
 
 
 def _terms(
     scores: Scores, log_sums: tuple[Array, Array], label_smoothing: float, axis_name: str | None
 ) -> tuple[dict[str, Array], tuple[Softmax, Softmax]]:
     """Means of both directions, and the statistics of rows and columns for the gradient."""
-    by_track, count = _track_order(scores.all_tracks), scores.all_tracks.size
-    sizes = by_track.sizes[scores.rows], by_track.sizes
-    rows, columns = _sums_over_positives(scores, log_sums, by_track)
+    by_id, count = _id_order(scores.all_ids), scores.all_ids.size
+    sizes = by_id.sizes[scores.rows], by_id.sizes
+    rows, columns = _sums_over_positives(scores, log_sums, by_id)
     if axis_name is not None:
         columns = lax.psum(columns, axis_name)
     means = [
@@ -189,45 +188,47 @@ def _terms(
 
 
 def _sums_over_positives(
-    scores: Scores, log_sums: tuple[Array, Array], by_track: TrackOrder
+    scores: Scores, log_sums: tuple[Array, Array], by_id: IdOrder
 ) -> tuple[Positives, Positives]:
     """Sums over the positives of each row and of each column, the latter over this device's rows.
 
-    Items of a track take turns as each other's positive: as many rounds of O(n D) as the largest
-    track of the batch has items.
+    Items of a group take turns as each other's positive: as many rounds of O(n D) as the largest
+    group of the batch has items.
     """
 
     def add_round(carry: tuple[Array, Positives, Positives]) -> tuple[Any, Any, Any]:
         turn, rows, columns = carry
-        positive = by_track.positives(turn)[scores.rows]
+        positive = by_id.positives(turn)[scores.rows]
         score = scores.scale * jnp.sum(scores.video * scores.music[positive], axis=1)
-        counts = turn < by_track.sizes[scores.rows]
+        counts = turn < by_id.sizes[scores.rows]
 
-        def found(log_sum: Array) -> Positives:
+        def of_positive(log_sum: Array) -> Positives:
             gap = log_sum - score
             values = Positives(jax.nn.softplus(gap), jax.nn.sigmoid(gap), score)
             return jax.tree.map(lambda value: jnp.where(counts, value, 0.0), values)
 
-        rows = jax.tree.map(jnp.add, rows, found(log_sums[0]))
+        rows = jax.tree.map(jnp.add, rows, of_positive(log_sums[0]))
         columns = jax.tree.map(
-            lambda total, more: total.at[positive].add(more), columns, found(log_sums[1][positive])
+            lambda total, more: total.at[positive].add(more),
+            columns,
+            of_positive(log_sums[1][positive]),
         )
         return turn + 1, rows, columns
 
     rows, columns = (Positives(*[jnp.zeros_like(log_sum)] * 3) for log_sum in log_sums)
-    rounds = jnp.max(by_track.sizes)
+    rounds = jnp.max(by_id.sizes)
     start = jnp.int32(0), rows, columns
     return lax.while_loop(lambda carry: carry[0] < rounds, add_round, start)[1:]
 
 
-def _track_order(track: Array) -> TrackOrder:
-    """(N,) int -> the batch sorted by track."""
-    order = jnp.argsort(track)
-    ascending = track[order]
-    starts = jnp.searchsorted(ascending, track, side="left")
-    ends = jnp.searchsorted(ascending, track, side="right")
-    positions = jnp.zeros_like(order).at[order].set(jnp.arange(track.size, dtype=order.dtype))
-    return TrackOrder(order, starts, ends - starts, positions - starts)
+def _id_order(ids: Array) -> IdOrder:
+    """Batch sorted by positive id, from the ids (N,) int."""
+    order = jnp.argsort(ids)
+    ascending = ids[order]
+    starts = jnp.searchsorted(ascending, ids, side="left")
+    ends = jnp.searchsorted(ascending, ids, side="right")
+    positions = jnp.zeros_like(order).at[order].set(jnp.arange(ids.size, dtype=order.dtype))
+    return IdOrder(order, starts, ends - starts, positions - starts)
 
 
 def _candidate_scores(
@@ -236,7 +237,8 @@ def _candidate_scores(
     sizes: tuple[Array, Array],
     axis_name: str | None,
 ) -> list[Array]:
-    """The scores of one positive and of all negatives, summed: of rows (n,) and of columns (N,)."""
+    """Sum of the scores of one positive and of all negatives, per row (n,) and per column (N,)."""
+    # The sum over all items, less all positives but their mean: no mask, no N × N matrix.
     all_video, all_music = jnp.sum(scores.video, axis=0), jnp.sum(scores.music, axis=0)
     if axis_name is not None:
         all_video = lax.psum(all_video, axis_name)
@@ -255,20 +257,20 @@ def _gradients(
     block: int,
     dtype: Any,
 ) -> tuple[Array, Array]:
-    """Gradients of the weighted sum of the means: this device's videos (n,D), all music (N,D)."""
+    """Gradients of the weighted sum of the means at this device's videos (n,D), all music (N,D)."""
     rows, columns = sides
     music, music_columns = _cast(scores.music, dtype), _cast(scores.music.T, dtype)
-    # Per row and per column, as they are broadcast over a block.
+    # Statistics of the columns, broadcast over the rows of a block; `down` is the other way round.
     across = jax.tree.map(lambda x: x[None, :], columns)
 
     def add_block(to_music: Array, videos: Videos) -> tuple[Array, Array]:
         video = _cast(videos.video, dtype)
-        found = scores.scale * _product(video, music_columns, scores)
-        negatives = videos.are_negatives(scores.all_tracks)
+        block_scores = scores.scale * _product(video, music_columns, scores)
+        negatives = videos.are_negatives(scores.all_ids)
         down = jax.tree.map(lambda x: x[:, None], videos.side)
-        slopes = weights["v2m"] * _slopes(found, negatives, down, label_smoothing)
-        slopes += weights["m2v"] * _slopes(found, negatives, across, label_smoothing)
-        # Videos that are not real have slopes, but no length: they add nothing to the music.
+        slopes = weights["v2m"] * _slopes(block_scores, negatives, down, label_smoothing)
+        slopes += weights["m2v"] * _slopes(block_scores, negatives, across, label_smoothing)
+        # Videos that are not real have slopes, but are zero vectors: they add nothing to the music.
         slopes = _cast(slopes, dtype)
         accumulated = scores.video.dtype
         to_music += transposed_product(video, slopes, preferred_element_type=accumulated)
@@ -276,22 +278,22 @@ def _gradients(
 
     start = jnp.zeros_like(scores.music.T)
     to_music, to_video = lax.scan(add_block, start, _blocks(scores, block, rows))
-    to_video = to_video.reshape(-1, to_video.shape[-1])[: scores.track.size]
-    scale = scores.scale / scores.all_tracks.size
+    to_video = to_video.reshape(-1, to_video.shape[-1])[: scores.ids.size]
+    scale = scores.scale / scores.all_ids.size
     return scale * to_video, scale * to_music.T
 
 
 def _slopes(scores: Array, negatives: Array, side: Softmax, label_smoothing: float) -> Array:
-    """(b,N) the derivative of each row's (or column's) loss by its scores."""
+    """Derivative (b,N) of each row's, or each column's, loss with respect to its scores."""
     odds = jnp.exp(scores - side.log_sum)  # inf for a positive of a row without negatives
     of_positives = side.share * (label_smoothing - side.smoothing - 1.0 / (1.0 + odds))
     return jnp.where(negatives, side.slope * odds - side.smoothing, of_positives)
 
 
 def _blocks(scores: Scores, block: int, side: Softmax | None = None) -> Videos:
-    """The videos, an axis of blocks in front of every field."""
-    is_real = jnp.ones(scores.track.shape, bool)
-    return in_blocks(Videos(scores.video, scores.track, is_real, side), block)
+    """Videos in blocks: every field with a leading axis of blocks."""
+    is_real = jnp.ones(scores.ids.shape, bool)
+    return in_blocks(Videos(scores.video, scores.ids, is_real, side), block)
 
 
 def _product(x: Array, y: Array, scores: Scores) -> Array:
@@ -303,5 +305,5 @@ def _cast(x: Array, dtype: Any) -> Array:
 
 
 def _finite(log_sum: Array) -> Array:
-    """The log-sum, or 0 where it is that of nothing: a reference to subtract from scores."""
+    """Log-sum, or 0 where it is −inf: a reference to subtract, as −inf − −inf would be NaN."""
     return jnp.where(log_sum > -jnp.inf, log_sum, 0.0)

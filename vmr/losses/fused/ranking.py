@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vmr.losses.fused.transposed import transposed_product
 from vmr.losses.inter import ranking_of_scores
 from vmr.losses.pairs import Execution, Outcome, Pairs, Weights, weighted_sum
+from vmr.losses.similarity import transposed_product
 
 Array = jax.Array
 
@@ -27,10 +27,10 @@ def ranking_both(
 
     None where the batch is in blocks or on several devices: no device then has the whole matrix.
     """
-    del learnt  # it has none
+    del learnt  # margin and K are not learnable
     if execution.block_rows is not None or execution.axis_name is not None:
         return None
-    positives = pairs.track[:, None] == pairs.track[None, :]
+    positives = pairs.positive_ids[:, None] == pairs.positive_ids[None, :]
 
     def loss(scores: Array) -> tuple[Array, dict[str, Array]]:
         terms = {

@@ -22,7 +22,7 @@ _COUNTED_ITEMS = 2048
 
 
 def signed_ranks(values: jax.Array, rows: jax.Array, method: Method | None = None) -> jax.Array:
-    """ρ of each value within its row, the anchor's own removed: (n,N), (n,) -> (n,N) int32.
+    """Signed rank ρ of each value in its row without the anchor's own: (n,N), (n,) -> (n,N) int32.
 
     ``ρ_ij = #{k: v_ik < v_ij} − #{k: v_ik > v_ij}`` over ``k ≠ rows_i``, and 0 at ``j = rows_i``.
     Exact under ties; −0.0 ties with 0.0. No gradient flows.
@@ -49,7 +49,7 @@ def preferred_block_rows(items: int) -> int:
 
 
 def _ranks(columns: jax.Array, method: Method | None) -> jax.Array:
-    """ρ within each whole column: (N,n) -> (N,n) int32."""
+    """Signed rank ρ within each whole column: (N,n) -> (N,n) int32."""
     methods: dict[Method, Callable[[jax.Array], jax.Array]] = {
         "count": _count,
         "network": lambda columns: ranks_among(sort_columns(_fill_up(columns)), columns),
@@ -71,14 +71,15 @@ def _backend_sort(columns: jax.Array) -> jax.Array:
 
 
 def _fill_up(columns: jax.Array) -> jax.Array:
-    """The largest key appended until N is a power of two: (N,n) -> (M,n)."""
+    """Appends the largest key until N is a power of two: (N,n) -> (M,n)."""
     missing = (1 << (columns.shape[0] - 1).bit_length()) - columns.shape[0]
     largest = jnp.iinfo(columns.dtype).max
     return jnp.pad(columns, ((0, missing), (0, 0)), constant_values=largest)
 
 
 def _order(left: jax.Array, right: jax.Array) -> jax.Array:
-    """The sign of left − right, broadcast: int32."""
+    """Sign of left − right, broadcast: int32."""
+    # Not the sign of the difference, which could overflow.
     return (left > right).astype(jnp.int32) - (left < right).astype(jnp.int32)
 
 
@@ -97,10 +98,7 @@ def ordered_keys(values: jax.Array) -> jax.Array:
 
 
 def float_of_key(keys: jax.Array) -> jax.Array:
-    """The floats whose keys these are, float32 of int32 and float64 of int64; NaN beyond infinity.
-
-    The inverse of `ordered_keys`.
-    """
+    """Inverse of `ordered_keys`: int32 to float32, int64 to float64; NaN beyond infinity."""
     bits = jnp.where(keys < 0, keys ^ jnp.iinfo(keys.dtype).max, keys)
     return lax.bitcast_convert_type(bits, jnp.float64 if keys.dtype == jnp.int64 else jnp.float32)
 
@@ -114,6 +112,7 @@ def sort_columns(keys: jax.Array) -> jax.Array:
     positions = jnp.arange(keys.shape[0], dtype=jnp.int32)
 
     def meet(keys: jax.Array, at: jax.Array, masks: jax.Array) -> jax.Array:
+        # Two comparisons in one pass: the second sees both keys as the first leaves them.
         if not masks.shape[0]:
             return keys.at[at].get(mode="promise_in_bounds", unique_indices=True)
         partner = at ^ masks[-1]
@@ -126,7 +125,8 @@ def sort_columns(keys: jax.Array) -> jax.Array:
 
 
 def _masks(size: int) -> list[tuple[int, int]]:
-    """Masks of two comparisons: half the passes over memory for half as many more operations."""
+    """Masks of the network's comparisons, in pairs that one pass over the keys takes together."""
+    # Half the passes over memory for half as many more operations.
     pairs = []
     for level in range(1, size.bit_length()):
         mirror = (1 << level) - 1  # the upper half in reverse makes two sorted runs bitonic
@@ -137,10 +137,10 @@ def _masks(size: int) -> list[tuple[int, int]]:
 
 
 def ranks_among(ascending: jax.Array, columns: jax.Array) -> jax.Array:
-    """Keys below less keys above, per key of each column: (M,n), (N,n) -> (N,n) int32.
+    """Number of keys below minus number above, per key of a column: (M,n), (N,n) -> (N,n) int32.
 
     Args:
-      ascending: the columns sorted, then filled up with larger keys to M, a power of two.
+      ascending: sorted columns, filled up with larger keys to M, a power of two.
       columns: integer keys.
     """
     first = _first_equal(ascending, columns)

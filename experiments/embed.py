@@ -1,0 +1,53 @@
+"""Embeds items without partners: a catalogue of tracks, or videos, of which no pairs are known.
+
+python -m experiments.embed --model=runs/vmnet --music=features/music --output=music.npz
+python -m experiments.embed --model=runs/vmnet --video=data/youtube8m --split=test --output=videos
+"""
+
+import pathlib
+
+from absl import flags
+
+from vmr.command import run
+from vmr.errors import UserError
+
+_MODEL = flags.DEFINE_string("model", None, "Folder of a run or of a model.", required=True)
+_MUSIC = flags.DEFINE_string(
+    "music", None, "Tracks: a folder of <id>.npy, a dataset, an npz or a folder of parts."
+)
+_VIDEO = flags.DEFINE_string("video", None, "Videos, likewise.")
+_SPLIT = flags.DEFINE_string("split", None, "Split of a dataset.")
+_TEXT = flags.DEFINE_string(
+    "text", None, "CSV of the videos' text, columns video_id,text; a dataset has its own."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "FILE.npz, or a folder of parts; goes on with what is there.", required=True
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 1000, "Items at a time; of sequences at most 100.", lower_bound=1
+)
+_PART_ITEMS = flags.DEFINE_integer("part_items", 100_000, "Items of a part.", lower_bound=1)
+
+
+def main(_: list[str]) -> None:
+    """Embeds the items part by part, and says where they lie."""
+    for flag in (_MODEL, _MUSIC, _VIDEO, _SPLIT, _TEXT, _OUTPUT):
+        if flag.value == "":
+            raise UserError(f"--{flag.name}= is empty")
+    if (_MUSIC.value is None) == (_VIDEO.value is None):
+        raise UserError("give one of --music=SOURCE and --video=SOURCE")
+    import vmr  # seconds of imports, after the flags
+    from vmr.retrieval.embed import embed, source_for
+
+    side = "video" if _MUSIC.value is None else "music"
+    model = vmr.load(_MODEL.value)
+    path = _MUSIC.value or _VIDEO.value or ""
+    source = source_for(model, path, side, _SPLIT.value, _TEXT.value)
+    print(f"{source.path}: {source.total:,} {side} items; {source.note}".rstrip("; "), flush=True)
+    output = pathlib.Path(_OUTPUT.value)
+    written = embed(model, source, output, _BATCH_SIZE.value, _PART_ITEMS.value)
+    print(f"embeddings {'written to' if written else 'are there already:'} {output}")
+
+
+if __name__ == "__main__":
+    run(main)

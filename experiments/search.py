@@ -1,0 +1,55 @@
+"""Finds music for a video, or videos for music, in embeddings or in an index of them.
+
+python -m experiments.search --model=runs/vmnet --embeddings=catalogue.npz --video=clip.npy --top=5
+python -m experiments.search --index=index --queries=test.npz --video=ID --format=json
+"""
+
+from absl import flags
+
+from vmr.command import run
+
+_MODEL = flags.DEFINE_string("model", None, "Run or model that embeds a file; others' are refused.")
+_INDEX = flags.DEFINE_string("index", None, "Folder of experiments.index to search.")
+_EMBEDDINGS = flags.DEFINE_string("embeddings", None, "npz or folder to search, exactly.")
+_SIDE = flags.DEFINE_enum(
+    "side", None, ["video", "music"], "Modality to search, of an npz of both. Default: the other."
+)
+_VIDEO = flags.DEFINE_string(
+    "video", None, "Video to search by: x.npy of features, (P,) or (T, P), or an id of --queries "
+    "or of what is searched.",
+)  # fmt: skip
+_MUSIC = flags.DEFINE_string("music", None, "Track to search by, in the same way.")
+_TEXT = flags.DEFINE_string("text", None, "Words of the video's file, or npy of their embeddings.")
+_QUERIES = flags.DEFINE_string("queries", None, "npz or folder of embedded items that ids are of.")
+_TOP = flags.DEFINE_integer("top", 10, "Hits.", lower_bound=1)
+_MIN_SCORE = flags.DEFINE_float("min_score", -float("inf"), "Least inner product of a hit.")
+_EXCLUDE = flags.DEFINE_string("exclude", None, "Ids by commas, or a file of one a line: no hits.")
+_HUBNESS = flags.DEFINE_enum(
+    "hubness", "none", ["none", "csls"], "csls: rank by 2·score less the mean scores of query and "
+    "item with their 10 nearest, the item's of --queries. Exact search alone.",
+)  # fmt: skip
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "Form of the hits.")
+_OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: standard output.")
+
+
+def main(_: list[str]) -> None:
+    """Embeds or looks up the item, searches, prints the hits, and beside them what to know."""
+    from vmr.retrieval import answers, query  # seconds of imports, after the flags
+
+    side, item = query.one_item(_VIDEO.value, _MUSIC.value)
+    searched = query.open_searched(_INDEX.value, _EMBEDDINGS.value, side, _SIDE.value)
+    queries = query.open_queries(_QUERIES.value, searched, side)
+    model = query.load_model(_MODEL.value)
+    asked = query.read_query(item, side, searched, queries, model, _TEXT.value)
+    found = answers.answer(
+        *(asked, searched, _TOP.value),
+        min_score=_MIN_SCORE.value,
+        exclude=query.excluded_ids(_EXCLUDE.value, searched),
+        hubness=_HUBNESS.value,
+        bank=queries,
+    )
+    answers.give(found, _FORMAT.value, _OUTPUT.value)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,117 @@
+"""A static page of what a run retrieves: failures first, to look at and to listen to."""
+
+import pathlib
+
+from vmr import embeddings
+from vmr.data.annotations import annotations
+from vmr.embeddings import Embeddings
+from vmr.errors import UserError
+from vmr.evaluation import Ranks, metrics, pair_ranks
+from vmr.evaluation.lists import Direction
+from vmr.progress_bar import progress_bar
+from vmr.retrieval.gallery_page import MARK, Cards, render
+from vmr.retrieval.media_files import MediaFolder
+from vmr.retrieval.outcomes import outcomes
+from vmr.runs.diagnose import suspicion
+from vmr.runs.restore import TrainedRun, restore_run
+from vmr.training.disk import write_text
+from vmr.training.run_dir import require_same_data, saved_config
+
+PAGE = "index.html"
+_BATCH = 1000
+
+
+def write_gallery(
+    output: pathlib.Path,
+    workdir: pathlib.Path,
+    split: str,
+    *,
+    against: pathlib.Path | None = None,
+    media: pathlib.Path | None = None,
+    top: int = 5,
+    queries: int = 200,
+    data_dir: str | None = None,
+) -> list[str]:
+    """Writes the page of a run's best checkpoint on a split, `output/index.html`.
+
+    The page is one file, replaced whole; nothing else in its folder is touched. Ranks are those of
+    `vmr.runs.evaluate`, suspected false negatives those of `vmr.runs.diagnose`.
+
+    Args:
+      output: folder of the page.
+      workdir: the run's folder.
+      split: split of the run's dataset.
+      against: folder of another run on the same data, to tell what rank a query has there.
+      media: folder of media files named by id, see `MediaFolder`.
+      top: retrieved items to show of each query.
+      queries: to show in each direction, at most.
+      data_dir: where the dataset lies now; None where it lay in training.
+
+    Returns:
+      lines that say what was written, how much of it is shown, and how much has media.
+
+    Raises:
+      UserError: `output` holds other things than a gallery, no finished validation in a run's
+        folder, a run of one modality or on other data, no such split, or no media.
+    """
+    _require_gallery_or_nothing(output)
+    folder = MediaFolder(media) if media else None
+    _require_two_modalities(workdir)
+    if against:
+        if against.resolve() == workdir.resolve():
+            raise UserError(f"--against={against}: is the run itself, expected another one")
+        _require_two_modalities(against)
+    run = restore_run(workdir, data_dir)
+    run.dataset.examples(split)  # raises where it is missing
+    if against:
+        require_same_data(against, run.dataset.fingerprint)
+    embedded = _embedded(run, split)
+    ranks = _ranks(embedded)
+    earlier: dict[Direction, Ranks] = {}
+    if against:
+        earlier = _ranks(_embedded(restore_run(against, str(run.dataset.data_dir)), split))
+    items, rule = suspicion(run, embedded)
+    found = {
+        way: outcomes(way, items, rule, ranks[way], earlier.get(way), top=top, most=queries)
+        for way in ranks
+    }
+    cards = Cards(embedded, items, annotations(run.dataset, split), folder, output)
+    page = render(found, cards, rule, run, workdir=workdir, split=split, against=against)
+    write_text(output / PAGE, page)
+    return [
+        f"{split}, step {run.step}: {output / PAGE}, {len(page.encode()) / 1e6:.2f} MB",
+        *(f"{metrics.DIRECTIONS[way]}: {of_way.choice}" for way, of_way in found.items()),
+        *cards.told(),
+    ]
+
+
+def _require_gallery_or_nothing(output: pathlib.Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output}: is a file, expected a folder")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    page = output / PAGE
+    if not page.is_file() or MARK not in page.read_text(errors="replace"):
+        raise UserError(
+            f"--output={output}: is a folder of other things than a gallery, expected an earlier "
+            "gallery, or a folder that is new or empty"
+        )
+
+
+def _require_two_modalities(workdir: pathlib.Path) -> None:
+    pairing = saved_config(workdir).pairing
+    if pairing != "video_music":
+        raise UserError(
+            f"{workdir} compares {pairing} with itself; a gallery is of video and music"
+        )
+
+
+def _embedded(run: TrainedRun, split: str) -> Embeddings:
+    total = -(-run.dataset.examples(split) // _BATCH)
+    batches = progress_bar(run.embed(split, _BATCH), total=total, unit=" batches")
+    return embeddings.collect(batches, split, {})
+
+
+def _ranks(embedded: Embeddings) -> dict[Direction, Ranks]:
+    v2m, m2v = pair_ranks(embedded.video_emb, embedded.music_emb, embedded.gt_music_index)
+    return {"v2m": v2m, "m2v": m2v}

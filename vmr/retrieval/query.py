@@ -1,0 +1,300 @@
+"""One item as a query, and what it is searched in.
+
+The item is a file of features, which a model embeds, or the id of an embedded item. It is searched
+in a `Collection`, exactly, or in an `Index`.
+"""
+
+import difflib
+import os.path
+import pathlib
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vmr import embeddings
+from vmr.arrays import read_array
+from vmr.errors import UserError
+from vmr.retrieval.collection import SIDES, Collection, open_collection
+from vmr.retrieval.index import Index, open_index, require_one_space
+
+if TYPE_CHECKING:  # seconds of imports, that an id does without
+    from vmr.runs.model import Model
+
+_NEAR = 5000  # ids to either side of a missing one in which the nearest spellings are sought
+
+
+@dataclass(frozen=True)
+class Query:
+    """One embedded item.
+
+    Attributes:
+      item: as it was given: a file or an id.
+      side: `video` or `music`.
+      embedding: (1, D) unit row.
+      own_row: row of the searched collection that is this very item, None if there is none.
+      model: fingerprint of the model that embedded it, None if that is not known.
+    """
+
+    item: str
+    side: str
+    embedding: np.ndarray
+    own_row: int | None = None
+    model: str | None = None
+
+
+def one_item(video: str | None, music: str | None) -> tuple[str, str]:
+    """Modality and item of the query, of which one must be given."""
+    given = [(side, item) for side, item in (("video", video), ("music", music)) if item]
+    if len(given) != 1:
+        raise UserError(
+            "give --video=ITEM to search music, or --music=ITEM to search videos: a file x.npy of "
+            "features, or the id of an embedded item"
+        )
+    return given[0]
+
+
+def open_catalogue(path: str, side: str | None) -> Collection:
+    """Opens what is to be indexed; refuses to choose between two modalities."""
+    if side is None and len(sides_of(pathlib.Path(path))) == len(SIDES):
+        raise UserError(f"{path} holds both modalities: give --side=music or --side=video")
+    return open_collection(path, side)
+
+
+def open_searched(
+    index: str | None, embedded: str | None, query_side: str, side: str | None = None
+) -> Collection | Index:
+    """Opens what is searched: an index, or embeddings.
+
+    Args:
+      index: folder of `experiments.index`.
+      embedded: npz or folder of embeddings.
+      query_side: modality of the query; where embeddings hold both, the other is searched.
+      side: modality to search instead.
+
+    Raises:
+      UserError: none or both are given, or as `open_index` and `open_collection`.
+    """
+    if bool(index) == bool(embedded):
+        raise UserError("give --index=DIR or --embeddings=FILE.npz|FOLDER, one of them")
+    if index:
+        searched: Collection | Index = open_index(pathlib.Path(index))
+        if side not in (None, searched.side):
+            raise UserError(f"{index} is an index of {searched.side}, expected {side}")
+    else:
+        path = pathlib.Path(str(embedded))
+        both = len(sides_of(path)) == len(SIDES)
+        searched = open_collection(path, side or (other_side(query_side) if both else None))
+    if not len(searched):
+        raise UserError(f"{searched.path} has no items, expected some to search")
+    return searched
+
+
+def open_queries(
+    queries: str | None, searched: Collection | Index, query_side: str
+) -> Collection | None:
+    """Opens embedded items of the query's modality: of `queries`, else of the file searched.
+
+    None where neither holds any; the searched collection itself where it is of that modality.
+    """
+    if queries:
+        return open_collection(pathlib.Path(queries), query_side)
+    if searched.side == query_side or isinstance(searched, Index):
+        return None
+    there = query_side in sides_of(searched.path)
+    return open_collection(searched.path, query_side) if there else None
+
+
+def load_model(folder: str | None) -> "Model | None":
+    """The model in a folder, None where none is named."""
+    if folder is None:
+        return None
+    from vmr.runs.model import load
+
+    return load(folder)
+
+
+def sides_of(path: pathlib.Path) -> list[str]:
+    """Modalities that an npz or a folder holds."""
+    if path.is_dir():
+        return [side for side in SIDES if (path / f"{side}_emb").is_dir()]
+    names = embeddings.array_names(path)
+    return [side for side in SIDES if f"{side}_emb" in names]
+
+
+def other_side(side: str) -> str:
+    """The other modality."""
+    return SIDES[1 - SIDES.index(side)]
+
+
+def read_query(
+    item: str,
+    side: str,
+    searched: Collection | Index,
+    queries: Collection | None,
+    model: "Model | None",
+    text: str | None = None,
+) -> Query:
+    """Embeds the item, or finds it among what is embedded.
+
+    Args:
+      item: name of an npy file, (P,) or (T, P); or an id.
+      side: its modality.
+      searched: what it will be searched in.
+      queries: where its id is looked for; None: in what is searched, if that is of its modality.
+      model: embeds a file; None where the item is an id.
+      text: words that come with the video, or an npy file of their embeddings (E,) or (L, E).
+
+    Raises:
+      UserError: there is no such item, or no model for it; it is of another modality, width or
+        model than what is searched.
+    """
+    for embedded in (searched, queries):
+        if embedded is not None and model is not None:
+            _require_model(embedded, model)
+    if _is_npy(item):
+        query = Query(item, side, *_embedded(pathlib.Path(item), side, model, text))
+    elif text is not None:
+        raise UserError(f"--text comes with a file of features, and {item!r} is no npy file")
+    else:
+        query = _looked_up(item, side, searched, queries)
+    if query.embedding.shape[1] != searched.width:
+        raise UserError(
+            f"{item} is embedded in {query.embedding.shape[1]} numbers, and {searched.path} in "
+            f"{searched.width}: expected one space"
+        )
+    return query
+
+
+def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
+    """Ids to exclude: a file of one id a line, or ids parted by commas.
+
+    Ids of a file that are not there are ignored: the file may be of a larger catalogue.
+
+    Raises:
+      UserError: the file cannot be read, or an id on the command line is not there.
+    """
+    if given is None:
+        return []
+    if os.path.isfile(given):  # a list of ids may be too long for the name of a file
+        try:
+            lines = pathlib.Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--exclude={given} cannot be read as UTF-8 text: {error}") from None
+        return [line.strip() for line in lines if line.strip()]
+    ids = [given] if np.any(searched.ids == given) else given.split(",")
+    rows = [_row_of(one, searched.ids) for one in ids]
+    for one, row in zip(ids, rows, strict=True):
+        if row is None:
+            raise UserError(
+                f"--exclude: {one!r} is no file and no id of {searched.path}"
+                f"{_nearest(one, searched.ids)}"
+            )
+    return [str(searched.ids[row]) for row in rows if row is not None]
+
+
+def _require_model(searched: Collection | Index, model: "Model") -> None:
+    made_by = searched.meta.get("model")
+    if made_by is not None and made_by != model.fingerprint:
+        raise UserError(
+            f"{searched.path} was embedded by model {made_by[:12]}, and {model.folder} is "
+            f"{model.fingerprint[:12]}: expected the same model"
+        )
+
+
+def _embedded(
+    file: pathlib.Path, side: str, model: "Model | None", text: str | None
+) -> tuple[np.ndarray, None, str]:
+    """Embedding (1, D) of a file, no row of its own, the model."""
+    if model is None:
+        raise UserError(f"{file} is to be embedded: give --model=DIR")
+    features = _read_npy(file)
+    width, others = features.shape[-1], dict(model.widths)
+    if width != others.pop(side, width) and width in others.values():
+        raise UserError(
+            f"{file} has width {width}, which {model.folder} expects of {other_side(side)}; of "
+            f"{side} it expects {model.widths[side]}"
+        )
+    items = features[None] if features.ndim == 1 else [features]
+    try:
+        if side == "music":
+            if text is not None:
+                raise UserError("--text comes with --video alone")
+            return model.embed_music(items), None, model.fingerprint
+        words = None if text is None else [_read_text(text)]
+        return model.embed_video(items, words), None, model.fingerprint
+    except UserError as mistake:
+        raise UserError(f"{file}: {mistake}") from None
+
+
+def _read_npy(file: pathlib.Path) -> np.ndarray:
+    try:
+        with file.open("rb") as opened:
+            array = read_array(opened, file.stat().st_size)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: {error}") from None
+    if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "fiu":
+        raise UserError(
+            f"{file} has shape {array.shape} and type {array.dtype}, expected numbers of shape "
+            "(P,), or (T, P) for a sequence"
+        )
+    return array
+
+
+def _is_npy(item: str) -> bool:
+    return item.endswith(".npy") and os.path.isfile(item)
+
+
+def _read_text(text: str) -> Any:
+    if _is_npy(text):
+        array = _read_npy(pathlib.Path(text))
+        return array[None] if array.ndim == 1 else array
+    return text
+
+
+def _looked_up(
+    item: str, side: str, searched: Collection | Index, queries: Collection | None
+) -> Query:
+    itself = queries is None and searched.side == side
+    source = searched if itself else queries
+    if source is None:
+        raise UserError(
+            f"{item!r} is no npy file, and there are no embedded {side} items to look it up in: "
+            "give --queries=FILE.npz|FOLDER"
+        )
+    row = _row_of(item, source.ids)
+    if row is None:
+        raise UserError(_missing(item, side, source, searched))
+    if isinstance(source, Collection) and source is not searched:
+        require_one_space(searched, source)
+    own = row if itself else None
+    if not itself and searched.side == side:  # the same item, if the catalogue holds it too
+        own = _row_of(str(source.ids[row]), searched.ids)
+    return Query(item, side, source.rows(np.array([row])), own, source.meta.get("model"))
+
+
+def _row_of(item: str, ids: np.ndarray) -> int | None:
+    """Row of an id, in whichever Unicode form it was typed; None if it is not there."""
+    for form in (item, *(unicodedata.normalize(name, item) for name in ("NFC", "NFD"))):
+        rows = np.flatnonzero(ids == form)
+        if len(rows):
+            return int(rows[0])
+    return None
+
+
+def _missing(item: str, side: str, source: Collection | Index, searched: Collection | Index) -> str:
+    line = f"{item!r} is no file and no id of the {side} items in {source.path}"
+    if searched.side != side and _row_of(item, searched.ids) is not None:
+        return f"{line}; it is one of {searched.side}: give --{searched.side}={item}"
+    return line + _nearest(item, source.ids)
+
+
+def _nearest(item: str, ids: np.ndarray) -> str:
+    """The nearest spellings in words; of very many ids, of those that begin alike."""
+    if len(ids) > 2 * _NEAR:
+        ids = np.sort(ids)
+        place = int(np.searchsorted(ids, item))
+        ids = ids[max(0, place - _NEAR) : place + _NEAR]
+    near = difflib.get_close_matches(item, ids.tolist())
+    return f"; nearest: {', '.join(map(repr, near))}" if near else f", such as {str(ids[0])!r}"
