@@ -27,7 +27,7 @@ demo: $(INSTALLED)
 	@echo 'embeddings  $(DEMO)/embeddings.npz'
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
