@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 	@echo 'gallery     $(DEMO)/gallery/index.html, to open in a browser'
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
