@@ -54,8 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         write_npz(folder / f"{side}.npz", side, [rows], IDS[side], {"model": MODEL})
         np.save(folder / f"{side}.npy", np.ones(StandIn.widths[side], np.float32))
     write_npz(folder / "other.npz", "video", [VIDEO], IDS["video"], {"model": "b" * 64})
+    write_npz(folder / "odd.npz", "video", [VIDEO], IDS["video"], {"model": ["mine"]})
     write_npz(folder / "unknown.npz", "music", [MUSIC], IDS["music"], {})
     write_npz(folder / "narrow.npz", "video", [naive.made_rows(0, 3, 5)], list("abc"), {})
+    np.savez(folder / "empty.npz", music_emb=MUSIC[:0], music_ids=IDS["music"][:0])
     embeddings.save(
         *(folder / "both.npz", VIDEO, MUSIC, np.arange(20)),
         video_ids=IDS["video"].tolist(), music_ids=IDS["music"].tolist(), meta={"model": MODEL},
@@ -224,6 +226,7 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ),
         ({"video": "a", "queries_of": "narrow.npz"}, "narrow.npz has width 5, and .*music.npz 24"),
         ({"video": "v01", "queries_of": "other.npz"}, "other.npz was embedded by model bbbbbbbbbb"),
+        ({"video": "v01", "queries_of": "odd.npz"}, r"odd.npz was embedded by model \['mine'\]"),
         ({"video": "v01", "queries_of": "music.npz"}, "music.npz holds music_emb, expected video"),
         ({"video": "absent.npy", "queries_of": "video.npz"}, "'absent.npy' is no file and no id"),
         ({"video": "v01", "text": "words", "queries_of": "video.npz"}, "--text comes with a file"),
@@ -246,6 +249,7 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
             "other.npz was embedded by model bbbbbbbbbbbb, and runs/mine is aaaaaaaaaaaa",
         ),
         ({"embedded": "absent.npz", "video": "v01"}, "absent.npz does not exist"),
+        ({"embedded": "empty.npz", "video": "v01"}, r"empty.npz: music_emb has shape \(0, 24\)"),
         ({"embedded": "both.npz", "video": "v99"}, "no id of the video items in .*both.npz; nea"),
         ({"embedded": "music.npz", "video": "v01", "side": "video"}, "expected video_emb"),
     ],

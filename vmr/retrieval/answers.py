@@ -14,7 +14,7 @@ import numpy as np
 from vmr import tables
 from vmr.errors import UserError
 from vmr.retrieval.collection import Collection
-from vmr.retrieval.index import Index, require_one_space
+from vmr.retrieval.index import Index, model_of, require_one_space
 from vmr.retrieval.query import Query
 from vmr.retrieval.search import NEIGHBOURS, Hits, neighbourhood, search
 from vmr.training.disk import write_text
@@ -205,7 +205,7 @@ def _notes(
         if hits < min(top, left) and isinstance(searched, Index):
             why += ", or stand outside of what this index reads"
         notes.append(f"{hits:,} hits instead of {top:,}: {why}")
-    if None in (query.model, searched.meta.get("model")):
+    if None in (query.model, model_of(searched)):
         notes.append("nothing says that query and items were embedded by one model")
     return notes
 
@@ -216,7 +216,7 @@ def _account(searched: Collection | Index) -> dict[str, Any]:
         "side": searched.side,
         "items": len(searched),
         "kind": searched.facts["kind"] if isinstance(searched, Index) else "exact",
-        "model": searched.meta.get("model"),
+        "model": model_of(searched),
     }
 
 

@@ -168,7 +168,7 @@ def build_index(
             "items": len(collection),
             "side": collection.side,
             "embeddings": {"path": str(collection.path), "fingerprint": collection.fingerprint},
-            "model": collection.meta.get("model"),
+            "model": model_of(collection),
             "measured": {"of": of, **recall.measured(index, collection, trial)},
             "notes": notes,
             "bytes": {name: (folder / name).stat().st_size for name in _FILES[:2]},
@@ -358,12 +358,18 @@ def require_one_space(collection: Collection | Index, queries: Collection) -> No
             f"{queries.path} has width {queries.width}, and {collection.path} {collection.width}: "
             "expected one space"
         )
-    ours, theirs = collection.meta.get("model"), queries.meta.get("model")
+    ours, theirs = model_of(collection), model_of(queries)
     if ours and theirs and ours != theirs:
         raise UserError(
             f"{queries.path} was embedded by model {theirs[:12]}, and {collection.path} by "
             f"{ours[:12]}: expected one model"
         )
+
+
+def model_of(embedded: Collection | Index) -> str | None:
+    """Fingerprint of the model that embedded the rows, None if it is not known."""
+    model = embedded.meta.get("model")
+    return str(model) if model else None  # anybody's file may hold anything
 
 
 @contextlib.contextmanager

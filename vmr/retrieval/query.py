@@ -17,7 +17,7 @@ from vmr import embeddings
 from vmr.arrays import read_array
 from vmr.errors import UserError
 from vmr.retrieval.collection import SIDES, Collection, open_collection
-from vmr.retrieval.index import Index, open_index, require_one_space
+from vmr.retrieval.index import Index, model_of, open_index, require_one_space
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
     from vmr.runs.model import Model
@@ -94,9 +94,9 @@ def open_searched(
 def open_queries(
     queries: str | None, searched: Collection | Index, query_side: str
 ) -> Collection | None:
-    """Opens embedded items of the query's modality: of `queries`, else of the file searched.
+    """Opens embedded items of the query's modality: of `queries`, else of the npz searched.
 
-    None where neither holds any; the searched collection itself where it is of that modality.
+    None where neither holds any, or where what is searched is itself of that modality.
     """
     if queries:
         return open_collection(pathlib.Path(queries), query_side)
@@ -170,7 +170,7 @@ def read_query(
 def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
     """Ids to exclude: a file of one id a line, or ids parted by commas.
 
-    Ids of a file that are not there are ignored: the file may be of a larger catalogue.
+    Those of a file may be of a larger catalogue: `answer` counts which are not there.
 
     Raises:
       UserError: the file cannot be read, or an id on the command line is not there.
@@ -195,7 +195,7 @@ def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
 
 
 def _require_model(searched: Collection | Index, model: "Model") -> None:
-    made_by = searched.meta.get("model")
+    made_by = model_of(searched)
     if made_by is not None and made_by != model.fingerprint:
         raise UserError(
             f"{searched.path} was embedded by model {made_by[:12]}, and {model.folder} is "
@@ -271,7 +271,7 @@ def _looked_up(
     own = row if itself else None
     if not itself and searched.side == side:  # the same item, if the catalogue holds it too
         own = _row_of(str(source.ids[row]), searched.ids)
-    return Query(item, side, source.rows(np.array([row])), own, source.meta.get("model"))
+    return Query(item, side, source.rows(np.array([row])), own, model_of(source))
 
 
 def _row_of(item: str, ids: np.ndarray) -> int | None:
