@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
+DEMO_VIDEO ?= video005899
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -22,12 +23,19 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments.export --workdir=$(DEMO)/run --split=test \
 	    --output=$(DEMO)/embeddings.npz
 	@echo
+	@echo 'music for the video $(DEMO_VIDEO), the true track marked:'
+	$(BIN)/python -m experiments.search --embeddings=$(DEMO)/embeddings.npz \
+	    --video=$(DEMO_VIDEO) --top=5
+	$(BIN)/python -m experiments.gallery --workdir=$(DEMO)/run --split=test \
+	    --output=$(DEMO)/gallery
+	@echo
 	@echo 'dataset     $(DEMO)/data (README.md is its card)'
 	@echo 'run         $(DEMO)/run (config.json, metrics.jsonl, checkpoints, results/test.json)'
 	@echo 'embeddings  $(DEMO)/embeddings.npz'
+	@echo 'gallery     $(DEMO)/gallery/index.html, to open in a browser'
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

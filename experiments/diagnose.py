@@ -36,8 +36,8 @@ def main(_: list[str]) -> None:
     """Diagnoses the run, writes the report as JSON, prints it."""
     if _QUEUE.value == "":
         raise UserError("--queue is empty: give it a file or leave it out")
+    from vmr.disk import write_json
     from vmr.runs import diagnose  # seconds of imports, after the flags
-    from vmr.training.run_dir import write_json
 
     workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value
     found = diagnose.diagnose_run(

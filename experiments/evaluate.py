@@ -58,7 +58,7 @@ def main(_: list[str]) -> None:
     """Evaluates the run or the file, writes the results, prints the tables."""
     _refuse_wrong_combinations()
     # Seconds of imports, after the flags.
-    from vmr.retrieval.collection import open_collection
+    from vmr.collection import open_collection
     from vmr.runs import evaluate, judgements
 
     beyond = evaluate.Beyond(

@@ -1,4 +1,7 @@
-"""The commands in this process, as a user would type them: their imports take seconds each."""
+"""The commands in this process, as a user would type them: their imports take seconds each.
+
+On one device, as in a process of their own.
+"""
 
 import contextlib
 import importlib
@@ -8,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import jax
 import pytest
 from absl import flags
 
@@ -22,6 +26,7 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
     status: int | str | None = 0
     with pytest.MonkeyPatch.context() as patch, _only_flags_of_absl():
         patch.chdir(ROOT)
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
         patch.delitem(sys.modules, module, raising=False)
         door = importlib.import_module(module)
         patch.setattr(sys, "argv", [str(door.__file__), *arguments])

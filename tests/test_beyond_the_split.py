@@ -11,8 +11,8 @@ import pytest
 from front_doors import run, succeed
 
 from vmr import embeddings
+from vmr.collection import write_npz
 from vmr.evaluation import evaluate
-from vmr.retrieval.collection import write_npz
 from vmr.runs import judgements
 
 VIDEOS, TRACKS = 30, 20

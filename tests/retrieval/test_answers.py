@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from vmr import embeddings
+from vmr.collection import Collection, open_collection, write_npz
 from vmr.errors import UserError
 from vmr.retrieval import query as queries
 from vmr.retrieval.answers import FORMATS, Answer, answer, give
-from vmr.retrieval.collection import Collection, open_collection, write_npz
 from vmr.retrieval.query import Query, excluded_ids, one_item, open_queries, open_searched
 
 VIDEO, MUSIC = naive.made_rows(0, 20), naive.made_rows(1, 60)
@@ -58,6 +58,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     write_npz(folder / "unknown.npz", "music", [MUSIC], IDS["music"], {})
     write_npz(folder / "narrow.npz", "video", [naive.made_rows(0, 3, 5)], list("abc"), {})
     np.savez(folder / "empty.npz", music_emb=MUSIC[:0], music_ids=IDS["music"][:0])
+    np.savez(
+        folder / "astray.npz", video_emb=VIDEO, video_ids=IDS["video"], music_emb=MUSIC,
+        music_ids=IDS["music"], gt_music_index=np.full(20, 60),
+    )  # fmt: skip
     embeddings.save(
         *(folder / "both.npz", VIDEO, MUSIC, np.arange(20)),
         video_ids=IDS["video"].tolist(), music_ids=IDS["music"].tolist(), meta={"model": MODEL},
@@ -96,7 +100,17 @@ def test_both_directions_from_a_file_of_both_modalities(folder: pathlib.Path) ->
         np.testing.assert_allclose([h["score"] for h in found.hits], scores[3][rows], atol=1e-6)
         assert [hit["rank"] for hit in found.hits] == [1, 2, 3, 4, 5]
         assert found.searched["side"] == other
-        assert not found.notes
+
+
+def test_the_true_partner_is_marked_where_partners_are_known(folder: pathlib.Path) -> None:
+    for side, partner in (("video", "track_03"), ("music", "v03")):
+        query, searched, _ = asked(folder, "both.npz", **{side: str(IDS[side][3])})
+        found = answer(query, searched, 60)
+        assert [hit["id"] for hit in found.hits if hit["true"]] == [partner]
+        few = answer(query, searched, 1, exclude=[partner])
+        assert few.notes == [f"no true partner is among these: {partner}"]
+    query, searched, _ = asked(folder, queries_of="video.npz", video="v03")
+    assert "true" not in answer(query, searched, 1).hits[0]
 
 
 def test_more_like_this_leaves_the_item_itself_out(folder: pathlib.Path) -> None:
@@ -250,6 +264,11 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ),
         ({"embedded": "absent.npz", "video": "v01"}, "absent.npz does not exist"),
         ({"embedded": "empty.npz", "video": "v01"}, r"empty.npz: music_emb has shape \(0, 24\)"),
+        (
+            {"embedded": "astray.npz", "video": "v01"},
+            "astray.npz: gt_music_index: video 0 points at",
+        ),
+        ({"embedded": "astray.npz", "music": "track_01"}, "astray.npz: gt_music_index: video 0 po"),
         ({"embedded": "both.npz", "video": "v99"}, "no id of the video items in .*both.npz; nea"),
         ({"embedded": "music.npz", "video": "v01", "side": "video"}, "expected video_emb"),
     ],

@@ -11,8 +11,8 @@ import pytest
 
 from vmr import embeddings
 from vmr.arrays import unit_rows
+from vmr.collection import Collection, open_collection, write_npz
 from vmr.errors import UserError
-from vmr.retrieval.collection import Collection, open_collection, write_npz
 
 ROWS = unit_rows(np.random.default_rng(0).normal(size=(7, 4)))
 IDS = np.array(["a", "b/1", "ü", "d", "e", "f", "g"])

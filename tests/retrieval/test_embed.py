@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in_model import StandIn
 
+from vmr.collection import fingerprint_of, open_collection
 from vmr.errors import UserError
 from vmr.retrieval import embed as embedding
-from vmr.retrieval.collection import fingerprint_of, open_collection
 from vmr.retrieval.embed import embed, source_for
 
 ROOT = pathlib.Path(__file__).parents[2]

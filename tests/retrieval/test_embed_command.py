@@ -8,7 +8,7 @@ from front_doors import run, succeed
 
 import vmr
 from vmr.arrays import unit_rows
-from vmr.retrieval.collection import open_collection
+from vmr.collection import open_collection
 
 RUN = pathlib.Path(__file__).parents[1] / "training/formats/run"
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vmr.collection import Collection
 from vmr.errors import UserError
 from vmr.retrieval import index as indices
 from vmr.retrieval import recall
-from vmr.retrieval.collection import Collection
 from vmr.retrieval.index import KINDS, build_index, describe, open_index
 from vmr.retrieval.search import search
 

@@ -10,7 +10,7 @@ import pytest
 from front_doors import run, succeed
 
 from vmr import embeddings
-from vmr.retrieval.collection import open_collection, write_npz
+from vmr.collection import open_collection, write_npz
 from vmr.runs.model import load
 
 RUN = pathlib.Path(__file__).parents[1] / "training/formats/run"  # of widths 4 and some few

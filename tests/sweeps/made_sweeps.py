@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 import ml_collections
 
 from configs import vmnet
+from vmr.disk import write_json
 from vmr.sweeps import worker
 from vmr.sweeps.jobs import Job, note_failure, run_of
 from vmr.sweeps.launch import Ended
@@ -15,7 +16,6 @@ from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.space import Space
 from vmr.training import config as checked
 from vmr.training.grid import Run
-from vmr.training.run_dir import write_json
 
 METRIC = "v2m/R@10"
 Score = Callable[[SweepPoint], float | None]

@@ -33,6 +33,12 @@ def workdir(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def smoke_run(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The run of `config`, trained once for all tests, which leave it as it is."""
+    return trained(smoke_config(data_dir), tmp_path_factory.mktemp("smoke") / "run")
+
+
+@pytest.fixture(scope="session")
 def rich_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Sequences of bytes, of one clip and more, with words, labels and planted truth."""
     return made_datasets.write(tmp_path_factory.mktemp("rich") / "data", RICH, made_datasets.rich)

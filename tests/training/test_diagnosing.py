@@ -7,7 +7,7 @@ import pathlib
 import made_datasets
 import numpy as np
 import pytest
-from runs import ONE, config_of
+from runs import ONE, Trained, config_of
 
 from vmr import embeddings
 from vmr.data.pipeline import eval_batches
@@ -27,11 +27,9 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def vectors(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def vectors(smoke_run: Trained) -> pathlib.Path:
     """A run on planted vectors, whose tracks have several videos."""
-    workdir = tmp_path_factory.mktemp("vectors") / "run"
-    loop.train(config_of("vmnet:runlocal", data_dir), workdir, ONE)
-    return workdir
+    return smoke_run.workdir
 
 
 @pytest.fixture(scope="module")

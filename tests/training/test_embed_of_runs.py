@@ -9,7 +9,7 @@ from runs import Trained
 
 import vmr
 from vmr import embeddings
-from vmr.retrieval.collection import open_collection
+from vmr.collection import open_collection
 from vmr.retrieval.embed import embed, source_for
 from vmr.runs.restore import restore_run
 

@@ -11,9 +11,9 @@ import ml_collections
 import pytest
 from runs import ONE
 
+from vmr.disk import write_text
 from vmr.errors import UserError
 from vmr.training import loop
-from vmr.training.disk import write_text
 from vmr.training.grid import Run
 from vmr.training.loop import train_grid
 from vmr.training.run_dir import locked
@@ -42,26 +42,20 @@ def holder(workdir: pathlib.Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_folder_is_held_until_its_process_dies(
-    holder: subprocess.Popen[str], workdir: pathlib.Path
+    holder: subprocess.Popen[str], config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
     with pytest.raises(UserError, match="is in use") as raised, locked(workdir):
         pass
     assert str(workdir) in str(raised.value)
-    holder.kill()
-    holder.wait()
-    with locked(workdir):
-        pass
-
-
-@pytest.mark.usefixtures("holder")
-def test_nothing_trains_in_a_folder_that_another_process_has(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
     with pytest.raises(UserError, match="is in use"):
         loop.train(config, workdir, ONE)
     with pytest.raises(UserError, match="is in use"):
         train_grid([[Run(config, workdir)]], ONE)
     assert [path.name for path in workdir.iterdir()] == [".lock"]
+    holder.kill()
+    holder.wait()
+    with locked(workdir):
+        pass
 
 
 def test_a_run_holds_its_folder_while_it_trains(

@@ -52,19 +52,14 @@ def test_resumed_is_uninterrupted_to_the_bit(
     assert scalars(tmp_path / "cut") == scalars(tmp_path / "whole")
 
 
-def test_a_finished_run_is_left_as_it_is(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
-    state = train(config, workdir)
-    lines = (workdir / "metrics.jsonl").read_text()
-    assert_identical(train(config, workdir), state)
-    assert (workdir / "metrics.jsonl").read_text() == lines
+def test_a_finished_run_is_left_as_it_is(smoke_run: Trained) -> None:
+    lines = (smoke_run.workdir / "metrics.jsonl").read_text()
+    assert_identical(train(smoke_run.config, smoke_run.workdir), smoke_run.state)
+    assert (smoke_run.workdir / "metrics.jsonl").read_text() == lines
 
 
-def test_a_run_says_where_it_took_place_and_what_it_logged(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
-    train(config, workdir)
+def test_a_run_says_where_it_took_place_and_what_it_logged(smoke_run: Trained) -> None:
+    workdir = smoke_run.workdir
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment.keys() >= {"versions", "devices", "git_revision", "dataset_fingerprint"}
     assert json.loads((workdir / "config.json").read_text())["loss"]["weights"]["m2v"] == 3.0
@@ -161,9 +156,9 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_validated(
 
 
 def test_a_folder_of_another_config_is_left_alone(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, smoke_run: Trained
 ) -> None:
-    train(config, workdir)
+    workdir = smoke_run.workdir
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     config.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate is 0\.0003 there"):
@@ -271,9 +266,9 @@ def test_a_checkpoint_that_was_never_finished_is_none(
 
 
 def test_checkpoints_without_their_config_are_not_taken_over(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, smoke_run: Trained, workdir: pathlib.Path
 ) -> None:
-    train(config, workdir)
+    shutil.copytree(smoke_run.workdir, workdir)
     (workdir / "config.json").unlink()
     config.seed = 3
     with pytest.raises(UserError, match=r"config\.json is missing") as raised:
@@ -333,11 +328,10 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on_later(
 
 
 def test_eight_devices_train_as_one_does(
-    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+    config: ml_collections.ConfigDict, smoke_run: Trained, workdir: pathlib.Path
 ) -> None:
-    loop.train(config, tmp_path / "one", DEVICES)
-    loop.train(config, tmp_path / "eight", jax.devices())
-    for one, eight in zip(scalars(tmp_path / "one"), scalars(tmp_path / "eight"), strict=True):
+    loop.train(config, workdir, jax.devices())
+    for one, eight in zip(scalars(smoke_run.workdir), scalars(workdir), strict=True):
         np.testing.assert_allclose(eight["train/loss"], one["train/loss"], rtol=1e-4)
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vmr.disk import bound_folder
 from vmr.training import devices
-from vmr.training.disk import bound_folder
 from vmr.training.grid import entry
 
 

@@ -1,19 +1,16 @@
 """Runs evaluated by segments of their sequences."""
 
 import json
-import pathlib
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
 import pytest
-from runs import ONE, Trained
+from runs import Trained
 
 from vmr import embeddings
 from vmr.errors import UserError
 from vmr.runs import evaluate
 from vmr.runs.restore import restore_run
-from vmr.training import loop
 
 RunOf = Callable[[str], Trained]
 UNITS = ("segment", "track_mean", "track_max")
@@ -63,9 +60,8 @@ def test_segments_of_an_item_with_itself_are_those_of_its_two_samples(run_of: Ru
     assert tuple(found["segments"]) == UNITS
 
 
-def test_vectors_have_no_segments(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    loop.train(config, workdir, ONE)
-    expected = f"--segments=3: {config.dataset.data_dir} holds one vector an item, expected seq"
+def test_vectors_have_no_segments(smoke_run: Trained, data_dir: str) -> None:
+    expected = f"--segments=3: {data_dir} holds one vector an item, expected seq"
     with pytest.raises(UserError, match=expected) as raised:
-        evaluate.evaluate_run(workdir, "test", segments=3)
+        evaluate.evaluate_run(smoke_run.workdir, "test", segments=3)
     assert "\n" not in str(raised.value)

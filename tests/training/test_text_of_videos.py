@@ -137,19 +137,18 @@ def test_text_raises_recall_and_costs_those_without_nothing(tmp_path: pathlib.Pa
     splits = {split: functools.partial(told, split) for split in ("train", "validation")}
     schema = Schema(Modality(24), Modality(24), text=Text())
     write_dataset(Source("told", "by a test", "none", schema, splits), tmp_path / "data", "a test")
-    scores: dict[str, list[tuple[float, ...]]] = {"none": [], "gated_sum": []}
-    for fusion, found in scores.items():
-        for seed in (0,):
-            config = of_vectors(config_of("ii_clvtm:runlocal", str(tmp_path / "data")))
-            config.update({"seed": seed, "batch_size": 128, "steps": 300})
-            config.update(dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), 300))
-            config.optimizer.learning_rate = 5e-3
-            text = {"fusion": fusion, "vocabulary": 512, "width": 32, "dropout": 0.4}
-            config.model.text.update(text)
-            loop.train(config, tmp_path / f"{fusion}{seed}", ONE)
-            found.append(reciprocal_ranks(tmp_path / f"{fusion}{seed}"))
+    scores = {}
+    for fusion in ("none", "gated_sum"):
+        config = of_vectors(config_of("ii_clvtm:runlocal", str(tmp_path / "data")))
+        config.update({"batch_size": 128, "steps": 300})
+        config.update(dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), 300))
+        config.optimizer.learning_rate = 5e-3
+        text = {"fusion": fusion, "vocabulary": 512, "width": 32, "dropout": 0.4}
+        config.model.text.update(text)
+        loop.train(config, tmp_path / fusion, ONE)
+        scores[fusion] = reciprocal_ranks(tmp_path / fusion)
     # Measured 0.25 and 0.38 with text, 0.24 and 0.23 without; seeds differ by 0.03 at most.
-    plain, reading = (np.mean(found, axis=0) for found in scores.values())
+    plain, reading = scores.values()
     assert reading[0] > 1.25 * plain[0]
     assert reading[1] > plain[1] - 0.03
 

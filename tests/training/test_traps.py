@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import shutil
 from functools import partial
 
 import jax
 import ml_collections
 import numpy as np
 import pytest
+from runs import Trained
 
 from vmr import embeddings
 from vmr.data.dataset import open_dataset
@@ -45,11 +47,8 @@ def test_trap_6_training_and_selection_never_open_the_test_split(
 
 
 @pytest.mark.parametrize("device_count", [1, 8])
-def test_trap_6_the_last_partial_batch_is_embedded(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, device_count: int
-) -> None:
-    loop.train(config, workdir, DEVICES)
-    run = restore.restore_run(workdir)
+def test_trap_6_the_last_partial_batch_is_embedded(smoke_run: Trained, device_count: int) -> None:
+    run = restore.restore_run(smoke_run.workdir)
     size = run.dataset.splits["test"]
     whole = next(iter(run.embed("test", batch_size=size)))
     devices = jax.devices()[:device_count]
@@ -84,18 +83,20 @@ def test_the_checkpoint_that_is_evaluated_is_the_first_best_by_validation(
 
 
 def test_inputs_are_standardised_by_the_training_split_alone(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    smoke_run: Trained, data_dir: str
 ) -> None:
-    loop.train(config, workdir, DEVICES)
-    kept = restore.restore_run(workdir).state.standardization
-    measured = statistics(open_dataset(config.dataset.data_dir), "train")
+    kept = restore.restore_run(smoke_run.workdir).state.standardization
+    measured = statistics(open_dataset(data_dir), "train")
     jax.tree.map(np.testing.assert_array_equal, kept, measured)
 
 
 def test_a_dataset_that_moved_is_found_by_its_new_path(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, tmp_path: pathlib.Path
+    config: ml_collections.ConfigDict,
+    smoke_run: Trained,
+    workdir: pathlib.Path,
+    tmp_path: pathlib.Path,
 ) -> None:
-    loop.train(config, workdir, DEVICES)
+    shutil.copytree(smoke_run.workdir, workdir)
     moved = tmp_path / "moved"
     moved.symlink_to(config.dataset.data_dir)
     assert restore.restore_run(workdir, str(moved)).dataset.data_dir == moved

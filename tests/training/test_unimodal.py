@@ -12,11 +12,11 @@ from made_datasets import RICH
 from runs import ONE, Trained, config_of, scalars
 
 from vmr import embeddings
+from vmr.collection import Collection
 from vmr.data.schema import Schema
 from vmr.data.sources.planted import planted
 from vmr.errors import UserError
 from vmr.evaluation import evaluate as evaluate_embeddings
-from vmr.retrieval.collection import Collection
 from vmr.runs import evaluate
 from vmr.runs.restore import restore_run
 from vmr.training import loop

@@ -18,9 +18,9 @@ from absl import flags
 
 from tools.bench import paired
 from vmr.arrays import unit_rows
+from vmr.collection import Collection, open_collection
 from vmr.command import run
 from vmr.errors import UserError
-from vmr.retrieval.collection import Collection, open_collection
 from vmr.retrieval.index import KINDS, build_index, open_index
 from vmr.retrieval.search import search
 

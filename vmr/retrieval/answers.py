@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from vmr import tables
+from vmr.collection import Collection
+from vmr.disk import write_text
 from vmr.errors import UserError
-from vmr.retrieval.collection import Collection
 from vmr.retrieval.index import Index, model_of, require_one_space
 from vmr.retrieval.query import Query
 from vmr.retrieval.search import NEIGHBOURS, Hits, neighbourhood, search
-from vmr.training.disk import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Answer:
       query: `item` and `side`.
       searched: `path`, `side`, `items`, `kind` (exact or that of the index), `model`.
       hits: `rank` from 1, `id`, `score` (inner product), `csls` where that is what they are ranked
-        by, and the further metadata of the row.
+        by, `true` if it is the query's partner, where partners are known, and the further metadata
+        of the row.
       notes: lines on what a reader should know of these hits.
     """
 
@@ -88,8 +89,9 @@ def answer(
         found = searched.search(query.embedding, top, min_score=min_score, excluded=excluded)
     else:
         found = search(query.embedding, searched.parts, top, min_score=min_score, excluded=excluded)
-    hits = _hits(searched, found.rows[0], {"score": found.scores[0], **ranked_by})
-    notes += _notes(query, searched, top, len(hits), excluded, min_score)
+    scores = {"score": found.scores[0], **ranked_by}
+    hits = _hits(searched, found.rows[0], scores, query.partners)
+    notes += _notes(query, searched, top, hits, excluded, min_score)
     return Answer({"item": query.item, "side": query.side}, _account(searched), hits, notes)
 
 
@@ -165,17 +167,22 @@ def _by_csls(
 
 
 def _hits(
-    searched: Collection | Index, rows: np.ndarray, scores: Mapping[str, np.ndarray]
+    searched: Collection | Index,
+    rows: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    partners: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
     hits = []
     for rank, row in enumerate(rows[rows >= 0]):
         columns = {
             name: _plain(values[row])
             for name, values in searched.columns.items()
-            if name not in ("rank", "id", *scores)
+            if name not in ("rank", "id", "true", *scores)
         }
         numbers = {name: round(float(values[rank]), 6) for name, values in scores.items()}
-        hits.append({"rank": rank + 1, **numbers, "id": str(searched.ids[row]), **columns})
+        item = str(searched.ids[row])
+        truth = {} if partners is None else {"true": item in partners}
+        hits.append({"rank": rank + 1, **numbers, "id": item, **truth, **columns})
     return hits
 
 
@@ -191,20 +198,22 @@ def _notes(
     query: Query,
     searched: Collection | Index,
     top: int,
-    hits: int,
+    hits: Sequence[Mapping[str, Any]],
     excluded: np.ndarray,
     min_score: float,
 ) -> list[str]:
     notes, left = [], len(searched) - int(np.count_nonzero(excluded))
-    if hits < top:
+    if len(hits) < top:
         why = f"{left:,} items there"
         if left < len(searched):
             why = f"{left:,} of {len(searched):,} items not excluded"
-        if hits < min(top, left) and np.isfinite(min_score):
+        if len(hits) < min(top, left) and np.isfinite(min_score):
             why += f", and the others score below {min_score:g}"
-        if hits < min(top, left) and isinstance(searched, Index):
+        if len(hits) < min(top, left) and isinstance(searched, Index):
             why += ", or stand outside of what this index reads"
-        notes.append(f"{hits:,} hits instead of {top:,}: {why}")
+        notes.append(f"{len(hits):,} hits instead of {top:,}: {why}")
+    if query.partners and not any(hit["true"] for hit in hits):
+        notes.append(f"no true partner is among these: {', '.join(query.partners)}")
     if None in (query.model, model_of(searched)):
         notes.append("nothing says that query and items were embedded by one model")
     return notes
@@ -228,5 +237,7 @@ def _printable(value: Any) -> str:
     """A cell of a terminal: an id may hold line breaks and the terminal's own commands."""
     if isinstance(value, float):
         return f"{value:.4f}"
+    if isinstance(value, bool):
+        return "yes" if value else ""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

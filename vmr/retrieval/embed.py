@@ -18,18 +18,19 @@ import pyarrow.parquet as pq
 
 from vmr import embeddings
 from vmr.arrays import lengths_and_faults
-from vmr.errors import UserError
-from vmr.progress_bar import progress_bar
-from vmr.retrieval.collection import (
+from vmr.collection import (
     MANIFEST,
     UNFINISHED,
     fingerprint_of,
     mapped_part,
     write_npz,
 )
+from vmr.disk import read_json, write_json
+from vmr.errors import UserError
+from vmr.progress_bar import progress_bar
 from vmr.retrieval.sources import Items, Source, open_source, with_text
 from vmr.runs.model import Model
-from vmr.training.run_dir import locked, read_json, write_json
+from vmr.training.run_dir import locked
 
 _OF_SOURCE = b"source"  # key of the items' fingerprint in the metadata of a part
 _SEQUENCES_AT_ONCE = 100  # one of 300 frames has more than a megabyte

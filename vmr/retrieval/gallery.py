@@ -4,6 +4,7 @@ import pathlib
 
 from vmr import embeddings
 from vmr.data.annotations import annotations
+from vmr.disk import write_text
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import Ranks, metrics, pair_ranks
@@ -14,7 +15,6 @@ from vmr.retrieval.media_files import MediaFolder
 from vmr.retrieval.outcomes import outcomes
 from vmr.runs.diagnose import suspicion
 from vmr.runs.restore import TrainedRun, restore_run
-from vmr.training.disk import write_text
 from vmr.training.run_dir import require_same_data, saved_config
 
 PAGE = "index.html"

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vmr.arrays import lengths_and_faults
+from vmr.collection import SIDES, Collection
+from vmr.disk import read_json
 from vmr.errors import UserError, reason_of
 from vmr.progress_bar import progress_bar
 from vmr.retrieval import recall
-from vmr.retrieval.collection import SIDES, Collection
 from vmr.retrieval.search import Hits, row_blocks
-from vmr.training.run_dir import read_json
 
 KINDS = ("flat", "ivf", "hnsw", "sq8")
 

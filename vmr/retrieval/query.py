@@ -15,8 +15,9 @@ import numpy as np
 
 from vmr import embeddings
 from vmr.arrays import read_array
+from vmr.collection import SIDES, Collection, open_collection
 from vmr.errors import UserError
-from vmr.retrieval.collection import SIDES, Collection, open_collection
+from vmr.evaluation.checks import check_pairs
 from vmr.retrieval.index import Index, model_of, open_index, require_one_space
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
@@ -35,6 +36,7 @@ class Query:
       embedding: (1, D) unit row.
       own_row: row of the searched collection that is this very item, None if there is none.
       model: fingerprint of the model that embedded it, None if that is not known.
+      partners: ids of its true partners; None where the file that it comes from pairs nothing.
     """
 
     item: str
@@ -42,6 +44,7 @@ class Query:
     embedding: np.ndarray
     own_row: int | None = None
     model: str | None = None
+    partners: tuple[str, ...] | None = None
 
 
 def one_item(video: str | None, music: str | None) -> tuple[str, str]:
@@ -271,7 +274,24 @@ def _looked_up(
     own = row if itself else None
     if not itself and searched.side == side:  # the same item, if the catalogue holds it too
         own = _row_of(str(source.ids[row]), searched.ids)
-    return Query(item, side, source.rows(np.array([row])), own, model_of(source))
+    embedding, model = source.rows(np.array([row])), model_of(source)
+    partners = None if searched.side == side else _partners(source, row)
+    return Query(item, side, embedding, own, model, partners)
+
+
+def _partners(source: Collection | Index, row: int) -> tuple[str, ...] | None:
+    """Ids of the items that an npz pairs with a row; None where it pairs nothing."""
+    path, ids, index = source.path, f"{other_side(source.side)}_ids", "gt_music_index"
+    if path.is_dir() or not {ids, index} <= set(embeddings.array_names(path)):
+        return None
+    arrays = embeddings.read_arrays(path, (ids, index), ())
+    counts = len(source), arrays[ids].size
+    try:
+        pairs = check_pairs(arrays[index], *(counts if source.side == "video" else counts[::-1]))
+    except UserError as mistake:
+        raise UserError(f"{path}: {mistake}") from None
+    rows = pairs[[row]] if source.side == "video" else np.flatnonzero(pairs == row)
+    return tuple(arrays[ids].reshape(-1)[rows].astype(str).tolist())
 
 
 def _row_of(item: str, ids: np.ndarray) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vmr.arrays import unit_rows
-from vmr.retrieval.collection import Collection
+from vmr.collection import Collection
 from vmr.retrieval.search import inner_products, search
 
 RECALL_AT = 10

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from vmr import embeddings
+from vmr.collection import ids_of, mapped_part, read_parts, require_unique
 from vmr.data.sources.files import read_floats
 from vmr.errors import UserError
-from vmr.retrieval.collection import ids_of, mapped_part, read_parts, require_unique
 
 _DATASET = "dataset_info.json"  # marks the folder of a dataset
 

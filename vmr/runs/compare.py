@@ -11,6 +11,7 @@ import numpy as np
 
 from vmr import embeddings, tables
 from vmr.data.dataset import Dataset, open_dataset
+from vmr.disk import write_text
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import comparison, pair_ranks, significance, table
@@ -19,7 +20,6 @@ from vmr.evaluation.metrics import DIRECTIONS, table_values
 from vmr.progress_bar import progress_bar
 from vmr.runs.evaluate import score_cca
 from vmr.runs.restore import restore_run
-from vmr.training.disk import write_text
 from vmr.training.reading import dataset_of
 from vmr.training.run_dir import saved_config
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from vmr import embeddings
+from vmr.collection import Collection
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.pipeline import eval_batches
+from vmr.disk import read_json, write_json
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate, evaluate_segments, table, trec
@@ -20,10 +22,8 @@ from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
 from vmr.runs import judgements, larger_gallery, trec_files
 from vmr.runs.judgements import Judgements
-from vmr.runs.larger_gallery import Catalogue
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
-from vmr.training.run_dir import read_json, write_json
 
 BASELINES = ("none", "cca")
 _BATCH = 1000
@@ -44,7 +44,7 @@ class Beyond:
       trec_depth: items to a list there.
     """
 
-    catalogue: Catalogue | None = None
+    catalogue: Collection | None = None
     judgements: Judgements | None = None
     trec: pathlib.Path | None = None
     trec_depth: int = 1000

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vmr.disk import write_text
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation.diagnosis.queue import Queue
-from vmr.training.disk import write_text
 
 COLUMNS = (
     *("direction", "query", "item", "partner", "score", "partner_score", "rank", "partner_rank"),

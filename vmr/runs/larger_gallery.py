@@ -4,12 +4,12 @@ A real catalogue is larger than a test split, and what is found in the one need 
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from vmr.collection import Collection
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 
@@ -18,36 +18,7 @@ _NEAR = 0.05
 _BLOCK = 100_000  # rows of a part that are looked at together
 
 
-class Catalogue(Protocol):
-    """One modality of embeddings, as `vmr.retrieval.collection.open_collection` opens it."""
-
-    @property
-    def path(self) -> pathlib.Path:
-        """The npz or the folder."""
-        ...
-
-    @property
-    def side(self) -> str:
-        """`music` where it holds tracks."""
-        ...
-
-    @property
-    def parts(self) -> Sequence[np.ndarray]:
-        """(m_i, D) float32 unit rows each."""
-        ...
-
-    @property
-    def ids(self) -> np.ndarray:
-        """(M,) unicode, unique."""
-        ...
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        """`model` is the fingerprint of the model, if it is known."""
-        ...
-
-
-def joined(embedded: Embeddings, catalogue: Catalogue) -> tuple[Embeddings, dict[str, Any]]:
+def joined(embedded: Embeddings, catalogue: Collection) -> tuple[Embeddings, dict[str, Any]]:
     """The embeddings of a split with the tracks of a catalogue behind its own, and what was done.
 
     An id that the split has is the same track: the split's embedding stays, and none is added. The

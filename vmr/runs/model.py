@@ -19,6 +19,7 @@ import numpy as np
 
 from vmr.data.modality import Modality
 from vmr.data.sampling import embedded_tokens, mean_frame, sampled_clips, segment_offsets
+from vmr.disk import read_json
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
 from vmr.training.base_config import base_config
@@ -26,7 +27,7 @@ from vmr.training.build import abstract_state, build_model
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.config import differing, resolved
 from vmr.training.embed import embedded_rows
-from vmr.training.run_dir import read_json, saved_config
+from vmr.training.run_dir import saved_config
 from vmr.training.state import Trained, TrainState
 from vmr.training.step import embed_side_step
 

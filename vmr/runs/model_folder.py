@@ -17,11 +17,12 @@ import ml_collections
 import safetensors
 import safetensors.numpy
 
+from vmr.disk import read_json, write_json
 from vmr.errors import UserError, reason_of
 from vmr.evaluation import render_markdown
 from vmr.runs.model import Model, arrays_of
 from vmr.training.config import resolved
-from vmr.training.run_dir import read_json, saved_config, write_json
+from vmr.training.run_dir import saved_config
 from vmr.training.state import Trained
 
 ARRAYS = "model.safetensors"

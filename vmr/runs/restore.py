@@ -55,6 +55,7 @@ class TrainedRun:
         embed = on_devices.pmapped_embed_step(
             functools.partial(embed_step, model=self.model), devices
         )
+        batch_size = min(batch_size, self.dataset.examples(split))  # none is filled up in vain
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec)
         return embed_batches(embed, self.state.trained, batches, batch_size, devices)
 
@@ -76,6 +77,7 @@ class TrainedRun:
         embed = on_devices.pmapped_embed_step(
             functools.partial(embed_step, model=self.model), devices
         )
+        batch_size = min(batch_size, self.dataset.examples(split))
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
         # Embedded as b·S items, then folded back, so that the model needs no form for segments.

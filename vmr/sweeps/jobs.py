@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
 
+from vmr.disk import read_json, write_json, write_text
 from vmr.errors import UserError
 from vmr.sweeps.points import SweepPoint
 from vmr.training.config import differences, resolved
-from vmr.training.disk import write_text
 from vmr.training.grid import Run, shared_fields
 from vmr.training.progress import is_finished
-from vmr.training.run_dir import latest_step, read_json, write_json
+from vmr.training.run_dir import latest_step
 
 _T = TypeVar("_T")
 

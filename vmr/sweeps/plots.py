@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
+from vmr.disk import write_bytes
 from vmr.sweeps.results import Axis, Results, half_interval, in_short, paired_differences
-from vmr.training.disk import write_bytes
 
 _DPI = 150
 _MOST_ROWS = 40

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from vmr import tables
+from vmr.disk import write_text
 from vmr.sweeps.results import Results, Row, Setting, half_interval, in_short
-from vmr.training.disk import write_text
 
 _MOST_LINES = 15  # settings in the terminal's table
 _HELD_AGAINST = (

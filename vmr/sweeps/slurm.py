@@ -7,11 +7,11 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from vmr.disk import write_text
 from vmr.errors import UserError
 from vmr.sweeps.jobs import Job
 from vmr.sweeps.launch import Ended, Progress
 from vmr.sweeps.worker import train_job
-from vmr.training.disk import write_text
 from vmr.training.grid import Run
 
 _POLL_SECONDS = 10.0

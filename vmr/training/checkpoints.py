@@ -15,8 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from vmr.disk import full_disk_in_one_line
 from vmr.errors import UserError, reason_of
-from vmr.training.disk import full_disk_in_one_line
 from vmr.training.state import TrainState
 
 

@@ -10,8 +10,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr.disk import bound_folder
 from vmr.errors import UserError
-from vmr.training.disk import bound_folder
 
 AXIS = "batch"
 _MOST_BYTES_OF_PROGRAMS = 2**30

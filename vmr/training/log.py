@@ -10,9 +10,8 @@ import numpy as np
 import optax
 from clu import metric_writers
 
+from vmr.disk import full_disk_in_one_line, write_json, write_text
 from vmr.errors import UserError
-from vmr.training.disk import full_disk_in_one_line, write_text
-from vmr.training.run_dir import write_json
 from vmr.training.state import TrainState
 
 

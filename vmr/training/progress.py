@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import ml_collections
 import numpy as np
 
+from vmr.disk import read_json
 from vmr.errors import UserError
 from vmr.training.config import completed
 from vmr.training.log import whole_lines
-from vmr.training.run_dir import latest_step, read_json
+from vmr.training.run_dir import latest_step
 from vmr.training.signals import StopRequest
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -15,9 +14,9 @@ from typing import IO, Any
 import jax
 import ml_collections
 
+from vmr.disk import read_json, write_json
 from vmr.errors import UserError
 from vmr.training.config import completed, difference, differing, require_restorable, resolved
-from vmr.training.disk import write_text
 
 # Fields that may change when a run goes on: no step's numbers depend on them.
 _FREE = frozenset(
@@ -173,22 +172,6 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")
-    return content
-
-
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes an indented JSON file, whole or not at all; see `write_text`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 if sys.platform != "win32":

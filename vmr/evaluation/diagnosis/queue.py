@@ -32,7 +32,7 @@ class Queue(NamedTuple):
         partner_score: cosine of the query with its partner.
         rank: of the pair's item in the query's list, 1-based, the first of what ties.
         partner_rank: expected rank of the partner, as the table counts it.
-        video_deviations: as in the examples of `false_negatives`; -inf where the track has no video.
+        video_deviations: as of `pair_deviations`, -inf where the track has no video.
         music_deviations: the same.
     """
 

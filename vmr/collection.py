@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from vmr import embeddings
 from vmr.arrays import mapped_array
+from vmr.disk import read_json
 from vmr.errors import UserError, reason_of
-from vmr.training.run_dir import read_json
 
 SIDES = ("video", "music")
 MANIFEST = "manifest.json"

@@ -1,10 +1,12 @@
 """Files written whole or not at all, a bounded folder, and one line for a full disk."""
 
 import contextlib
+import json
 import os
 import pathlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from vmr.errors import UserError
 
@@ -30,6 +32,22 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")
+    return content
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes an indented JSON file, whole or not at all; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:
