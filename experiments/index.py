@@ -18,8 +18,8 @@ _SIDE = flags.DEFINE_enum(
 )
 _KIND = flags.DEFINE_enum(
     "kind", "ivf", ["flat", "ivf", "hnsw", "sq8"],
-    "flat: all rows; ivf: 4 sqrt(items) lists, of which 16 are read, or as many more as recall@10 "
-    "of 0.99 takes; hnsw: a graph of 32 links a row; sq8: all rows, a byte a number.",
+    "flat: all rows; ivf: 4 sqrt(items) lists in half precision, of which 16 are read, or as many "
+    "more as recall@10 of 0.99 takes; hnsw: a graph of 32 links a row; sq8: a byte a number.",
 )  # fmt: skip
 _QUERIES = flags.DEFINE_string(
     "queries", None, "npz or folder of the other modality to measure recall@10 by. Default: of "

@@ -54,8 +54,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         write_npz(folder / f"{side}.npz", side, [rows], IDS[side], {"model": MODEL})
         np.save(folder / f"{side}.npy", np.ones(StandIn.widths[side], np.float32))
     write_npz(folder / "other.npz", "video", [VIDEO], IDS["video"], {"model": "b" * 64})
+    write_npz(folder / "odd.npz", "video", [VIDEO], IDS["video"], {"model": ["mine"]})
     write_npz(folder / "unknown.npz", "music", [MUSIC], IDS["music"], {})
     write_npz(folder / "narrow.npz", "video", [naive.made_rows(0, 3, 5)], list("abc"), {})
+    np.savez(folder / "empty.npz", music_emb=MUSIC[:0], music_ids=IDS["music"][:0])
+    np.savez(
+        folder / "astray.npz", video_emb=VIDEO, video_ids=IDS["video"], music_emb=MUSIC,
+        music_ids=IDS["music"], gt_music_index=np.full(20, 60),
+    )  # fmt: skip
     embeddings.save(
         *(folder / "both.npz", VIDEO, MUSIC, np.arange(20)),
         video_ids=IDS["video"].tolist(), music_ids=IDS["music"].tolist(), meta={"model": MODEL},
@@ -94,7 +100,17 @@ def test_both_directions_from_a_file_of_both_modalities(folder: pathlib.Path) ->
         np.testing.assert_allclose([h["score"] for h in found.hits], scores[3][rows], atol=1e-6)
         assert [hit["rank"] for hit in found.hits] == [1, 2, 3, 4, 5]
         assert found.searched["side"] == other
-        assert not found.notes
+
+
+def test_the_true_partner_is_marked_where_partners_are_known(folder: pathlib.Path) -> None:
+    for side, partner in (("video", "track_03"), ("music", "v03")):
+        query, searched, _ = asked(folder, "both.npz", **{side: str(IDS[side][3])})
+        found = answer(query, searched, 60)
+        assert [hit["id"] for hit in found.hits if hit["true"]] == [partner]
+        few = answer(query, searched, 1, exclude=[partner])
+        assert few.notes == [f"no true partner is among these: {partner}"]
+    query, searched, _ = asked(folder, queries_of="video.npz", video="v03")
+    assert "true" not in answer(query, searched, 1).hits[0]
 
 
 def test_more_like_this_leaves_the_item_itself_out(folder: pathlib.Path) -> None:
@@ -224,6 +240,7 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ),
         ({"video": "a", "queries_of": "narrow.npz"}, "narrow.npz has width 5, and .*music.npz 24"),
         ({"video": "v01", "queries_of": "other.npz"}, "other.npz was embedded by model bbbbbbbbbb"),
+        ({"video": "v01", "queries_of": "odd.npz"}, r"odd.npz was embedded by model \['mine'\]"),
         ({"video": "v01", "queries_of": "music.npz"}, "music.npz holds music_emb, expected video"),
         ({"video": "absent.npy", "queries_of": "video.npz"}, "'absent.npy' is no file and no id"),
         ({"video": "v01", "text": "words", "queries_of": "video.npz"}, "--text comes with a file"),
@@ -246,6 +263,12 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
             "other.npz was embedded by model bbbbbbbbbbbb, and runs/mine is aaaaaaaaaaaa",
         ),
         ({"embedded": "absent.npz", "video": "v01"}, "absent.npz does not exist"),
+        ({"embedded": "empty.npz", "video": "v01"}, r"empty.npz: music_emb has shape \(0, 24\)"),
+        (
+            {"embedded": "astray.npz", "video": "v01"},
+            "astray.npz: gt_music_index: video 0 points at",
+        ),
+        ({"embedded": "astray.npz", "music": "track_01"}, "astray.npz: gt_music_index: video 0 po"),
         ({"embedded": "both.npz", "video": "v99"}, "no id of the video items in .*both.npz; nea"),
         ({"embedded": "music.npz", "video": "v01", "side": "video"}, "expected video_emb"),
     ],

@@ -77,7 +77,7 @@ def test_csls_and_what_is_to_be_known_of_it(folder: pathlib.Path) -> None:
 def test_an_index_says_what_it_is(folder: pathlib.Path) -> None:
     flags = (f"--embeddings={folder}/music.npz", "--kind=ivf", f"--output={folder}/ivf")
     lines = succeed("experiments.index", *flags).splitlines()
-    assert lines[0].startswith("ivf (IVF1,Flat): 50 of music x ")
+    assert lines[0].startswith("ivf (IVF1,SQfp16): 50 of music x ")
     assert lines[1].startswith("1 lists instead of 4·√M = 28")
     assert "of its own rows with noise" in lines[2]
     assert lines[3] == f"written to {folder}/ivf"

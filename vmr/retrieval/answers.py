@@ -15,7 +15,7 @@ from vmr import tables
 from vmr.collection import Collection
 from vmr.disk import write_text
 from vmr.errors import UserError
-from vmr.retrieval.index import Index, require_one_space
+from vmr.retrieval.index import Index, model_of, require_one_space
 from vmr.retrieval.query import Query
 from vmr.retrieval.search import NEIGHBOURS, Hits, neighbourhood, search
 
@@ -214,7 +214,7 @@ def _notes(
         notes.append(f"{len(hits):,} hits instead of {top:,}: {why}")
     if query.partners and not any(hit["true"] for hit in hits):
         notes.append(f"no true partner is among these: {', '.join(query.partners)}")
-    if None in (query.model, searched.meta.get("model")):
+    if None in (query.model, model_of(searched)):
         notes.append("nothing says that query and items were embedded by one model")
     return notes
 
@@ -225,7 +225,7 @@ def _account(searched: Collection | Index) -> dict[str, Any]:
         "side": searched.side,
         "items": len(searched),
         "kind": searched.facts["kind"] if isinstance(searched, Index) else "exact",
-        "model": searched.meta.get("model"),
+        "model": model_of(searched),
     }
 
 

@@ -17,7 +17,8 @@ from vmr import embeddings
 from vmr.arrays import read_array
 from vmr.collection import SIDES, Collection, open_collection
 from vmr.errors import UserError
-from vmr.retrieval.index import Index, open_index, require_one_space
+from vmr.evaluation.checks import check_pairs
+from vmr.retrieval.index import Index, model_of, open_index, require_one_space
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
     from vmr.runs.model import Model
@@ -96,9 +97,9 @@ def open_searched(
 def open_queries(
     queries: str | None, searched: Collection | Index, query_side: str
 ) -> Collection | None:
-    """Opens embedded items of the query's modality: of `queries`, else of the file searched.
+    """Opens embedded items of the query's modality: of `queries`, else of the npz searched.
 
-    None where neither holds any; the searched collection itself where it is of that modality.
+    None where neither holds any, or where what is searched is itself of that modality.
     """
     if queries:
         return open_collection(pathlib.Path(queries), query_side)
@@ -172,7 +173,7 @@ def read_query(
 def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
     """Ids to exclude: a file of one id a line, or ids parted by commas.
 
-    Ids of a file that are not there are ignored: the file may be of a larger catalogue.
+    Those of a file may be of a larger catalogue: `answer` counts which are not there.
 
     Raises:
       UserError: the file cannot be read, or an id on the command line is not there.
@@ -197,7 +198,7 @@ def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
 
 
 def _require_model(searched: Collection | Index, model: "Model") -> None:
-    made_by = searched.meta.get("model")
+    made_by = model_of(searched)
     if made_by is not None and made_by != model.fingerprint:
         raise UserError(
             f"{searched.path} was embedded by model {made_by[:12]}, and {model.folder} is "
@@ -273,19 +274,24 @@ def _looked_up(
     own = row if itself else None
     if not itself and searched.side == side:  # the same item, if the catalogue holds it too
         own = _row_of(str(source.ids[row]), searched.ids)
-    embedding, model = source.rows(np.array([row])), source.meta.get("model")
-    partners = None if searched.side == side else _partners(source.path, side, row)
+    embedding, model = source.rows(np.array([row])), model_of(source)
+    partners = None if searched.side == side else _partners(source, row)
     return Query(item, side, embedding, own, model, partners)
 
 
-def _partners(path: pathlib.Path, side: str, row: int) -> tuple[str, ...] | None:
-    """Ids of the items that an npz pairs with a row of a modality; None where it pairs nothing."""
-    ids, index = f"{other_side(side)}_ids", "gt_music_index"
+def _partners(source: Collection | Index, row: int) -> tuple[str, ...] | None:
+    """Ids of the items that an npz pairs with a row; None where it pairs nothing."""
+    path, ids, index = source.path, f"{other_side(source.side)}_ids", "gt_music_index"
     if path.is_dir() or not {ids, index} <= set(embeddings.array_names(path)):
         return None
     arrays = embeddings.read_arrays(path, (ids, index), ())
-    rows = arrays[index][[row]] if side == "video" else np.flatnonzero(arrays[index] == row)
-    return tuple(arrays[ids][rows].tolist())
+    counts = len(source), arrays[ids].size
+    try:
+        pairs = check_pairs(arrays[index], *(counts if source.side == "video" else counts[::-1]))
+    except UserError as mistake:
+        raise UserError(f"{path}: {mistake}") from None
+    rows = pairs[[row]] if source.side == "video" else np.flatnonzero(pairs == row)
+    return tuple(arrays[ids].reshape(-1)[rows].astype(str).tolist())
 
 
 def _row_of(item: str, ids: np.ndarray) -> int | None:

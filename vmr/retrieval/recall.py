@@ -12,7 +12,11 @@ from vmr.retrieval.search import inner_products, search
 
 RECALL_AT = 10
 
-_NPROBE = 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128  # the first that finds enough
+# What a query reads, by kind: lists, or candidates of the graph. The first that finds enough.
+EFFORTS = {
+    "ivf": ("nprobe", (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)),
+    "hnsw": ("efSearch", (128, 160, 192, 256, 320, 384, 512)),
+}
 _RECALL = 0.992  # for 0.99, as the queries that are measured by may be a little harder
 _QUERIES, _TIMED, _TIMED_EXACTLY = 1000, 200, 5
 _NOISE = 0.5  # length of the noise on a unit row
@@ -38,36 +42,29 @@ def trial_queries(collection: Collection, queries: Collection | None) -> tuple[n
     )
 
 
-def search_faiss(index: Any, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and rows (q, k) by faiss: (q, D) float32; row -1 where it finds none."""
-    if hasattr(index, "parallel_mode"):
-        # Threads of an ivf index share the lists of a single query, and else the queries.
-        index.parallel_mode = int(len(queries) == 1)
-    return index.search(queries, top)
-
-
 def halves(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every other query and the rest, to settle by and to measure by; one alone does both."""
     return (queries[1::2], queries[::2]) if len(queries) > 1 else (queries, queries)
 
 
-def settle_nprobe(index: Any, collection: Collection, queries: np.ndarray) -> list[str]:
-    """Lets an ivf index of faiss read as many lists as the recall asks for, 128 at most.
+def settle(kind: str, index: Any, collection: Collection, queries: np.ndarray) -> list[str]:
+    """Lets a query read as much of an ivf or hnsw index of faiss as the recall asks for.
 
     Returns:
       what is to be said of it, a line or none.
     """
+    name, efforts = EFFORTS[kind]
+    owner = index.hnsw if kind == "hnsw" else index
     exact, recalls = _exact(collection, queries), []
-    for nprobe in _NPROBE:
-        index.nprobe = min(nprobe, index.nlist)
+    for effort in efforts:
+        setattr(owner, name, effort if kind == "hnsw" else min(effort, index.nlist))
         recalls.append(_recall(index, collection, queries, exact))
-        if recalls[-1] >= _RECALL or index.nprobe == index.nlist:
+        if recalls[-1] >= _RECALL or getattr(owner, name) < effort:
             break
     if len(recalls) == 1:
         return []
-    return [
-        f"{index.nprobe} lists are read: recall@{RECALL_AT} was {recalls[0]:.4f} with {_NPROBE[0]}"
-    ]
+    first = f"recall@{RECALL_AT} was {recalls[0]:.4f} with {efforts[0]}"
+    return [f"{name} is {getattr(owner, name)}: {first}"]
 
 
 def measured(index: Any, collection: Collection, queries: np.ndarray) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def measured(index: Any, collection: Collection, queries: np.ndarray) -> dict[st
     return {
         "queries": len(queries),
         f"recall@{RECALL_AT}": _recall(index, collection, queries, exact),
-        "ms_per_query": _milliseconds(lambda row: search_faiss(index, row, top), queries[:_TIMED]),
+        "ms_per_query": _milliseconds(lambda row: index.search(row, top), queries[:_TIMED]),
         "exact_ms_per_query": _milliseconds(
             lambda row: search(row, collection.parts, top), queries[:_TIMED_EXACTLY]
         ),
@@ -91,7 +88,7 @@ def _exact(collection: Collection, queries: np.ndarray) -> np.ndarray:
 
 def _recall(index: Any, collection: Collection, queries: np.ndarray, exact: np.ndarray) -> float:
     """Share of the nearest rows that the index finds, by their exact scores (q, k)."""
-    rows = search_faiss(index, queries, exact.shape[1])[1]
+    rows = index.search(queries, exact.shape[1])[1]
     query, _ = np.nonzero(rows >= 0)
     # By what the rows found score, not by their numbers: a duplicate of a neighbour is as good.
     scores = inner_products(queries[query], collection.rows(rows[rows >= 0]))
