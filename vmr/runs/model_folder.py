@@ -7,7 +7,6 @@ read.
 
 import json
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +56,7 @@ def write(model: Model, output: pathlib.Path) -> None:
             folder.mkdir()
             _fill(model, folder)
             if output.exists():
-                shutil.rmtree(output)
+                output.replace(folder.with_name("earlier"))  # goes with the unfinished folder
             folder.replace(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
