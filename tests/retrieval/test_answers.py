@@ -311,6 +311,15 @@ def test_files_that_are_no_item(
         asked(folder, model=StandIn(), video=str(file))
 
 
+def test_a_partner_is_true_in_whichever_unicode_form() -> None:
+    searched = Collection(
+        pathlib.Path("music"), "music", (MUSIC[:2],), np.array(["cafe\u0301", "b"])
+    )
+    query = Query("v", "video", VIDEO[:1], partners=("caf\u00e9",))
+    found = {hit["id"]: hit["true"] for hit in answer(query, searched, 2).hits}
+    assert found == {"cafe\u0301": True, "b": False}
+
+
 def test_a_file_of_whole_numbers_is_an_item(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     file, found = tmp_path / "x.npy", []
     for kind in (np.int64, np.float32):

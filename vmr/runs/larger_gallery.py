@@ -4,13 +4,13 @@ A real catalogue is larger than a test split, and what is found in the one need 
 """
 
 import dataclasses
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vmr.collection import Collection
+from vmr.data.sources.files import composed
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 
@@ -68,11 +68,9 @@ def _own_rows(own: Sequence[str], tracks: Sequence[str]) -> np.ndarray:
     """Row in the split of each track of a catalogue (M,), -1 where it has none."""
     # Some file systems take names apart into letters and accents: a track of the split under
     # another form of its id would join as a rival of itself.
-    composed = {unicodedata.normalize("NFC", track): row for row, track in enumerate(own)}
+    by_form = {composed(track): row for row, track in enumerate(own)}
     exact = {track: row for row, track in enumerate(own)}
-    rows = (
-        exact.get(track, composed.get(unicodedata.normalize("NFC", track), -1)) for track in tracks
-    )
+    rows = (exact.get(track, by_form.get(composed(track), -1)) for track in tracks)
     return np.fromiter(rows, np.int64, len(tracks))
 
 
