@@ -115,6 +115,17 @@ def test_tracks_without_a_video_join_the_gallery(
     assert "unknown" not in printed
 
 
+def test_a_track_whose_id_has_another_unicode_form_is_no_rival_of_itself(
+    npz: pathlib.Path, arrays: dict[str, np.ndarray]
+) -> None:
+    save(npz, arrays, music_ids=["caf\u00e9", *(f"t{n}" for n in range(1, TRACKS))])
+    more = npz.with_name("more.npz")
+    ids = ["cafe\u0301", *"abcdefghij"]
+    write_npz(more, "music", [arrays["music"][[0]], arrays["more"]], ids, META)
+    account = evaluated(npz, f"--gallery={more}")[0]["larger_gallery"]["account"]
+    assert (account["added"], account["shared"], account["embedded_otherwise"]) == (10, 1, 0)
+
+
 def test_a_catalogue_that_does_not_name_its_model_is_said_to_be_unknown(
     npz: pathlib.Path, arrays: dict[str, np.ndarray]
 ) -> None:

@@ -119,7 +119,7 @@ def open_collection(path: str | pathlib.Path, side: str | None = None) -> Collec
         )
     require_unique(path, ids)
     meta = embeddings.read_meta(path, arrays)
-    return Collection(path, side, (rows.astype(np.float32),), ids, {}, meta)
+    return Collection(path, side, (rows.astype(np.float32, copy=False),), ids, {}, meta)
 
 
 def write_npz(

@@ -22,16 +22,30 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     Raises:
       UserError: the file cannot be written; an earlier one stays whole.
     """
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Names an unfinished file, which replaces `path` at the end, and goes if that does not come.
+
+    Raises:
+      UserError: the file cannot be written; an earlier one stays whole.
+    """
     # A name of this writer's own: another process or thread may be writing the same file.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
+        yield unfinished
         unfinished.replace(path)
     except OSError as error:
+        # NumPy's own error of a full disk has a count of numbers alone.
+        reason = error.strerror or f"no space left? ({error})"
+        raise UserError(f"{path} cannot be written: {reason}") from None
+    finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

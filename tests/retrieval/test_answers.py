@@ -38,6 +38,8 @@ class StandIn:
 
     def embed_video(self, features: Any, text: Any = None) -> np.ndarray:
         self.given.append((np.shape(features), text))
+        if np.asarray(features).dtype.kind != "f":
+            raise UserError("item 0: features of no floats")
         if np.isnan(features[0]).any():
             raise UserError("item 0: holds NaN")
         return VIDEO[3:4]
@@ -307,6 +309,23 @@ def test_files_that_are_no_item(
         np.save(file, array)
     with pytest.raises(UserError, match=message):
         asked(folder, model=StandIn(), video=str(file))
+
+
+def test_a_partner_is_true_in_whichever_unicode_form() -> None:
+    searched = Collection(
+        pathlib.Path("music"), "music", (MUSIC[:2],), np.array(["cafe\u0301", "b"])
+    )
+    query = Query("v", "video", VIDEO[:1], partners=("caf\u00e9",))
+    found = {hit["id"]: hit["true"] for hit in answer(query, searched, 2).hits}
+    assert found == {"cafe\u0301": True, "b": False}
+
+
+def test_a_file_of_whole_numbers_is_an_item(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    file, found = tmp_path / "x.npy", []
+    for kind in (np.int64, np.float32):
+        np.save(file, np.arange(1, 9, dtype=kind))
+        found.append(asked(folder, model=StandIn(), video=str(file)))
+    np.testing.assert_array_equal(*(query.embedding for query, *_ in found))
 
 
 def test_one_place_to_search_is_given(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

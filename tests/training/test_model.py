@@ -177,9 +177,15 @@ def test_what_is_no_model_is_named(model: Model, tmp_path: pathlib.Path) -> None
     (tmp_path / "other" / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds no run: config.json is missing"):
         vmr.load(tmp_path / "other")
-    with pytest.raises(UserError, match="is there and holds no model: it is left as it is"):
+    with pytest.raises(UserError, match=r"holds no model alone \(photo.png\): it is left as"):
         model_folder.write(model, tmp_path / "other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["photo.png"]
+    (tmp_path / "other" / "model.safetensors").write_bytes(b"of somebody else")
+    with pytest.raises(UserError, match=r"holds no model alone \(photo.png\)"):
+        model_folder.write(model, tmp_path / "other")
+    assert (tmp_path / "other" / "photo.png").exists()
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        model_folder.write(model, tmp_path / "other" / "photo.png")
 
 
 def test_a_damaged_model_is_not_used(model: Model, tmp_path: pathlib.Path) -> None:

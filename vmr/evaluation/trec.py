@@ -7,16 +7,15 @@ ties are ties in the file; of them trec_eval and ranx take some order, our metri
 over all orders.
 """
 
-import contextlib
 import math
 import pathlib
 import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO
 
 import numpy as np
 
+from vmr.disk import whole_file
 from vmr.errors import UserError
 from vmr.evaluation import bootstrap, metrics
 from vmr.evaluation.ranks import Ranks
@@ -85,7 +84,7 @@ def write_run(
         UserError: the file cannot be written.
     """
     queries = iter(query_ids)
-    with _whole(path) as file:
+    with whole_file(path) as whole, whole.open("w", encoding="utf-8", newline="\n") as file:
         for rows, scores in lists:
             for items, values in zip(rows.tolist(), scores.tolist(), strict=True):
                 query = next(queries)
@@ -101,24 +100,8 @@ def write_qrels(path: pathlib.Path, judgements: Iterable[tuple[str, str, int]]) 
     Raises:
         UserError: the file cannot be written.
     """
-    with _whole(path) as file:
+    with whole_file(path) as whole, whole.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{query} 0 {item} {value}\n" for query, item, value in judgements)
-
-
-@contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[IO[str]]:
-    """Opens an unfinished file that replaces `path` at the end, and goes if it does not come."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def read_run(path: pathlib.Path) -> dict[str, dict[str, float]]:

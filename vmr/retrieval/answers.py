@@ -13,6 +13,7 @@ import numpy as np
 
 from vmr import tables
 from vmr.collection import Collection
+from vmr.data.sources.files import composed
 from vmr.disk import write_text
 from vmr.errors import UserError
 from vmr.retrieval.index import Index, model_of, require_one_space
@@ -172,7 +173,7 @@ def _hits(
     scores: Mapping[str, np.ndarray],
     partners: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
-    hits = []
+    hits, true = [], set(map(composed, partners or ()))
     for rank, row in enumerate(rows[rows >= 0]):
         columns = {
             name: _plain(values[row])
@@ -181,7 +182,7 @@ def _hits(
         }
         numbers = {name: round(float(values[rank]), 6) for name, values in scores.items()}
         item = str(searched.ids[row])
-        truth = {} if partners is None else {"true": item in partners}
+        truth = {} if partners is None else {"true": composed(item) in true}
         hits.append({"rank": rank + 1, **numbers, "id": item, **truth, **columns})
     return hits
 

@@ -25,7 +25,7 @@ from vmr.collection import (
     mapped_part,
     write_npz,
 )
-from vmr.disk import read_json, write_json
+from vmr.disk import read_json, whole_file, write_json
 from vmr.errors import UserError
 from vmr.progress_bar import progress_bar
 from vmr.retrieval.sources import Items, Source, open_source, with_text
@@ -192,26 +192,10 @@ class _Parts:
     def write(self, source: Source, number: int, rows: np.ndarray, table: pa.Table) -> None:
         """Writes the two files of a part; the rows last, so that their file marks it complete."""
         content = self._fingerprint(source, number)
-        with _unfinished(self.tables[number]) as file:
+        with whole_file(self.tables[number]) as file:
             pq.write_table(table.replace_schema_metadata({_OF_SOURCE: content}), file)
-        with _unfinished(self.rows[number]) as file, file.open("wb") as opened:
+        with whole_file(self.rows[number]) as file, file.open("wb") as opened:
             np.save(opened, rows)
-
-
-@contextlib.contextmanager
-def _unfinished(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the path of a temporary file, and renames it to `path` once it is complete."""
-    file = path.with_name(f".{path.name}.unfinished")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        yield file
-        file.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
-        # NumPy's own error of a full disk has a count of numbers alone.
-        reason = error.strerror or f"no space left? ({error})"
-        raise UserError(f"{path} cannot be written: {reason}") from None
 
 
 def _is_finished(output: pathlib.Path, plan: Mapping[str, Any]) -> bool:

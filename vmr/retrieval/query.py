@@ -242,7 +242,9 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
             f"{file} has shape {array.shape} and type {array.dtype}, expected numbers of shape "
             "(P,), or (T, P) for a sequence"
         )
-    return array
+    # As the files of a dataset and of a catalogue are read: whole numbers are numbers too.
+    with np.errstate(over="ignore"):  # infinity is reported by the model
+        return array.astype(np.float32)
 
 
 def _is_npy(item: str) -> bool:

@@ -64,7 +64,8 @@ def diagnose_run(
       UserError: no finished validation in the folder, no such split, a run of one modality, or a
         queue that is there but none of judgements.
     """
-    judged = judgements.read_if_there(queue) if queue else None
+    if queue:
+        judgements.read_if_there(queue)  # raises before minutes of work
     pairing = saved_config(workdir).pairing
     if pairing != "video_music":
         raise UserError(
@@ -96,9 +97,11 @@ def diagnose_run(
             *drawn, rule, int(run.config.batch_size), group=sample.get("group")
         ),
     }
-    if judged is not None:
+    if queue:
         suspected = label_queue(items, rule)
-        found["queue"] = judgements.write_queue(judged, suspected, embedded, examples)
+        # Read again: a person may have saved judgements in the meantime.
+        earlier = judgements.read_if_there(queue)
+        found["queue"] = judgements.write_queue(earlier, suspected, embedded, examples)
     return found
 
 

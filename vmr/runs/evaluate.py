@@ -164,8 +164,8 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     """Writes results as JSON, beside what the file holds of the same checkpoint.
 
     So a baseline, segments, judged results or those of a larger gallery that were measured before
-    are not lost. Results are of the same
-    checkpoint where their step and all their numbers agree; others are replaced as a whole.
+    are not lost. Results are of the same checkpoint where their step and all their numbers agree;
+    others are replaced as a whole.
 
     Raises:
       UserError: the file cannot be written; an earlier one is whole.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vmr.collection import Collection
+from vmr.data.sources.files import composed
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 
@@ -21,8 +22,9 @@ _BLOCK = 100_000  # rows of a part that are looked at together
 def joined(embedded: Embeddings, catalogue: Collection) -> tuple[Embeddings, dict[str, Any]]:
     """The embeddings of a split with the tracks of a catalogue behind its own, and what was done.
 
-    An id that the split has is the same track: the split's embedding stays, and none is added. The
-    groups of other tracks are not known, so that what comes out has none.
+    An id that the split has, in whichever Unicode form, is the same track: the split's embedding
+    stays, and none is added. The groups of other tracks are not known, so that what comes out has
+    none.
 
     Keys of the account: `catalogue` (path), `added`, `shared`, `embedded_otherwise` (of the shared,
     tracks whose embedding differs), `model` (`same`, or `unknown` where one of both says nothing).
@@ -44,8 +46,7 @@ def joined(embedded: Embeddings, catalogue: Collection) -> tuple[Embeddings, dic
         raise UserError(
             f"{path} was embedded by another model: {str(known)[:12]} there, {str(own)[:12]} here"
         )
-    place = {track: row for row, track in enumerate(embedded.music_ids.tolist())}
-    own_row = np.array([place.get(track, -1) for track in catalogue.ids.tolist()], np.int64)
+    own_row = _own_rows(embedded.music_ids.tolist(), catalogue.ids.tolist())
     added, differing = _new_rows(embedded.music_emb, catalogue.parts, own_row)
     larger = dataclasses.replace(
         embedded,
@@ -61,6 +62,16 @@ def joined(embedded: Embeddings, catalogue: Collection) -> tuple[Embeddings, dic
         "embedded_otherwise": differing,
         "model": "same" if known and own else "unknown",
     }
+
+
+def _own_rows(own: Sequence[str], tracks: Sequence[str]) -> np.ndarray:
+    """Row in the split of each track of a catalogue (M,), -1 where it has none."""
+    # Some file systems take names apart into letters and accents: a track of the split under
+    # another form of its id would join as a rival of itself.
+    by_form = {composed(track): row for row, track in enumerate(own)}
+    exact = {track: row for row, track in enumerate(own)}
+    rows = (exact.get(track, by_form.get(composed(track), -1)) for track in tracks)
+    return np.fromiter(rows, np.int64, len(tracks))
 
 
 def _new_rows(

@@ -35,7 +35,6 @@ from vmr.training.step import embed_side_step
 Features = np.ndarray | Sequence[np.ndarray]
 # N strings, or N arrays (L_i, E) of embeddings.
 Text = Sequence[str] | Sequence[np.ndarray]
-SIDES = ("video", "music")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Model:
         """Feature width of each modality that the model embeds."""
         return {
             side: len(self.trained.standardization[self._tower(side)]["mean"])
-            for side in SIDES
+            for side in ("video", "music")
             if self.pairing in ("video_music", side)
         }
 

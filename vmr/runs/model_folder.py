@@ -7,7 +7,6 @@ read.
 
 import json
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from vmr.training.run_dir import saved_config
 from vmr.training.state import Trained
 
 ARRAYS = "model.safetensors"
+_FILES = {ARRAYS, "config.json", "README.md"}
 _KEY = "vmr"  # of the facts among the metadata of the arrays' file
 
 
@@ -40,11 +40,14 @@ def write(model: Model, output: pathlib.Path) -> None:
     Raises:
       UserError: the folder holds anything else, or cannot be written.
     """
-    if output.exists() and not (
-        is_model(output) or (output.is_dir() and not any(output.iterdir()))
-    ):
-        raise UserError(f"{output} is there and holds no model: it is left as it is")
     try:
+        there = {path.name for path in output.iterdir()} if output.exists() else set()
+        # Many models of others have a file of the same name, and more beside it.
+        if there - _FILES or (there and ARRAYS not in there):
+            raise UserError(
+                f"{output} is there and holds no model alone ({min(there - _FILES or there)}): it "
+                "is left as it is"
+            )
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=output.parent, prefix=f".{output.name}."
@@ -53,7 +56,7 @@ def write(model: Model, output: pathlib.Path) -> None:
             folder.mkdir()
             _fill(model, folder)
             if output.exists():
-                shutil.rmtree(output)
+                output.replace(folder.with_name("earlier"))  # goes with the unfinished folder
             folder.replace(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
