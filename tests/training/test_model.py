@@ -182,6 +182,22 @@ def test_what_is_no_model_is_named(model: Model, tmp_path: pathlib.Path) -> None
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["photo.png"]
 
 
+def test_what_lies_beside_an_earlier_model_is_not_lost(
+    model: Model, tmp_path: pathlib.Path
+) -> None:
+    model_folder.write(model, tmp_path / "sent")
+    (tmp_path / "sent" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'notes.txt' beside its model: it is left as it is"):
+        model_folder.write(model, tmp_path / "sent")
+    assert (tmp_path / "sent" / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_is_not_evaluated_as_a_run(model: Model, tmp_path: pathlib.Path) -> None:
+    model_folder.write(model, tmp_path / "sent")
+    with pytest.raises(UserError, match="is a model by itself, expected the folder of a run"):
+        restore_run(tmp_path / "sent")
+
+
 def test_a_damaged_model_is_not_used(model: Model, tmp_path: pathlib.Path) -> None:
     model_folder.write(model, tmp_path / "sent")
     arrays = tmp_path / "sent" / model_folder.ARRAYS

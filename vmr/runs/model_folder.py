@@ -26,6 +26,7 @@ from vmr.training.run_dir import saved_config
 from vmr.training.state import Trained
 
 ARRAYS = "model.safetensors"
+_FILES = {ARRAYS, "config.json", "README.md"}
 _KEY = "vmr"  # of the facts among the metadata of the arrays' file
 
 
@@ -44,6 +45,9 @@ def write(model: Model, output: pathlib.Path) -> None:
         is_model(output) or (output.is_dir() and not any(output.iterdir()))
     ):
         raise UserError(f"{output} is there and holds no model: it is left as it is")
+    others = sorted({file.name for file in output.glob("*")} - _FILES)
+    if others:
+        raise UserError(f"{output} holds {others[0]!r} beside its model: it is left as it is")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
