@@ -30,6 +30,8 @@ _QUEUE = flags.DEFINE_string(
     "most first; pairs that it has judged stay. `evaluate --judgements` scores with them.",
 )  # fmt: skip
 _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.", lower_bound=0)
+for _name in ("workdir", "split", "data_dir", "output"):
+    flags.register_validator(_name, lambda value: value != "", "is empty, expected a value")
 
 
 def main(_: list[str]) -> None:

@@ -26,6 +26,8 @@ _QUERIES = flags.DEFINE_string(
     "--embeddings, if it holds both; else its own rows with noise, which flatters.",
 )  # fmt: skip
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=True)
+for _name in ("embeddings", "queries"):
+    flags.register_validator(_name, lambda value: value != "", "is empty, expected a value")
 
 
 def main(_: list[str]) -> None:

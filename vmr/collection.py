@@ -301,7 +301,11 @@ def ids_of(
 
 
 def require_unique(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Raises UserError, with two rows, where an id comes twice."""
+    """Raises UserError, with its rows, where an id is empty, no Unicode text, or comes twice."""
+    for row, item in enumerate(ids.tolist()):
+        # A lone surrogate, which neither Parquet nor a text file can hold.
+        if not item or any("\ud800" <= letter <= "\udfff" for letter in item):
+            raise UserError(f"{path}: the id of row {row} is {item!a}, expected Unicode text")
     distinct, counts = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):
         item = str(distinct[np.argmax(counts > 1)])

@@ -147,6 +147,16 @@ def test_a_damaged_folder_is_told_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("item", "shown"), [("", "''"), ("\ud800", r"'\\ud800'")])
+def test_an_id_that_no_file_could_hold_is_refused(
+    tmp_path: pathlib.Path, item: str, shown: str
+) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, music_emb=ROWS[:2], music_ids=np.array(["a", item]))
+    with pytest.raises(UserError, match=f"npz: the id of row 1 is {shown}, expected Unicode text"):
+        open_collection(path)
+
+
 @pytest.mark.parametrize("names", [["key"], ["key", "url"]])
 def test_metadata_without_ids_is_told_with_what_it_has(
     tmp_path: pathlib.Path, names: list[str]

@@ -19,6 +19,7 @@ from vmr.retrieval import index as indices
 from vmr.retrieval import recall
 from vmr.retrieval.index import KINDS, build_index, describe, open_index
 from vmr.retrieval.search import search
+from vmr.training.run_dir import locked
 
 faiss = pytest.importorskip("faiss")
 
@@ -62,7 +63,7 @@ def test_an_index_is_read_back_and_finds_the_nearest(built: pathlib.Path) -> Non
 
 
 def test_the_files_are_what_index_json_says_and_open_elsewhere(built: pathlib.Path) -> None:
-    assert sorted(path.name for path in built.iterdir()) == [
+    assert sorted(path.name for path in built.glob("[!.]*")) == [
         *("faiss.index", "ids.parquet", "index.json")
     ]
     facts = json.loads((built / "index.json").read_text())
@@ -191,8 +192,22 @@ def test_an_index_replaces_an_earlier_one_and_nothing_else(tmp_path: pathlib.Pat
     for items in (9, 20):
         build_index(collection(ROWS[:items]), "flat", tmp_path, queries())
         assert len(open_index(tmp_path)) == items
-    names = {"faiss.index", "ids.parquet", "index.json", "mine.txt"}
+    names = {".lock", "faiss.index", "ids.parquet", "index.json", "mine.txt"}
     assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_file_of_the_users_that_is_named_alike_stays(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "index.json").write_text("mine")
+    with pytest.raises(UserError, match=r"index.json is there and of no index: it is left as it"):
+        build_index(collection(), "flat", tmp_path, queries())
+    assert (tmp_path / "index.json").read_text() == "mine"
+
+
+def test_two_do_not_write_one_index_at_once(tmp_path: pathlib.Path) -> None:
+    with locked(tmp_path), pytest.raises(UserError, match="is in use: another process works there"):
+        build_index(collection(), "flat", tmp_path, queries())
+    build_index(collection(), "flat", tmp_path, queries())
+    assert len(open_index(tmp_path)) == len(collection())
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: pathlib.Path) -> None:

@@ -88,7 +88,7 @@ def test_an_index_says_what_it_is(folder: pathlib.Path) -> None:
     [
         ("search", ["--embeddings=F/music.npz"], "give --video=ITEM to search music, or"),
         ("search", ["--video=video_0"], "give --index=DIR or --embeddings=FILE.npz|FOLDER"),
-        ("search", ["--embeddings=", "--video=video_0"], "give --index=DIR or --embeddings=FILE"),
+        ("search", ["--embeddings=", "--video=video_0"], "--embeddings=: is empty, expected a"),
         (
             "search",
             ["--model=RUN", "--embeddings=F/other.npz", "--video=F/video_0.npy"],
@@ -112,8 +112,14 @@ def test_an_index_says_what_it_is(folder: pathlib.Path) -> None:
             ["--embeddings=F/both.npz", "--output=F/new"],
             "holds both modalities: give --si",
         ),
-        ("index", ["--embeddings=", "--output=F/new"], "holds neither video_emb nor music_emb"),
-        ("search", ["--index=F/index", "--music=music_5", "--exclude="], "--exclude: '' is no fil"),
+        ("index", ["--embeddings=", "--output=F/new"], "--embeddings=: is empty, expected a va"),
+        (
+            "index",
+            ["--embeddings=F/music.npz", "--queries=", "--output=F/new"],
+            "--queries=: is em",
+        ),
+        ("search", ["--index=F/index", "--music=music_5", "--model="], "--model=: is empty"),
+        ("search", ["--index=F/index", "--music=music_5", "--exclude="], "--exclude=: is empty"),
         (
             "index",
             ["--embeddings=F/music.npz", "--queries=F/other.npz", "--output=F/new"],

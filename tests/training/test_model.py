@@ -177,15 +177,31 @@ def test_what_is_no_model_is_named(model: Model, tmp_path: pathlib.Path) -> None
     (tmp_path / "other" / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds no run: config.json is missing"):
         vmr.load(tmp_path / "other")
-    with pytest.raises(UserError, match=r"holds no model alone \(photo.png\): it is left as"):
+    with pytest.raises(UserError, match="is there and holds no model: it is left as it is"):
         model_folder.write(model, tmp_path / "other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["photo.png"]
     (tmp_path / "other" / "model.safetensors").write_bytes(b"of somebody else")
-    with pytest.raises(UserError, match=r"holds no model alone \(photo.png\)"):
+    with pytest.raises(UserError, match=r"holds photo.png beside its model"):
         model_folder.write(model, tmp_path / "other")
     assert (tmp_path / "other" / "photo.png").exists()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
         model_folder.write(model, tmp_path / "other" / "photo.png")
+
+
+def test_what_lies_beside_an_earlier_model_is_not_lost(
+    model: Model, tmp_path: pathlib.Path
+) -> None:
+    model_folder.write(model, tmp_path / "sent")
+    (tmp_path / "sent" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes.txt beside its model: it is left as it is"):
+        model_folder.write(model, tmp_path / "sent")
+    assert (tmp_path / "sent" / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_is_not_evaluated_as_a_run(model: Model, tmp_path: pathlib.Path) -> None:
+    model_folder.write(model, tmp_path / "sent")
+    with pytest.raises(UserError, match="is a model by itself, expected the folder of a run"):
+        restore_run(tmp_path / "sent")
 
 
 def test_a_damaged_model_is_not_used(model: Model, tmp_path: pathlib.Path) -> None:

@@ -377,19 +377,27 @@ def model_of(embedded: Collection | Index) -> str | None:
 @contextlib.contextmanager
 def _in_place_when_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder to write the files in; they are moved to `output` at the end, index.json last."""
+    from vmr.training.run_dir import locked  # imports JAX, that searching does without
+
     unfinished = output / ".unfinished"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        unfinished.mkdir()
-        yield unfinished
-        (output / "index.json").unlink(missing_ok=True)  # never one beside the files of another
-        for name in _FILES:
-            (unfinished / name).replace(output / name)
+        for name in _FILES[1:]:  # put there after the first, whenever the process is killed
+            if (output / name).exists() and not (output / _FILES[0]).exists():
+                raise UserError(f"{output / name} is there and of no index: it is left as it is")
+        with locked(output):
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+            unfinished.mkdir()
+            try:
+                yield unfinished
+                # Never one beside the files of another.
+                (output / "index.json").unlink(missing_ok=True)
+                for name in _FILES:
+                    (unfinished / name).replace(output / name)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except FileExistsError:
         raise UserError(f"{output} is a file, expected a folder") from None
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise UserError(f"{output}: the index cannot be written: {reason}") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -42,12 +42,12 @@ def write(model: Model, output: pathlib.Path) -> None:
     """
     try:
         there = {path.name for path in output.iterdir()} if output.exists() else set()
+        if there and ARRAYS not in there:
+            raise UserError(f"{output} is there and holds no model: it is left as it is")
         # Many models of others have a file of the same name, and more beside it.
-        if there - _FILES or (there and ARRAYS not in there):
-            raise UserError(
-                f"{output} is there and holds no model alone ({min(there - _FILES or there)}): it "
-                "is left as it is"
-            )
+        if there - _FILES:
+            others = ", ".join(sorted(there - _FILES))
+            raise UserError(f"{output} holds {others} beside its model: it is left as it is")
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=output.parent, prefix=f".{output.name}."

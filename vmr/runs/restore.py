@@ -13,7 +13,9 @@ import numpy as np
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
 from vmr.encoders.two_tower import TwoTower
+from vmr.errors import UserError
 from vmr.runs.model import best_state, meta_of
+from vmr.runs.model_folder import is_model
 from vmr.training import devices as on_devices
 from vmr.training.build import build_model
 from vmr.training.embed import embed_batches
@@ -100,8 +102,11 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
       data_dir: folder of its dataset; None if it is where it was in training.
 
     Raises:
-      UserError: no run there, no validated checkpoint yet, a damaged one, or changed data.
+      UserError: no run there, or a model by itself; no validated checkpoint yet, a damaged one, or
+        changed data.
     """
+    if is_model(workdir):
+        raise UserError(f"{workdir} is a model by itself, expected the folder of a run")
     on_devices.keep_compiled_programs()
     config = saved_config(workdir)
     dataset = dataset_of(config, data_dir)
