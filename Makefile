@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
-DEMO_VIDEO ?= video005899
+DEMO_VIDEO ?= video005916
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
