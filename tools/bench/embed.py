@@ -1,6 +1,6 @@
 """Random vectors embedded from a folder of parts into another: items a second, memory.
 
-    python -m tools.bench.embed --items=1000000 --folder=/tmp/bench_embed
+    python -m tools.bench.embed --items=1000000 --folder=bench_embed
 
 The model is VM-NET as published, untrained, and embeds tracks of 1,140 numbers. The folder takes
 6.6 GB for a million of them, and stays.
