@@ -9,7 +9,6 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
-from vmr.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to diagnose.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split; read `test` once, at the end.")
@@ -30,14 +29,10 @@ _QUEUE = flags.DEFINE_string(
     "most first; pairs that it has judged stay. `evaluate --judgements` scores with them.",
 )  # fmt: skip
 _SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.", lower_bound=0)
-for _name in ("workdir", "split", "data_dir", "output"):
-    flags.register_validator(_name, lambda value: value != "", "is empty, expected a value")
 
 
 def main(_: list[str]) -> None:
     """Diagnoses the run, writes the report as JSON, prints it."""
-    if _QUEUE.value == "":
-        raise UserError("--queue is empty: give it a file or leave it out")
     from vmr.disk import write_json
     from vmr.runs import diagnose  # seconds of imports, after the flags
 

@@ -31,9 +31,6 @@ _PART_ITEMS = flags.DEFINE_integer("part_items", 100_000, "Items of a part.", lo
 
 def main(_: list[str]) -> None:
     """Embeds the items part by part, and says where they lie."""
-    for flag in (_MODEL, _MUSIC, _VIDEO, _SPLIT, _TEXT, _OUTPUT):
-        if flag.value == "":
-            raise UserError(f"--{flag.name}= is empty")
     if (_MUSIC.value is None) == (_VIDEO.value is None):
         raise UserError("give one of --music=SOURCE and --video=SOURCE")
     import vmr  # seconds of imports, after the flags

@@ -93,9 +93,6 @@ def main(_: list[str]) -> None:
 
 def _refuse_wrong_combinations() -> None:
     """Raises UserError before the imports, so that a wrong combination of flags fails at once."""
-    for flag in (_WORKDIR, _EMBEDDINGS, *_OF_EMBEDDINGS, _TREC_RUN, _TREC_QRELS, _OUTPUT):
-        if flag.value == "":
-            raise UserError(f"--{flag.name} is empty: give it a value or leave it out")
     if bool(_TREC_RUN.value) != bool(_TREC_QRELS.value):
         raise UserError("--trec_run=FILE and --trec_qrels=FILE come together")
     if _TREC_GALLERY.value and not _TREC_RUN.value:

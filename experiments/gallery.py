@@ -23,8 +23,6 @@ _QUERIES = flags.DEFINE_integer(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since training.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the page, index.html.", required=True)
-for _name in ("workdir", "against", "media", "data_dir", "output"):
-    flags.register_validator(_name, lambda value: value != "", "is empty, expected a folder")
 
 
 def main(_: list[str]) -> None:

@@ -8,7 +8,6 @@ import pathlib
 from absl import flags
 
 from vmr.command import run
-from vmr.errors import UserError
 
 _EMBEDDINGS = flags.DEFINE_string(
     "embeddings", None, "npz, or folder of experiments.embed, to index.", required=True
@@ -26,14 +25,10 @@ _QUERIES = flags.DEFINE_string(
     "--embeddings, if it holds both; else its own rows with noise, which flatters.",
 )  # fmt: skip
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=True)
-for _name in ("embeddings", "queries"):
-    flags.register_validator(_name, lambda value: value != "", "is empty, expected a value")
 
 
 def main(_: list[str]) -> None:
     """Builds and measures the index, writes its folder, says what it is."""
-    if not _OUTPUT.value:  # else the folder would be the one that we are in
-        raise UserError("--output is empty, expected a folder")
     from vmr.retrieval import index, query  # seconds of imports, after the flags
 
     collection = query.open_catalogue(_EMBEDDINGS.value, _SIDE.value)

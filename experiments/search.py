@@ -30,8 +30,6 @@ _HUBNESS = flags.DEFINE_enum(
 )  # fmt: skip
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "Form of the hits.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: standard output.")
-for _name in ("model", "index", "embeddings", "queries", "text", "exclude"):
-    flags.register_validator(_name, lambda value: value != "", "is empty, expected a value")
 
 
 def main(_: list[str]) -> None:

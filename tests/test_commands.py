@@ -169,6 +169,7 @@ def test_kill_9_loses_nothing(folder: pathlib.Path) -> None:
         ),
         ("experiments.compare", ["--runs=absent,W", "--split=test"], "absent does not exist"),
         ("experiments.diagnose", ["--workdir=W"], "config.json is missing"),
+        ("experiments.train", [RUNLOCAL, "--workdir="], "--workdir= is empty: give it a value"),
         ("tools.build_dataset", ["--source=planet", "--output=W"], "--source=planet"),
         ("tools.validate_dataset", ["--data_dir=W"], "W"),
     ],

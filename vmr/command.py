@@ -46,6 +46,7 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]!r} is no flag of this command: see --help")
+        _refuse_empty_flags(main)
         status = main(argv)
         # Flushed here, so that a closed pipe raises inside this `try` and not as Python exits.
         sys.stdout.flush()
@@ -59,6 +60,13 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130
+
+
+def _refuse_empty_flags(main: Main) -> None:
+    """Raises UserError for `--flag=`, which an unset variable of a shell leaves behind."""
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[main.__module__]):
+        if flag.present and flag.value == "":
+            raise UserError(f"--{flag.name}= is empty: give it a value or leave it out")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

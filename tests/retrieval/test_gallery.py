@@ -509,8 +509,8 @@ def test_the_command_writes_a_page_and_answers_mistakes_in_one_line(
     flags = (f"--workdir={workdir}", f"--output={tmp_path}/page")
     for wrong, message in (
         ("--split=tset", "has no split 'tset'"),
-        ("--media=", "--media=: is empty"),
-        ("--against=", "--against=: is empty"),
+        ("--media=", "--media= is empty"),
+        ("--against=", "--against= is empty"),
         (f"--media={tmp_path}/none", "no such folder"),
         (f"--against={tmp_path}/none", "config.json is missing"),
         ("--top=0", "--top=0"),
