@@ -13,6 +13,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	    --config-settings editable_mode=compat --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps musicnn==0.1.0
 	touch $@
 
 demo: $(INSTALLED)
