@@ -1,10 +1,13 @@
 """Feature files: `{video,music}/<id>.npy`, paired by `{train,validation,test}.csv`.
 
 Each array is one vector (D,) or a sequence (T, D), alike for all files of a modality. Several
-videos may share one track. Some or all videos may have text: strings in `text.csv`, or embeddings
+videos may share one track. The CSVs may have a column `group`: items of equal group are truly
+compatible, paired or not. `extraction.json`, if it is there, tells the extractor of each modality.
+Some or all videos may have text: strings in `text.csv`, or embeddings
 in `text/<video_id>.npy`, one vector (E,) or a sequence (L, E) per video.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vmr.data.accounts import EXTRACTION_FILE, Account, read_accounts
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.files import composed, other_spelling, read_floats, read_table
@@ -19,6 +23,7 @@ from vmr.data.sources.source import SPLITS, Source, require_share, split_of
 from vmr.errors import UserError
 
 PAIR_COLUMNS = ("video_id", "music_id")
+GROUP_COLUMN = "group"  # optional
 TEXT_COLUMNS = ("video_id", "text")
 _NAMED = 3  # further absent ids that a message names after the first
 
@@ -30,6 +35,7 @@ class _Row:
     line: str
     video_id: str
     music_id: str
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,9 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
 
     Raises:
       UserError: a CSV is missing, empty or unusable, repeats a video, or names an id that is absent
-        or outside its folder; the share held out is impossible; the first array is unusable; or
-        the text is, see `feature_text`.
+        or outside its folder; groups are incomplete or contradict each other; the share held out
+        is impossible; the first array or `extraction.json` is unusable; or the text is, see
+        `feature_text`.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
@@ -75,25 +82,48 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         tables = _by_track(tables["train"], held_out)
     # The first array decides the schema; `_load` holds all others against it.
     first = tables["train"][0]
-    video = _modality(root / "video" / f"{first.video_id}.npy")
-    music = _modality(root / "music" / f"{first.music_id}.npy")
+    accounts = read_accounts(root)
+    video = _modality(root / "video" / f"{first.video_id}.npy", accounts.get("video"))
+    music = _modality(root / "music" / f"{first.music_id}.npy", accounts.get("music"))
     text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
     return Source(
         name="feature_files",
         description=_description(root, held_out, text.unused),
         licence="that of the feature files, which is not known here",
-        schema=Schema(video, music, text=text.schema),
+        schema=Schema(video, music, text=text.schema, has_groups=_has_groups(root, tables)),
         splits={
             split: partial(_pairs, root, rows, video, music, text) for split, rows in tables.items()
         },
         totals={split: len(rows) for split, rows in tables.items()},
+        extractors=accounts,
     )
+
+
+def _has_groups(root: Path, tables: Mapping[str, list[_Row]]) -> bool:
+    """True if all CSVs have groups; UserError if only some have, or a track has two."""
+    without = {split: rows[0].group is None for split, rows in tables.items()}
+    if any(without.values()) and not all(without.values()):
+        lacking = next(split for split, lacks in without.items() if lacks)
+        raise UserError(
+            f"{root / lacking}.csv: lacks column {GROUP_COLUMN}, which another CSV beside it has; "
+            "expected it in all or none"
+        )
+    first_rows: dict[str, _Row] = {}
+    for rows in tables.values():
+        for row in rows:
+            first = first_rows.setdefault(row.music_id, row)
+            if row.group != first.group:
+                raise UserError(
+                    f"{row.line} has music id {row.music_id!r} in group {row.group}, "
+                    f"{first.line} in group {first.group}: expected one group for a track"
+                )
+    return not any(without.values())
 
 
 def _read_rows(root: Path, file: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[str, str] = {}
-    for line, entry in read_table(file, PAIR_COLUMNS):
+    for line, entry in read_table(file, PAIR_COLUMNS, [GROUP_COLUMN]):
         row = _row(root, line, entry)
         if row.video_id in lines:
             raise UserError(
@@ -108,7 +138,8 @@ def _read_rows(root: Path, file: Path) -> list[_Row]:
 
 
 def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
-    row = _Row(line, entry["video_id"], entry["music_id"])
+    group = group_of(line, entry[GROUP_COLUMN]) if GROUP_COLUMN in entry else None
+    row = _Row(line, entry["video_id"], entry["music_id"], group)
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
         if not item:
             raise UserError(f"{line} has an empty {folder}_id, expected an id")
@@ -118,6 +149,13 @@ def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
                 f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
             )
     return row
+
+
+def group_of(line: str, value: str) -> int:
+    """Number of a group, as a CSV has it at `line`; UserError if it is not one of 64 bits."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", value) or not -(2**63) <= int(value) < 2**63:
+        raise UserError(f"{line} has {GROUP_COLUMN} {value!r}, expected a whole number")
+    return int(value)
 
 
 def _require_files(root: Path, rows: list[_Row]) -> None:
@@ -183,13 +221,21 @@ def _pairs(
             video=_load(root / "video" / f"{row.video_id}.npy", video),
             music=_load(root / "music" / f"{row.music_id}.npy", music),
             text=text.of(row.video_id),
+            group=row.group or 0,
         )
 
 
-def _modality(file: Path) -> Modality:
+def _modality(file: Path, account: Account | None) -> Modality:
     array = read_floats(file)
     if array.ndim not in (1, 2) or not array.shape[-1]:
         raise UserError(f"{file}: has shape {array.shape}, expected (D,) or (T, D)")
+    if account:
+        clips = account["clip_seconds"] is not None
+        expected = f"({'T, ' if clips else ''}{account['width']}{'' if clips else ','})"
+        if array.ndim != 1 + clips or array.shape[-1] != account["width"]:
+            raise UserError(
+                f"{file}: has shape {array.shape}, expected {expected} by {EXTRACTION_FILE}"
+            )
     return Modality(width=array.shape[-1], sequence=array.ndim == 2)
 
 
