@@ -10,7 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tools.bench.pictures import write_onnx
 from vmr.errors import UserError
+from vmr.media.efficientnet_lite0 import folded, read_weights, weights_file
 from vmr.media.extractor import load_extractor
 
 PICTURES = {
@@ -102,6 +104,17 @@ def test_pictures(path, batch, colours, layout):
     assert features.dtype == np.float32
     expected = np.concatenate([values.mean((1, 2)), values.max((1, 2))], axis=1)
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_real_network_has_its_golden_features(path):
+    write_onnx(folded(read_weights(weights_file())), path)
+    y, x, c = np.mgrid[:224, :224, :3]
+    picture = ((x * (c + 1) + y * (3 - c) + x * y // 16) % 256).astype(np.uint8)
+    features = load_extractor("video", f"onnx:{path}")(np.stack([picture] * 2))
+    assert features.shape == (2, 1280)
+    first = [0.563113, 0.019431, 0, 0, 0, 0, 0.102106, 3.568181]
+    np.testing.assert_allclose(features[:, :8], [first, first], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 24.88714, atol=1e-4)
 
 
 def test_half_precision(path):

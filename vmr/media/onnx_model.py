@@ -84,9 +84,12 @@ class OnnxPictures:
 
         Raises UserError where the network fails or its features are not finite.
         """
+        return self._network(pictures, self._prepared)
+
+    def _prepared(self, pictures: np.ndarray) -> np.ndarray:
         colours = pictures[..., ::-1] if self._backwards else pictures
         values = colours * self._scale + self._shift
-        return self._network(values.transpose(0, 3, 1, 2) if self._first else values)
+        return values.transpose(0, 3, 1, 2) if self._first else values
 
 
 class OnnxSound:
@@ -176,10 +179,16 @@ class _Network:
                 f"{self._path.name}.json says"
             )
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Features of rows: (b, …) float32 -> (b, D) float32, all finite."""
+    def __call__(self, rows: np.ndarray, prepared: Callable = lambda rows: rows) -> np.ndarray:
+        """Features of rows: (b, …) -> (b, D) float32, all finite.
+
+        Args:
+          rows: pictures or windows.
+          prepared: what makes inputs of some rows; of all they may be too many for the memory.
+        """
         starts = range(0, len(rows), self._most)
-        features = np.concatenate([self._run(rows[at : at + self._most]) for at in starts])
+        parts = [self._run(prepared(rows[start : start + self._most])) for start in starts]
+        features = np.concatenate(parts)
         unfit = np.flatnonzero(~np.isfinite(features).all(axis=1))
         if len(unfit):
             raise UserError(
