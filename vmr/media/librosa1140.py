@@ -1,11 +1,12 @@
 """1140 numbers of a track by librosa: harmonic and percussive part, 190 rows each, 3 statistics.
 
-Features of the music in Hong, Im, Yang 2018 (arXiv 1704.06761). The numbers are those of plain calls
-of librosa, to the last bit, in less than half of their time.
+Features of the music in Hong, Im, Yang 2018 (arXiv 1704.06761). The numbers are those of plain
+calls of librosa, to the last bit, in less than half of their time.
 """
 
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import pairwise
 
 import numpy as np
@@ -86,7 +87,7 @@ class Librosa1140:
     def __init__(self) -> None:
         self.account = {
             "name": "librosa1140",
-            "version": librosa.__version__,
+            "version": version("librosa"),
             "licence": "ISC",
             "sha256": None,
             "width": self.width,
@@ -234,4 +235,6 @@ def _statistics(rows: list[np.ndarray], firsts: np.ndarray) -> np.ndarray:
         statistics[0].append(np.stack([part.mean(axis=1, dtype=np.float64) for part in parts]))
         statistics[1].append(np.stack([part.var(axis=1, dtype=np.float64) for part in parts]))
         statistics[2].append(np.stack([part.max(axis=1) for part in parts]))
-    return np.concatenate([block for kind in statistics for block in kind], axis=1, dtype=np.float32)
+    return np.concatenate(
+        [block for kind in statistics for block in kind], axis=1, dtype=np.float32
+    )
