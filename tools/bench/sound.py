@@ -18,10 +18,11 @@ SECONDS = 29.12
 
 def plain_matrices(samples: np.ndarray) -> list[np.ndarray]:
     """Matrices of `vmr.media.librosa1140` by plain calls of librosa: (n,) -> 26 of (r, frames)."""
-    import librosa.effects
+    import librosa
+    from librosa.effects import hpss
 
     feature, rate, rows = librosa.feature, 12_000, []
-    for y in librosa.effects.hpss(samples):
+    for y in hpss(samples):
         frames = {"y": y, "sr": rate, "n_fft": 512, "hop_length": 256}
         mfcc = feature.mfcc(y=y, sr=rate, n_mfcc=20, hop_length=256)
         rows += [
