@@ -20,6 +20,8 @@ def constant_q(samples: np.ndarray, rate: int, hop: int, tuning: float) -> np.nd
       hop: samples from frame to frame, a multiple of 64.
       tuning: offset from A440 in bins, see `librosa.estimate_tuning`.
     """
+    from librosa.filters import wavelet, wavelet_lengths  # numba compiles as it is imported
+
     lowest = librosa.note_to_hz("C1") * 2.0 ** (tuning / BINS)
     frequencies = librosa.interval_frequencies(
         BINS * OCTAVES, fmin=lowest, intervals="equal", bins_per_octave=BINS, sort=True
@@ -27,7 +29,7 @@ def constant_q(samples: np.ndarray, rate: int, hop: int, tuning: float) -> np.nd
     # Of a filter, relative to its frequency, from the distance of its neighbours in octaves.
     ratio = 2.0 ** (2 * np.gradient(np.log2(frequencies)))
     bandwidths = (ratio - 1) / (ratio + 1)
-    filters, lengths = librosa.filters.wavelet(
+    filters, lengths = wavelet(
         freqs=frequencies[-BINS:], sr=rate, gamma=0, alpha=bandwidths[-BINS:]
     )
     size = filters.shape[1]
@@ -43,8 +45,6 @@ def constant_q(samples: np.ndarray, rate: int, hop: int, tuning: float) -> np.nd
         octaves.append((sparse * np.sqrt(2.0**octave)).astype(np.complex64).dot(frames))
     count = min(each.shape[1] for each in octaves)
     transform = np.concatenate([each[:, :count] for each in octaves[::-1]])
-    lengths, _ = librosa.filters.wavelet_lengths(
-        freqs=frequencies, sr=rate, gamma=0, alpha=bandwidths
-    )
+    lengths, _ = wavelet_lengths(freqs=frequencies, sr=rate, gamma=0, alpha=bandwidths)
     transform /= np.sqrt(lengths)[:, np.newaxis]
     return np.abs(transform)

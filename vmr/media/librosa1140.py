@@ -13,12 +13,13 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from vmr.errors import UserError
-from vmr.media.constant_q import BINS, constant_q
 from vmr.media.extractor import package_needed
 from vmr.media.samples import finite_samples
 
 try:
     import librosa
+
+    from vmr.media.constant_q import BINS, constant_q
 except ModuleNotFoundError as error:
     raise package_needed("librosa", "media") from error
 
