@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
         for split, info in builder.info.splits.items()
     }
     content = fingerprint(folder / FEATURES_FILE, shards)
-    facts: Mapping[str, Any] = {
+    facts: dict[str, Any] = {
         "schema_version": 1,
         "name": source.name,
         "fingerprint": content,
@@ -136,6 +136,8 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
             for split, counts in builder.videos_per_track.items()
         },
     }
+    if source.extractors:
+        facts["extractors"] = source.extractors
     (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     card = dataset_card(source, builder.videos_per_track, command, content)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from vmr.data.accounts import Account
 from vmr.data.schema import Pair, Schema
 from vmr.errors import UserError
 
@@ -26,6 +27,8 @@ class Source:
       schema: fields of every pair.
       splits: function of each split that yields its pairs, from the first to the last.
       totals: number of pairs of each split for which it is known; for the progress bar only.
+      extractors: account of the extractor of each modality, see `vmr.data.accounts`; empty if not
+        known.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Source:
     schema: Schema
     splits: Mapping[str, Callable[[], Iterator[Pair]]]
     totals: Mapping[str, int] = field(default_factory=dict)
+    extractors: Mapping[str, Account] = field(default_factory=dict)
 
 
 _HASHES = 2**32
