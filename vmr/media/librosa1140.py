@@ -137,7 +137,7 @@ class Librosa1140:
         centres = np.arange(frames) * (HOP / RATE)
         firsts = np.searchsorted(centres, bounds[:, 0], side="left")
         rows = [np.concatenate(each, axis=1) for each in zip(*_stretches(samples), strict=True)]
-        return _statistics(rows, np.minimum(firsts, frames - 1))
+        return _statistics(rows, firsts)
 
 
 def _at_least(count: int, samples: np.ndarray) -> np.ndarray:
@@ -224,7 +224,10 @@ def _row_medians(matrix: np.ndarray) -> np.ndarray:
 def _statistics(rows: list[np.ndarray], firsts: np.ndarray) -> np.ndarray:
     """Mean, variance, maximum of rows in dB over clips that start at `firsts`: (T, 1140)."""
     lasts = np.append(firsts[1:], rows[0].shape[1])
-    clips = [slice(first, max(last, first + 1)) for first, last in zip(firsts, lasts, strict=True)]
+    clips = [
+        slice(first, last) if first < last else slice(max(first - 1, 0), max(first, 1))
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
     statistics: list[list[np.ndarray]] = [[], [], []]
     for each in rows:
         decibels = librosa.power_to_db(np.abs(each), ref=np.max, amin=1e-10, top_db=80.0)
