@@ -1,6 +1,7 @@
 """librosa's 1140 numbers: the golden track, plain calls as the reference, clips, odd sound."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -164,3 +165,21 @@ def test_every_number_has_a_name_of_its_own() -> None:
     assert NAMES[570] == "percussive chroma_stft 0 variance"
     found = matrices(golden()[:SHORT])
     assert [len(rows) for rows in found] == [*ROWS.values()] * 2
+
+
+@pytest.mark.parametrize("name", ["librosa1140", "musicnn"])
+def test_absent_librosa_is_named_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    for module in (f"vmr.media.{name}", "vmr.media.constant_q"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(UserError, match=r"librosa is not installed: pip install -e '.\[media\]'"):
+        load_extractor("music", name)
+
+
+def test_numba_without_a_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_folder(*_: object) -> None:
+        raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+
+    monkeypatch.setattr(Librosa1140, "clips", no_folder)
+    with pytest.raises(UserError, match="expected that NUMBA_CACHE_DIR names one"):
+        librosa1140.load("music", "")

@@ -18,6 +18,8 @@ from vmr.media.samples import finite_samples
 
 try:
     import librosa
+
+    from vmr.media.constant_q import BINS, constant_q
 except ModuleNotFoundError as error:
     raise package_needed("librosa", "media") from error
 
@@ -167,16 +169,19 @@ def _part_matrices(part: np.ndarray) -> list[np.ndarray]:
     feature = librosa.feature
     magnitude = np.abs(librosa.stft(part, n_fft=512, hop_length=HOP))  # shared by seven
     power = magnitude**2
-    mfcc = feature.mfcc(y=part, sr=RATE, n_mfcc=20, hop_length=HOP)
+    longer = np.abs(librosa.stft(part, n_fft=2048, hop_length=HOP))
+    mel = feature.melspectrogram(S=longer**2, sr=RATE)
+    mfcc = feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=20)
     centroid = feature.spectral_centroid(S=magnitude, sr=RATE)
     with warnings.catch_warnings():
         # Silence has no tuning; librosa warns of it, and takes 0.
         warnings.filterwarnings("ignore", "Trying to estimate tuning", UserWarning)
         chroma = feature.chroma_stft(S=power, sr=RATE)
-        cens = feature.chroma_cens(y=part, sr=RATE, hop_length=HOP)
+        # Of every other frame, because its own default is a hop of 512.
+        tuning = librosa.estimate_tuning(S=longer[:, ::2], sr=RATE, bins_per_octave=BINS)
     return [
         chroma,
-        cens,
+        feature.chroma_cens(C=constant_q(part, RATE, HOP, tuning)),
         feature.melspectrogram(S=power, n_mels=96),
         mfcc,
         feature.delta(mfcc),
