@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import fake_slurm
 import front_doors
 import pytest
 import stand_ins
@@ -257,14 +258,10 @@ def test_a_stop_at_any_moment_loses_the_item_at_hand(folder, stop):
 
 @pytest.fixture
 def cluster(folder, monkeypatch):
-    sys.path.append(str(HERE.parent / "sweeps"))
-    import fake_slurm
-
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{HERE}")
     monkeypatch.setenv("PATH", fake_slurm.install(folder / "cluster"))
     monkeypatch.setattr(launch, "extract_media", stand_ins.extract_on_node)
-    yield lambda: fake_slurm.submissions(folder / "cluster")
-    sys.path.remove(str(HERE.parent / "sweeps"))
+    return lambda: fake_slurm.submissions(folder / "cluster")
 
 
 def stopped(_):

@@ -33,7 +33,7 @@ _LONGEST_NAME = 200
 
 
 class Settings(NamedTuple):
-    """What an item needs beside itself to be extracted.
+    """Settings that all items of an extraction share.
 
     Attributes:
       recipes: recipe of each side.

@@ -27,7 +27,7 @@ _NOT_DECISIVE = ("version", "licence")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How features are made from a medium.
+    """Recipe of the features of a medium.
 
     Attributes:
       side: `video` or `music`.

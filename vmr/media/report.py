@@ -40,7 +40,7 @@ def report_row(item: Item, outcome: Outcome | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an extraction has come to.
+    """Result of an extraction, in words and counts.
 
     Attributes:
       text: lines for a terminal.
