@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import naive_search as naive
@@ -32,14 +33,15 @@ class StandIn:
     """A model whose embedding of an item of all ones is row 3 of its modality."""
 
     folder, fingerprint, widths = pathlib.Path("runs/mine"), MODEL, {"video": 8, "music": 6}
+    extractors: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
         self.given: list[Any] = []
 
     def embed_video(self, features: Any, text: Any = None) -> np.ndarray:
         self.given.append((np.shape(features), text))
-        if np.asarray(features).dtype.kind != "f":
-            raise UserError("item 0: features of no floats")
+        if np.asarray(features).dtype.kind not in "fiu":
+            raise UserError("item 0: features of no numbers")
         if np.isnan(features[0]).any():
             raise UserError("item 0: holds NaN")
         return VIDEO[3:4]

@@ -242,9 +242,7 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
             f"{file} has shape {array.shape} and type {array.dtype}, expected numbers of shape "
             "(P,), or (T, P) for a sequence"
         )
-    # As the files of a dataset and of a catalogue are read: whole numbers are numbers too.
-    with np.errstate(over="ignore"):  # infinity is reported by the model
-        return array.astype(np.float32)
+    return array
 
 
 def _is_npy(item: str) -> bool:
@@ -253,7 +251,7 @@ def _is_npy(item: str) -> bool:
 
 def _read_text(text: str) -> Any:
     if _is_npy(text):
-        array = _read_npy(pathlib.Path(text))
+        array = _read_npy(pathlib.Path(text)).astype(np.float32)
         return array[None] if array.ndim == 1 else array
     return text
 
