@@ -232,7 +232,10 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ({}, "give --video=ITEM to search music, or --music=ITEM"),
         ({"video": "v01", "music": "track_01"}, "give --video=ITEM to search music, or --music"),
         ({"video": ""}, "give --video=ITEM to search music"),
-        ({"video": "v01"}, "'v01' is no npy file, and there are no embedded video items .* --que"),
+        (
+            {"video": "v01"},
+            "'v01' is no npy or media file, and there are no .* video items .* --que",
+        ),
         (
             {"video": "v1", "queries_of": "video.npz"},
             r"'v1' is no file and no id of the video items in .*video.npz; nearest: 'v19', 'v18'",
