@@ -7,37 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 import stand_ins
+from front_doors import run
+from media_model import Model
 
 from vmr.arrays import unit_rows
 from vmr.collection import open_collection, write_npz
 from vmr.errors import UserError
 from vmr.media import extractor as extractors
-from vmr.media.recipe import Recipe
 from vmr.retrieval.answers import answer
 from vmr.retrieval.query import Query, read_query
 
-MODEL = "a" * 64
-
-
-class Model:
-    """Embeds an item by the mean of its rows."""
-
-    folder, fingerprint = pathlib.Path("runs/mine"), MODEL
-
-    def __init__(self, clip_seconds: float | None = None, known: bool = True) -> None:
-        self.widths = {"video": 3, "music": 3}
-        recipes = {side: Recipe(side, "stand_in", clip_seconds) for side in self.widths}
-        self.extractors = {side: of.account() for side, of in recipes.items()} if known else {}
-
-    def embed_video(self, items: Any, text: Any = None) -> np.ndarray:
-        return unit_rows(np.stack([np.atleast_2d(item).mean(axis=0) for item in items]))
-
-    embed_music = embed_video
+MODEL = Model.fingerprint
 
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_ins.install(monkeypatch)
+    stand_ins.install(monkeypatch.setitem)
 
 
 @pytest.fixture
@@ -164,5 +149,29 @@ def test_another_content_of_the_extractor_is_refused(
     with pytest.raises(UserError, match=r"of video is onnx:net.onnx: give its file by --onnx=FILE"):
         asked(clip, "video", catalogue, model)
     file.write_bytes(b"network")
-    with pytest.raises(UserError, match=r"^the extractor onnx:.*net.onnx has .*sha256 None; expec"):
+    with pytest.raises(
+        UserError, match=r"^the extractor onnx:.*net.onnx has sha256 None, .*; expec"
+    ):
         asked(clip, "video", catalogue, model, onnx=str(file))
+
+
+def test_the_command_searches_by_a_clip(
+    clip: pathlib.Path, catalogue: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins.medium(clip, 1, 2, packets_lost=3)
+    monkeypatch.setattr("vmr.runs.model.load", lambda folder: Model())
+    flags = ("--model=runs/mine", f"--embeddings={catalogue}", f"--video={clip}", "--top=5")
+    done = run("experiments.search", *flags, "--format=json")
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"{clip} is damaged: 3 packets lost, 0 frames damaged\n",
+    )
+    query = asked(clip, "video", catalogue, Model())
+    nearest = np.argsort(-(open_collection(catalogue).parts[0] @ query.embedding[0]))
+    assert [hit["id"] for hit in json.loads(done.stdout)["hits"]] == [
+        *np.array([*"abcde"])[nearest]
+    ]
+    done = run("experiments.search", *flags, "--onnx=net.onnx")
+    assert done.stderr == (
+        "error: --onnx=net.onnx: the extractor is stand_in, which has no such file\n"
+    )
