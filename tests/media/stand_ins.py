@@ -1,10 +1,16 @@
-"""Decoders and extractors that are quick and simple, in the place of real ones.
+"""Decoders and an extractor that are quick and simple, in the place of real ones.
 
-A file is JSON: `{"rows": [[seconds, value], …], "seconds": length}`, or `{"error": message}`.
+A file is JSON: `{"rows": [[seconds, value], …], "seconds": length}`, and what happens when it is
+decoded: `error` raises a UserError, `bug` any other, `crash` kills the process, `crash_once` unless
+a file is there, which it makes; `began` makes a file and waits for the file `until`.
 """
 
 import json
+import os
+import pathlib
+import signal
 import sys
+import time
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -21,6 +27,17 @@ def _content(file):
         raise UserError(f"{file}: is no media file") from None
     if "error" in content:
         raise UserError(f"{file}: {content['error']}")
+    if "bug" in content:
+        raise ZeroDivisionError(content["bug"])
+    if "crash" in content:
+        os.kill(os.getpid(), content["crash"])
+    if "crash_once" in content and not pathlib.Path(content["crash_once"]).exists():
+        pathlib.Path(content["crash_once"]).touch()
+        os._exit(3)
+    if "began" in content:
+        pathlib.Path(content["began"]).write_text(str(os.getpid()))
+        while not pathlib.Path(content["until"]).exists():
+            time.sleep(0.01)
     return content
 
 
@@ -51,20 +68,19 @@ class Pictures:
 
 
 def read_sound(file, rate):
-    """One value a sample."""
+    """One value a second."""
     content = _content(file)
     samples = np.repeat([value / 256 for _, value in content["rows"]], rate).astype(np.float32)
-    return SimpleNamespace(
-        samples=samples, seconds=float(content["seconds"]), damage=_damage(content)
-    )
+    seconds = float(content["seconds"])
+    return SimpleNamespace(samples=samples, seconds=seconds, damage=_damage(content))
 
 
 class Extractor:
-    """Mean of the values, its square and one; counts what it is asked."""
+    """Mean of the values, its square and one; notes what it is asked."""
 
     def __init__(self, side, file=""):
         self.size, self.rate, self.width = SIZE, RATE, 3
-        self.account = {"name": f"stand_in{file}", "version": "1", "licence": "CC0", "width": 3}
+        self.account = {"name": "stand_in", "version": "1", "licence": "CC0", "width": 3}
         self.asked = []
 
     def __call__(self, pictures):
@@ -79,29 +95,52 @@ class Extractor:
         return self._of(np.array([part.mean() for part in parts]))
 
     def _of(self, values):
-        with np.errstate(divide="ignore"):
-            return np.stack([values, values**2, np.where(values == 99 / 256, np.inf, 1)], 1).astype(
-                np.float32
-            )
+        last = np.where(values == 99 / 256, np.inf, 1)
+        return np.stack([values, values**2, last], 1).astype(np.float32)
 
 
 def load(side, file):
+    """Loads the extractor; one line, or the end of the process, where a test wants it."""
+    if "STAND_IN_TOLD" in os.environ:
+        with open(os.environ["STAND_IN_TOLD"], "a") as told:
+            told.write(f"{side} {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\n")
+    fault = os.environ.get("STAND_IN_FAULT", "")
+    if fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "bug":
+        raise ZeroDivisionError("a bug")
+    if fault:
+        raise UserError(fault)
     return Extractor(side, file)
 
 
-def install(patch):
+def install(set_item=lambda mapping, key, value: mapping.__setitem__(key, value)):
     """Puts the decoders into the places of the real ones, and the extractor into the table."""
-    for name, members in {
-        "pictures": {"Pictures": Pictures},
-        "sound": {"read_sound": read_sound},
-    }.items():
+    members = {"pictures": {"Pictures": Pictures}, "sound": {"read_sound": read_sound}}
+    for name, values in members.items():
         module = ModuleType(f"vmr.media.{name}")
-        vars(module).update(members)
-        patch.setitem(sys.modules, module.__name__, module)
+        vars(module).update(values)
+        set_item(sys.modules, module.__name__, module)
     from vmr.media import extractor
 
     for side in ("video", "music"):
-        patch.setitem(extractor._MODULES[side], "stand_in", __name__)
+        set_item(extractor._MODULES[side], "stand_in", __name__)
+
+
+def serve(connection, recipes):
+    """Serves in the process of a worker, where it replaces the function of this name."""
+    install()
+    from vmr.media.workers import _serve
+
+    _serve(connection, recipes)
+
+
+def extract_on_node(*arguments):
+    """Extracts a shard on a node of a cluster."""
+    from vmr.media import launch, workers
+
+    workers._serve = serve
+    launch.extract_media(*arguments)
 
 
 def medium(file, *values, **more):
@@ -110,3 +149,24 @@ def medium(file, *values, **more):
     content = {"rows": list(enumerate(values)), "seconds": float(len(values))} | more
     file.write_text(json.dumps(content))
     return file
+
+
+def request(folder, pairs="own_sound", **changed):
+    """Request for the media in `folder/videos` and `folder/music`, whole, into `folder/out`."""
+    from vmr.media.plan import Request
+    from vmr.media.recipe import Recipe
+
+    clip = changed.pop("clips", None)
+    recipes = {side: Recipe(side, "stand_in", clip) for side in ("video", "music")}
+    music = None if pairs == "own_sound" else folder / "music"
+    where = {"videos": folder / "videos", "music": music, "output": folder / "out"}
+    return Request(**where | {"pairs": str(pairs), "recipes": recipes} | changed)
+
+
+def content(output):
+    """Content of each file of an output but its journals, by name."""
+    return {
+        path.relative_to(output).as_posix(): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and path.relative_to(output).parts[0] != "journal"
+    }

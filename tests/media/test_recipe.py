@@ -12,7 +12,7 @@ from vmr.media.recipe import Recipe, extract, require_same
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    stand_ins.install(monkeypatch)
+    stand_ins.install(monkeypatch.setitem)
 
 
 def test_pictures_are_averaged_over_the_whole_or_over_clips(tmp_path):

@@ -4,7 +4,8 @@ Two media are comparable if their features come from one recipe. Its account, wh
 beside the features and goes with the model that was trained on them, is enough to make it again.
 """
 
-import importlib
+import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ import numpy as np
 from vmr.data.accounts import Account
 from vmr.errors import UserError
 from vmr.media.clips import clip_bounds, clip_means
+from vmr.media.damage import Damage
 from vmr.media.extractor import PictureExtractor, SoundExtractor, load_extractor
 
+_SHORTEST_CLIP = 0.1  # seconds
 _AT_ONCE = 32  # pictures that an extractor takes in one call
 # A new version of a package is told, but seldom changes a weight; a licence changes no number.
 _NOT_DECISIVE = ("version", "licence")
@@ -85,6 +88,28 @@ class Recipe:
         return cls(side, name, account["clip_seconds"], **of_video)
 
 
+def deciding(account: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of an account on which the features depend."""
+    # One content of a file is one extractor, whatever the file is called.
+    left_out = {*_NOT_DECISIVE, "extractor"} if account.get("sha256") else _NOT_DECISIVE
+    return {key: value for key, value in account.items() if key not in left_out}
+
+
+def clip_seconds_of(text: str) -> float | None:
+    """Length of a clip as `--clips` has it; None for `whole`.
+
+    Raises:
+      UserError: it is neither `whole` nor a number of seconds, 0.1 or more.
+    """
+    if text == "whole":
+        return None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if math.isfinite(seconds) and seconds >= _SHORTEST_CLIP:
+            return seconds
+    raise UserError(f"--clips={text}: expected seconds a clip, {_SHORTEST_CLIP} or more, or whole")
+
+
 def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> str:
     """Refuses features of another recipe than expected.
 
@@ -99,9 +124,7 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
     Raises:
       UserError: the accounts differ in anything that decides the features.
     """
-    keys = [key for key in {**expected, **found} if key not in _NOT_DECISIVE]
-    if expected.get("sha256") and expected["sha256"] == found.get("sha256"):
-        keys.remove("extractor")  # one content, whatever the file is called
+    keys = deciding(expected) | deciding(found)
     differing = [key for key in keys if expected.get(key) != found.get(key)]
     if differing:
         raise UserError(
@@ -133,7 +156,7 @@ class Extracted:
     features: np.ndarray
     seconds: float
     frames: int
-    damage: Any
+    damage: Damage
 
 
 def extract(file: Path, recipe: Recipe, extractor: PictureExtractor | SoundExtractor) -> Extracted:
@@ -157,13 +180,14 @@ def extract(file: Path, recipe: Recipe, extractor: PictureExtractor | SoundExtra
 
 
 def _of_pictures(file: Path, recipe: Recipe, extractor: PictureExtractor) -> Extracted:
-    decoder = importlib.import_module("vmr.media.pictures")
+    from vmr.media.pictures import Pictures
+
     times: list[float] = []
     distinct: list[int] = []  # row of `features` for each time
     features: list[np.ndarray] = []
     batch: list[np.ndarray] = []
     last, count = None, 0
-    with decoder.Pictures(
+    with Pictures(
         file, per_second=recipe.per_second, keyframes=recipe.keyframes, size=extractor.size
     ) as pictures:
         for seconds, picture in pictures:
@@ -188,7 +212,7 @@ def _of_pictures(file: Path, recipe: Recipe, extractor: PictureExtractor) -> Ext
 
 
 def _of_sound(file: Path, recipe: Recipe, extractor: SoundExtractor) -> Extracted:
-    read_sound = importlib.import_module("vmr.media.sound").read_sound
+    from vmr.media.sound import read_sound  # imports a decoder, as does the other
 
     sound = read_sound(file, extractor.rate)
     if recipe.clip_seconds is None:

@@ -25,12 +25,11 @@ from vmr.collection import (
     mapped_part,
     write_npz,
 )
-from vmr.disk import read_json, whole_file, write_json
+from vmr.disk import locked, read_json, whole_file, write_json
 from vmr.errors import UserError
 from vmr.progress_bar import progress_bar
 from vmr.retrieval.sources import Items, Source, open_source, with_text
 from vmr.runs.model import Model
-from vmr.training.run_dir import locked
 
 _OF_SOURCE = b"source"  # key of the items' fingerprint in the metadata of a part
 _SEQUENCES_AT_ONCE = 100  # one of 300 frames has more than a megabyte

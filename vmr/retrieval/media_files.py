@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 from vmr.errors import UserError
+from vmr.media.files import (
+    SOUND_SUFFIXES,
+    UNPLAYED_SOUND_SUFFIXES,
+    UNPLAYED_VIDEO_SUFFIXES,
+    VIDEO_SUFFIXES,
+)
 
-# In order of preference, where several files have one id.
-VIDEO = ("mp4", "m4v", "webm", "ogv", "mov")
-AUDIO = ("mp3", "m4a", "aac", "wav", "flac", "ogg", "oga", "opus")
 IMAGES = ("jpg", "jpeg", "png", "webp")
-# Not what browsers play, so that a page has to say why there is no player.
-NOT_PLAYED = ("avi", "mkv", "wmv", "flv", "mpg", "mpeg", "3gp", "wma", "aif", "aiff", "mid")
-_KNOWN = frozenset({*VIDEO, *AUDIO, *IMAGES, *NOT_PLAYED})
+# A page has to say why there is no player.
+_NOT_PLAYED = (*UNPLAYED_VIDEO_SUFFIXES, *UNPLAYED_SOUND_SUFFIXES, "mid")
+_KNOWN = frozenset({*VIDEO_SUFFIXES, *SOUND_SUFFIXES, *IMAGES, *_NOT_PLAYED})
 # An audio element plays the sound of a video.
 _PREFERRED = {
-    "video": (*VIDEO, *NOT_PLAYED, *AUDIO),
-    "music": (*AUDIO, *VIDEO, *NOT_PLAYED),
+    "video": (*VIDEO_SUFFIXES, *_NOT_PLAYED, *SOUND_SUFFIXES),
+    "music": (*SOUND_SUFFIXES, *VIDEO_SUFFIXES, *_NOT_PLAYED),
 }
 
 _WIDTHS = (160, 112, 80, 56, 40)  # of thumbnails, pixels
@@ -100,9 +103,9 @@ def _plain(text: str) -> str:
 
 
 def _player(side: str, suffix: str | None) -> str | None:
-    if suffix in AUDIO or (side == "music" and suffix in VIDEO):
+    if suffix in SOUND_SUFFIXES or (side == "music" and suffix in VIDEO_SUFFIXES):
         return "audio"
-    return "video" if suffix in VIDEO else None
+    return "video" if suffix in VIDEO_SUFFIXES else None
 
 
 def address(file: pathlib.Path, page_folder: pathlib.Path) -> str:

@@ -7,7 +7,6 @@ Some or all videos may have text: strings in `text.csv`, or embeddings
 in `text/<video_id>.npy`, one vector (E,) or a sequence (L, E) per video.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,24 +18,19 @@ from vmr.data.accounts import EXTRACTION_FILE, Account, read_accounts
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.files import composed, other_spelling, read_floats, read_table
+from vmr.data.sources.pair_rows import (
+    GROUP_COLUMN,
+    PAIR_COLUMNS,
+    Row,
+    read_rows,
+    require_one_group,
+)
 from vmr.data.sources.source import SPLITS, InParts, Source, require_share, split_of
 from vmr.errors import UserError
 
-PAIR_COLUMNS = ("video_id", "music_id")
-GROUP_COLUMN = "group"  # optional
 TEXT_COLUMNS = ("video_id", "text")
 _PART = 256  # pairs that a worker reads at a time, if there are workers
 _NAMED = 3  # further absent ids that a message names after the first
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Pair of ids in a CSV, and the file and line that hold it, for messages."""
-
-    line: str
-    video_id: str
-    music_id: str
-    group: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
     tables = {
-        split: _read_rows(root, root / f"{split}.csv")
+        split: read_rows(root, root / f"{split}.csv")
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }
@@ -105,66 +99,19 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
     )
 
 
-def _has_groups(root: Path, tables: Mapping[str, list[_Row]]) -> bool:
-    """True if all CSVs have groups; UserError if only some have, or a track has two."""
-    without = {split: rows[0].group is None for split, rows in tables.items()}
-    if any(without.values()) and not all(without.values()):
-        lacking = next(split for split, lacks in without.items() if lacks)
+def _has_groups(root: Path, tables: Mapping[str, list[Row]]) -> bool:
+    """True if all CSVs have groups; UserError if only some have, or a track is in two."""
+    lacking = [split for split, rows in tables.items() if rows[0].group is None]
+    if lacking and len(lacking) < len(tables):
         raise UserError(
-            f"{root / lacking}.csv: lacks column {GROUP_COLUMN}, which another CSV beside it has; "
-            "expected it in all or none"
+            f"{root / lacking[0]}.csv: lacks column {GROUP_COLUMN}, which another CSV beside it "
+            "has; expected it in all or none"
         )
-    first_rows: dict[str, _Row] = {}
-    for rows in tables.values():
-        for row in rows:
-            first = first_rows.setdefault(row.music_id, row)
-            if row.group != first.group:
-                raise UserError(
-                    f"{row.line} has music id {row.music_id!r} in group {row.group}, "
-                    f"{first.line} in group {first.group}: expected one group for a track"
-                )
-    return not any(without.values())
+    require_one_group(row for rows in tables.values() for row in rows)
+    return not lacking
 
 
-def _read_rows(root: Path, file: Path) -> list[_Row]:
-    rows: list[_Row] = []
-    lines: dict[str, str] = {}
-    for line, entry in read_table(file, PAIR_COLUMNS, [GROUP_COLUMN]):
-        row = _row(root, line, entry)
-        if row.video_id in lines:
-            raise UserError(
-                f"{line} repeats video id {row.video_id!r} of "
-                f"{lines[row.video_id].removeprefix(f'{file}: ')}, expected each video once"
-            )
-        lines[row.video_id] = line
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{file}: has no rows, expected at least one pair")
-    return rows
-
-
-def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
-    group = group_of(line, entry[GROUP_COLUMN]) if GROUP_COLUMN in entry else None
-    row = _Row(line, entry["video_id"], entry["music_id"], group)
-    for folder, item in (("video", row.video_id), ("music", row.music_id)):
-        if not item:
-            raise UserError(f"{line} has an empty {folder}_id, expected an id")
-        # Judged by its name, not resolved: a file may be a symbolic link to a larger disk.
-        if Path(item).is_absolute() or ".." in Path(item).parts:
-            raise UserError(
-                f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
-            )
-    return row
-
-
-def group_of(line: str, value: str) -> int:
-    """Number of a group, as a CSV has it at `line`; UserError if it is not one of 64 bits."""
-    if not re.fullmatch(r"-?[0-9]{1,19}", value) or not -(2**63) <= int(value) < 2**63:
-        raise UserError(f"{line} has {GROUP_COLUMN} {value!r}, expected a whole number")
-    return int(value)
-
-
-def _require_files(root: Path, rows: list[_Row]) -> None:
+def _require_files(root: Path, rows: list[Row]) -> None:
     """Refuses, with a UserError that names them, ids whose feature files are absent."""
     absent: dict[Path, str] = {}
     for row in rows:
@@ -190,9 +137,9 @@ def _is_file(file: Path, line: str) -> bool:
         raise UserError(f"{line} names {file.name[:40]}…: {error.strerror}") from None
 
 
-def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
+def _by_track(rows: list[Row], share: float) -> dict[str, list[Row]]:
     """Assigns rows to splits by a hash of the track, so that no track is in two splits."""
-    tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    tables: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for row in rows:
         tables[split_of(row.music_id, share)].append(row)
     for split, of_split in tables.items():
@@ -218,7 +165,7 @@ def _description(root: Path, held_out: float, unused_texts: int) -> str:
 
 
 def _pairs(
-    root: Path, video: Modality, music: Modality, text: FeatureText, rows: list[_Row]
+    root: Path, video: Modality, music: Modality, text: FeatureText, rows: list[Row]
 ) -> Iterator[Pair]:
     for row in rows:
         yield Pair(

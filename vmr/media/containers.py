@@ -1,0 +1,89 @@
+"""Containers of media, opened and decoded by FFmpeg (PyAV), with their damage counted."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from vmr.errors import UserError, reason_of
+from vmr.media.damage import Damage
+from vmr.media.extractor import package_needed
+
+# No playlists and no lists of files: they would have other files or addresses read.
+_FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,av1,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,"
+    "mp3,mpeg,mpegts,mpegvideo,mxf,obu,ogg,rm,tta,w64,wav,webm,wv"
+)
+_FAILURES = 100  # of reading, one after another, before the rest of a file is given up
+
+
+@contextlib.contextmanager
+def open_container(file: pathlib.Path) -> Iterator[Any]:
+    """Opens a media file as a PyAV container, which is closed at the end of the context.
+
+    Raises:
+      UserError: the file cannot be opened or is empty, is no media, or PyAV is not installed. The
+        message begins with the file.
+    """
+    try:
+        import av
+    except ImportError:
+        raise package_needed("av", "media") from None
+    av.logging.set_level(None)  # FFmpeg writes to the terminal otherwise
+    with contextlib.ExitStack() as stack:
+        try:
+            if not file.stat().st_size:
+                raise UserError(f"{file}: is empty, expected a video or a track")
+            # An open file rather than its name, which FFmpeg might take for an address.
+            bytes_of_file = stack.enter_context(file.open("rb"))
+        except OSError as error:
+            raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
+        try:
+            container = av.open(
+                bytes_of_file, metadata_errors="replace", options={"format_whitelist": _FORMATS}
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise UserError(f"{file}: {_why_not(file, error)}") from None
+        yield stack.enter_context(container)
+
+
+def _why_not(file: pathlib.Path, error: Exception) -> str:
+    with file.open("rb") as start:
+        if start.read(8)[4:] == b"ftyp":
+            return "its table of contents (moov) is missing or damaged: is it only a part?"
+    return f"is no video or track that can be read ({reason_of(error)})"
+
+
+def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[Any, list[Any]]]:
+    """Yields the packets of a stream with the frames that each completes, in order.
+
+    Damaged packets are counted and left out; the last pair has an empty packet or None.
+    """
+    import av
+
+    for packet in _packets(container, stream, damage):
+        try:
+            frames = packet.decode() if packet else stream.codec_context.decode(None)
+        except (av.FFmpegError, ValueError):
+            damage.packets_lost += 1
+            continue
+        if packet is not None and packet.is_corrupt:
+            damage.packets_lost += 1
+        damage.frames_damaged += sum(frame.is_corrupt for frame in frames)
+        yield packet, frames
+
+
+def _packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
+    import av
+
+    failures = 0
+    while failures < _FAILURES:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                yield packet
+            return
+        except (av.FFmpegError, ValueError):
+            damage.packets_lost += 1
+            failures += 1
+    yield None  # has the decoder give the frames that it holds back

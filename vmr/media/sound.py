@@ -1,0 +1,111 @@
+"""Sound of a track or of a video: decoded to one channel at the rate that an extractor takes."""
+
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vmr.errors import UserError
+from vmr.media.containers import decoded, open_container
+from vmr.media.damage import Damage
+from vmr.media.extractor import package_needed
+
+_BLOCK = 2**18  # samples that are read at a time
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Mono sound.
+
+    Attributes:
+      samples: (n,) float32, n ≥ 1; full scale is 1.
+      seconds: length.
+      damage: what could not be decoded.
+    """
+
+    samples: np.ndarray
+    seconds: float
+    damage: Damage = field(default_factory=Damage)
+
+
+def read_sound(file: pathlib.Path, rate: int) -> Sound:
+    """Reads the sound of a file: the mean of its channels, at another rate by soxr's HQ filter.
+
+    libsndfile reads what it can, FFmpeg the rest and the sound of videos. The file is read in
+    blocks, so that memory is taken for the result alone: 4 · rate bytes a second of sound, twice
+    that while its blocks are joined.
+
+    Args:
+      file: track or video.
+      rate: samples a second of the result.
+
+    Raises:
+      UserError: the file cannot be opened, has no sound, or samples that are not finite; the
+        message begins with the file.
+    """
+    damage = Damage()
+    try:
+        import soundfile
+        import soxr
+    except ImportError as error:
+        raise package_needed(error.name or "soundfile", "media") from None
+    try:
+        samples = _resampled(_by_soundfile(file), rate, soxr)
+    except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
+        samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
+    if not len(samples):
+        lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
+        raise UserError(f"{file}: its sound has not one sample that can be decoded{lost}")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{file}: has samples that are not finite numbers")
+    return Sound(samples, len(samples) / rate, damage)
+
+
+def _resampled(blocks: Iterator[tuple[np.ndarray, int]], rate: int, soxr: Any) -> np.ndarray:
+    """Joins blocks of mono sound, each with the rate of all, at another rate."""
+    resampler = None
+    parts = []
+    for block, own_rate in blocks:
+        if own_rate == rate:
+            parts.append(block)
+            continue
+        resampler = resampler or soxr.ResampleStream(own_rate, rate, 1, "float32", quality="HQ")
+        parts.append(resampler.resample_chunk(block))
+    if resampler:
+        parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _by_soundfile(file: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
+    import soundfile
+
+    try:
+        with file.open("rb") as bytes_of_file, soundfile.SoundFile(bytes_of_file) as sound:
+            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+                yield block.mean(axis=1), sound.samplerate
+    except OSError as error:
+        raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
+
+
+def _by_ffmpeg(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:
+    import av
+
+    with open_container(file) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise UserError(f"{file}: has no sound")
+        stream.codec_context.thread_count = 1  # a process for each core decodes a file for itself
+        rate = 0
+        form, resampler = None, av.AudioResampler("fltp")
+        for _, frames in decoded(container, stream, damage):
+            for frame in frames:
+                rate = rate or frame.sample_rate
+                if form != (frame.format.name, frame.layout.name, frame.sample_rate):
+                    # Streams may change their channels half way.
+                    form = frame.format.name, frame.layout.name, frame.sample_rate
+                    # FFmpeg's own mono is louder than the mean of two channels by 3 dB.
+                    resampler = av.AudioResampler("fltp", frame.layout, rate)
+                for planar in resampler.resample(frame):
+                    yield planar.to_ndarray().mean(axis=0), rate
