@@ -7,9 +7,11 @@ modules called `beam` import it, and they are imported where somebody asks for B
 import contextlib
 import errno
 import io
+import pickle
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from vmr.errors import UserError
@@ -102,3 +104,13 @@ def as_raised() -> Iterator[None]:
         if "No space left on device" in text:
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
+
+
+def unpickled(file: Path) -> Any:
+    """Content of a pickle that a command wrote for its workers; UserError if it is not there."""
+    try:
+        return pickle.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: a worker cannot read it, expected --output where all workers reach it"
+        ) from None

@@ -27,7 +27,7 @@ from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.utils.shard_utils import get_shard_boundaries
 
-from vmr.beam import as_raised
+from vmr.beam import as_raised, unpickled
 from vmr.data.building.write import PairBuilder, TrackNumbers, example_of, prepare
 from vmr.data.quiet_tensorflow import tfds
 from vmr.data.schema import Pair, Schema
@@ -90,18 +90,12 @@ def _note_parts(split: str, pairs: InParts, notes: Path) -> None:
 
 def _pairs(number: int, split: str, notes: Path) -> Iterator[Pair]:
     """Reads a part in a worker."""
-    part = _note(notes, split, number, "pickle")
-    try:
-        return _reader(notes / split / "read.pickle")(pickle.loads(part.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(
-            f"{part}: a worker cannot read it, expected --output where all workers reach it"
-        ) from None
+    read = _reader(notes / split / "read.pickle")
+    return read(unpickled(_note(notes, split, number, "pickle")))
 
 
-@lru_cache(maxsize=3)  # one for each split; it may hold all texts
-def _reader(file: Path) -> Callable[[Any], Iterator[Pair]]:
-    return pickle.loads(file.read_bytes())
+# One for each split: it may hold the texts of all videos.
+_reader = lru_cache(maxsize=3)(unpickled)
 
 
 def _note_ids(counts: Mapping[str, int], notes: Path, options: Any) -> None:
