@@ -1,14 +1,16 @@
 # `make demo` and `make test` need CPython 3.11 or newer and a package index, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
+BEAM_VENV ?= .venv-beam
 DEMO ?= demo
 DEMO_VIDEO ?= video005916
 DEMO_MEDIA ?= demo-media
 DEMO_MEDIA_PAIRS ?= 600
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BEAM_INSTALLED := $(BEAM_VENV)/.installed
 
-.PHONY: demo demo-media test lint clean
+.PHONY: demo demo-media test test-beam lint clean
 
 # A path rather than an import hook: else a clone named vmr hides the package from its parent folder.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -60,6 +62,18 @@ demo-media: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
+# Apache Beam needs older packages than the rest, so it has an environment of its own.
+$(BEAM_INSTALLED): setup.cfg pyproject.toml constraints-beam.txt
+	$(PYTHON) -m venv $(BEAM_VENV)
+	$(BEAM_VENV)/bin/pip install --quiet --disable-pip-version-check \
+	    --constraint constraints-beam.txt --config-settings editable_mode=compat \
+	    --editable '.[beam]' pytest
+	$(BEAM_VENV)/bin/pip check
+	touch $@
+
+test-beam: $(BEAM_INSTALLED)
+	$(BEAM_VENV)/bin/python -m pytest tests/beam
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -67,4 +81,5 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO_MEDIA) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BEAM_VENV) $(DEMO) $(DEMO_MEDIA) build *.egg-info .mypy_cache .pytest_cache \
+	    .ruff_cache

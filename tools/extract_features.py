@@ -43,11 +43,21 @@ _SHARDS = flags.DEFINE_integer("shards", None, "Number of shards.", lower_bound=
 _SLURM = flags.DEFINE_list(
     "slurm", None, "Shards go to Slurm: NAME=VALUE parameters of submitit, as timeout_min=60."
 )
+_BEAM = flags.DEFINE_bool(
+    "beam", False,
+    "Shards go to the workers of Apache Beam. Needs the environment of constraints-beam.txt.",
+)  # fmt: skip
+_BEAM_OPTIONS = flags.DEFINE_string(
+    "beam_options", None,
+    "With --beam: options of Beam's pipelines, such as '--runner=FlinkRunner "
+    "--flink_master=host:8081'. Default: the runner in this process.",
+)  # fmt: skip
 _RETRY = flags.DEFINE_bool("retry", False, "Try again what has failed, although it is the same.")
 
 
 def main(_: list[str]) -> int:
     """Extracts and prints a summary; status 1 if no pair has the features of both its items."""
+    from vmr.beam import wanted_options
     from vmr.media import launch  # imports NumPy, after the flags
     from vmr.media.plan import Request, require_shards
     from vmr.media.recipe import Recipe, clip_seconds_of
@@ -58,12 +68,18 @@ def main(_: list[str]) -> int:
         "video": Recipe("video", _VIDEO.value, clip, keyframes=keyframes),
         "music": Recipe("music", _SOUND.value, clip),
     }
-    shards = require_shards(_SHARD.value, _SHARDS.value, bool(_SLURM.value))
+    beam = wanted_options(_BEAM.value, _BEAM_OPTIONS.value)
+    elsewhere = "--slurm" if _SLURM.value else "--beam" if _BEAM.value else None
+    shards = require_shards(_SHARD.value, _SHARDS.value, elsewhere)
     music = Path(_MUSIC.value) if _MUSIC.value else None
     where = (Path(_VIDEOS.value), music, _PAIRS.value, recipes, Path(_OUTPUT.value))
     request = Request(*where, shards, _RETRY.value)
     if _SLURM.value:
         summary = launch.extract_on_slurm(request, parameters_of(_SLURM.value), _JOBS.value)
+    elif beam is not None:
+        from vmr.media.beam import extract_under_beam  # needs an environment of its own
+
+        summary = extract_under_beam(request, beam)
     else:
         summary = launch.extract_media(request, _SHARD.value, _JOBS.value)
     print(summary.text)

@@ -41,15 +41,19 @@ class Request:
     retry: bool = False
 
 
-def require_shards(shard: int | None, shards: int | None, slurm: bool) -> int:
+def require_shards(shard: int | None, shards: int | None, elsewhere: str | None) -> int:
     """Number of shards that the flags of a command ask for; 1 where they ask for none.
+
+    Args:
+      shard, shards: the flags of these names.
+      elsewhere: flag that sends shards to other machines, `--slurm` or `--beam`, if it is given.
 
     Raises:
       UserError: a shard is given without their number, or beyond it, or the other way round.
     """
-    if slurm and (shard is not None or not shards):
-        raise UserError("--slurm: expected --shards=N with it, and no --shard")
-    if not slurm and (shard is None) != (shards is None):
+    if elsewhere and (shard is not None or not shards):
+        raise UserError(f"{elsewhere}: expected --shards=N with it, and no --shard")
+    if not elsewhere and (shard is None) != (shards is None):
         raise UserError("--shard and --shards: expected both, as --shard=0 --shards=4, or neither")
     if shard is not None and shards is not None and shard >= shards:
         raise UserError(f"--shard={shard}: expected 0 to {shards - 1}, one of --shards={shards}")

@@ -25,10 +25,11 @@ from vmr.data.sources.pair_rows import (
     read_rows,
     require_one_group,
 )
-from vmr.data.sources.source import SPLITS, Source, require_share, split_of
+from vmr.data.sources.source import SPLITS, InParts, Source, require_share, split_of
 from vmr.errors import UserError
 
 TEXT_COLUMNS = ("video_id", "text")
+_PART = 256  # pairs that a worker reads at a time, if there are workers
 _NAMED = 3  # further absent ids that a message names after the first
 
 
@@ -86,7 +87,12 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         licence="that of the feature files, which is not known here",
         schema=Schema(video, music, text=text.schema, has_groups=_has_groups(root, tables)),
         splits={
-            split: partial(_pairs, root, rows, video, music, text) for split, rows in tables.items()
+            split: InParts(
+                partial(_pairs, root, video, music, text),
+                [rows[start : start + _PART] for start in range(0, len(rows), _PART)],
+                f"{root}: has no pair for {split}",
+            )
+            for split, rows in tables.items()
         },
         totals={split: len(rows) for split, rows in tables.items()},
         extractors=accounts,
@@ -159,7 +165,7 @@ def _description(root: Path, held_out: float, unused_texts: int) -> str:
 
 
 def _pairs(
-    root: Path, rows: list[Row], video: Modality, music: Modality, text: FeatureText
+    root: Path, video: Modality, music: Modality, text: FeatureText, rows: list[Row]
 ) -> Iterator[Pair]:
     for row in rows:
         yield Pair(
@@ -216,13 +222,17 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
         return _strings(table, set(video_ids))
     if folder.exists():
         return _embeddings(folder, video_ids)
-    return FeatureText(None, lambda video_id: "")
+    return FeatureText(None, partial(_string, {}))
 
 
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts = strings_of(table, video_ids)
     unused = len(texts.keys() - video_ids)
-    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
+    return FeatureText(Text(), partial(_string, texts), unused)
+
+
+def _string(texts: Mapping[str, str], video_id: str) -> str:
+    return texts.get(video_id, "")
 
 
 def strings_of(table: Path, video_ids: set[str]) -> dict[str, str]:
