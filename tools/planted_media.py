@@ -17,7 +17,7 @@ _SOUND = flags.DEFINE_enum(
     "sound",
     "beside",
     ["beside", "in_video"],
-    "Where the music is: a file of its own, or the video.",
+    "Where the music is.",
 )
 _JOBS = flags.DEFINE_integer("jobs", 1, "Processes.", lower_bound=1)
 

@@ -17,8 +17,10 @@ import io
 import pathlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ import numpy as np
 from vmr import disk
 from vmr.errors import UserError
 from vmr.media.extractor import package_needed
+from vmr.processes import SPAWN
 
 SECONDS = 10
 RATE = 24000  # samples a second
@@ -207,7 +210,7 @@ def make(
       UserError: the folder is of other media, a file cannot be written, or a package is missing.
     """
     for package in ("av", "soundfile", "soxr"):
-        if not _installed(package):
+        if find_spec(package) is None:
             raise package_needed(package, "media")
     _claim(output, {"seed": seed, "sound": sound})
     numbers = [number for number in range(pairs) if _missing(output, number, sound)]
@@ -216,16 +219,13 @@ def make(
         for number in numbers:
             work(number)
     else:
-        with ProcessPoolExecutor(jobs) as pool:
-            list(pool.map(work, numbers))
+        try:
+            with ProcessPoolExecutor(jobs, mp_context=SPAWN) as pool:
+                list(pool.map(work, numbers))
+        except BrokenProcessPool:
+            raise UserError("a process has ended early: the same command goes on") from None
     _write_tables(output, pairs, seed, sound)
     return len(numbers)
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 def _claim(output: pathlib.Path, options: dict[str, Any]) -> None:
@@ -275,11 +275,9 @@ def _write_video(file: pathlib.Path, film: np.ndarray, samples: np.ndarray | Non
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
-        voice = (
-            container.add_stream("libopus", rate=_OPUS_RATE, layout="mono")
-            if (samples is not None)
-            else None
-        )
+        voice = None
+        if samples is not None:
+            voice = container.add_stream("libopus", rate=_OPUS_RATE, layout="mono")
         for number, picture in enumerate(film):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, PER_SECOND)
@@ -296,10 +294,9 @@ def _write_voice(container: Any, voice: Any, samples: np.ndarray) -> None:
     block = soxr.resample(samples, RATE, _OPUS_RATE)[None]
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = _OPUS_RATE, 0, Fraction(1, _OPUS_RATE)
-    for part in av.AudioResampler(voice.codec_context.format, "mono", _OPUS_RATE, 960).resample(
-        frame
-    ):
-        container.mux(voice.encode(part))
+    to_codec = av.AudioResampler(voice.codec_context.format, "mono", _OPUS_RATE)
+    for converted in to_codec.resample(frame):
+        container.mux(voice.encode(converted))
     container.mux(voice.encode(None))
 
 
