@@ -143,7 +143,7 @@ def test_turns_pictures_upright(tmp_path, name):
 @pytest.mark.parametrize("height", [96, 720])
 @pytest.mark.parametrize("colours", [(1, 1), (1, 2), (5, 1), (5, 2), None])
 def test_keeps_colours_of_any_matrix_and_range(tmp_path, height, colours):
-    flat = np.full((height, 128, 3), (200, 60, 30), np.uint8)
+    flat = np.full((height, height * 4 // 3, 3), (200, 60, 30), np.uint8)
     # Videos that do not tell: BT.601 for small ones and BT.709 for HD, both of limited range.
     written = colours or (1 if height == 720 else 5, 1)
     file = write_video(
