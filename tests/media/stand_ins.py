@@ -1,8 +1,9 @@
 """Decoders and an extractor that are quick and simple, in the place of real ones.
 
 A file is JSON: `{"rows": [[seconds, value], …], "seconds": length}`, and what happens when it is
-decoded: `error` raises a UserError, `bug` any other, `crash` kills the process, `crash_once` unless
-a file is there, which it makes; `began` makes a file and waits for the file `until`.
+decoded: `error` raises a UserError, `bug` any other, `crash` kills the process, `crash_job` the one
+that started it, `crash_once` ends it unless a file is there, which it makes; `began` makes a file
+and waits for the file `until`.
 """
 
 import json
@@ -31,6 +32,9 @@ def _content(file):
         raise ZeroDivisionError(content["bug"])
     if "crash" in content:
         os.kill(os.getpid(), content["crash"])
+    if "crash_job" in content:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
     if "crash_once" in content and not pathlib.Path(content["crash_once"]).exists():
         pathlib.Path(content["crash_once"]).touch()
         os._exit(3)

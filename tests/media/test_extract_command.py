@@ -285,6 +285,22 @@ def test_shards_go_to_a_cluster_once(folder, expected, cluster, monkeypatch, cap
     assert cluster() == 1  # nothing was left to do
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_a_shard_whose_job_dies_is_told_and_submitted_again(folder, expected, cluster, capsys):
+    wanted = request(folder, shards=2)
+    medium(folder / "videos" / "v3.mp4", 3, crash_job=True)
+    summary = launch.extract_on_slurm(wanted, {"timeout_min": 5}, jobs=1, poll_seconds=0.1)
+    assert (summary.pairs, summary.waiting > 0) == (0, True)
+    dead, alive = sorted(capsys.readouterr().out.splitlines(), key=lambda line: "done" in line)
+    assert re.fullmatch(rf"./2 shard .: {summary.waiting} items wait, see .*_log\.err", dead)
+    assert re.fullmatch(r"./2 shard .: done", alive)
+    medium(folder / "videos" / "v3.mp4", 3, 20, 30)
+    launch.extract_on_slurm(wanted, {"timeout_min": 5}, jobs=1, poll_seconds=0.1)
+    assert capsys.readouterr().out.startswith("1/1 shard ")
+    assert content(folder / "out") == expected
+    assert cluster() == 2
+
+
 def test_a_cluster_that_is_not_there_is_told(folder, monkeypatch):
     monkeypatch.setenv("PATH", str(folder))
     done = front_doors.run(DOOR, *flags(folder, slurm="timeout_min=5", shards=2))

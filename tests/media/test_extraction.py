@@ -222,6 +222,20 @@ def test_a_full_disk_ends_it_and_loses_nothing(folder, monkeypatch):
     assert len(lines(folder)) == 5
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="writes to /dev/full")
+def test_a_disk_without_space_for_a_line_ends_it_too(folder):
+    expected = extracted(folder)
+    whole = content(folder / "out")
+    (journal,) = folder.glob("out/journal/*/items.jsonl")
+    journal.unlink()
+    journal.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"items\.jsonl cannot be written: No space left on device"):
+        extracted(folder)
+    journal.unlink()
+    assert extracted(folder) == expected
+    assert content(folder / "out") == whole
+
+
 def test_a_missing_package_is_no_fault_of_the_items(folder, monkeypatch):
     def needed(*_):
         raise package_needed("av", "media")
