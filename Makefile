@@ -4,11 +4,13 @@ VENV ?= .venv
 BEAM_VENV ?= .venv-beam
 DEMO ?= demo
 DEMO_VIDEO ?= video005916
+DEMO_MEDIA ?= demo-media
+DEMO_MEDIA_PAIRS ?= 600
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BEAM_INSTALLED := $(BEAM_VENV)/.installed
 
-.PHONY: demo test test-beam lint clean
+.PHONY: demo demo-media test test-beam lint clean
 
 # A path rather than an import hook: else a clone named vmr hides the package from its parent folder.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -37,6 +39,26 @@ demo: $(INSTALLED)
 	@echo 'embeddings  $(DEMO)/embeddings.npz'
 	@echo 'gallery     $(DEMO)/gallery/index.html, to open in a browser'
 
+# Items of two seconds' clips are sequences, for II-CLVM; items as a whole are vectors, for VM-NET.
+demo-media: $(INSTALLED)
+	$(BIN)/python -m tools.planted_media --output=$(DEMO_MEDIA)/media --pairs=$(DEMO_MEDIA_PAIRS)
+	for clips in 2 whole; do \
+	    $(BIN)/python -m tools.extract_features --videos=$(DEMO_MEDIA)/media/video \
+	        --music=$(DEMO_MEDIA)/media/music --pairs=$(DEMO_MEDIA)/media/pairs.csv \
+	        --clips=$$clips --output=$(DEMO_MEDIA)/features/$$clips && \
+	    { test -e $(DEMO_MEDIA)/data/$$clips || $(BIN)/python -m tools.build_dataset \
+	        --source=feature_files --input=$(DEMO_MEDIA)/features/$$clips --held_out=0.15 \
+	        --output=$(DEMO_MEDIA)/data/$$clips; } || exit 1; \
+	done
+	$(BIN)/python -m experiments.train --config=configs/ii_clvm.py:small \
+	    --config.dataset.data_dir=$(DEMO_MEDIA)/data/2 --workdir=$(DEMO_MEDIA)/ii_clvm
+	$(BIN)/python -m experiments.train --config=configs/vmnet.py:small \
+	    --config.dataset.data_dir=$(DEMO_MEDIA)/data/whole --workdir=$(DEMO_MEDIA)/vmnet
+	for run in ii_clvm vmnet; do \
+	    $(BIN)/python -m experiments.evaluate --workdir=$(DEMO_MEDIA)/$$run --split=test \
+	        --baseline=cca || exit 1; \
+	done
+
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
@@ -60,4 +82,5 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(BEAM_VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BEAM_VENV) $(DEMO) $(DEMO_MEDIA) build *.egg-info .mypy_cache .pytest_cache \
+	    .ruff_cache

@@ -21,6 +21,10 @@ _TOP = flags.DEFINE_integer("top", 5, "Retrieved items to show of each query.", 
 _QUERIES = flags.DEFINE_integer(
     "queries", 200, "Queries to show in each direction, at most.", lower_bound=1
 )
+_SEGMENTS = flags.DEFINE_integer(
+    "segments", 1, "Parts of each sequence: which of a video fits which of a track, to play from "
+    "there. 1: whole items alone.", lower_bound=1,
+)  # fmt: skip
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since training.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the page, index.html.", required=True)
 
@@ -38,6 +42,7 @@ def main(_: list[str]) -> None:
         top=_TOP.value,
         queries=_QUERIES.value,
         data_dir=_DATA_DIR.value,
+        segments=_SEGMENTS.value,
     )
     print("\n".join(lines))
 

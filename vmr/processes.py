@@ -74,8 +74,8 @@ def inherited(
 
 
 def exit_in_words(code: int) -> str:
-    """Name of an exit code other than 0."""
-    if code > 0:
+    """Name of an exit code."""
+    if code >= 0:
         return f"exit status {code}"
     if code == -signal.SIGKILL:
         return "killed by signal 9, perhaps for want of memory"

@@ -59,6 +59,7 @@ def write_video(
     options: dict[str, str] | None = None,
     pixel_aspect: Fraction | None = None,
     colours: tuple[int, int] | None = None,
+    converted: tuple[int, int] | None = None,
     sound: np.ndarray | None = None,
     sound_rate: int = 24000,
     sound_codec: str = "aac",
@@ -75,7 +76,8 @@ def write_video(
       pixels: FFmpeg's pixel format.
       options: of the encoder.
       pixel_aspect: width of a pixel in heights.
-      colours: FFmpeg's numbers of matrix and range, for conversion and for the header.
+      colours: FFmpeg's numbers of matrix and range in the header.
+      converted: those by which pictures are converted; `colours` if left out.
       sound: (channels, n) float32 in [-1, 1]; none if left out.
       sound_rate: samples a second.
       sound_codec: FFmpeg's encoder of the sound.
@@ -100,10 +102,12 @@ def write_video(
             voice = container.add_stream(sound_codec, rate=sound_rate, layout=layout)
         for picture, seconds in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            matrix, span = colours or (None, None)
+            matrix, span = converted or colours or (None, None)
             frame = frame.reformat(
                 format=pixels, dst_colorspace=matrix, dst_color_range=span, interpolation="BICUBIC"
             )
+            if colours is None:
+                frame.colorspace, frame.color_range = 2, 0  # not told
             frame.pts, frame.time_base = round(seconds * ticks), Fraction(1, ticks)
             frame.duration = ticks // rate
             container.mux(stream.encode(frame))
@@ -148,6 +152,19 @@ def _encode_sound(container, voice, sound: np.ndarray, rate: int) -> None:
         for converted in to_codec.resample(frame):
             container.mux(voice.encode(converted))
     container.mux(voice.encode(None))
+
+
+def with_index_first(file: pathlib.Path) -> pathlib.Path:
+    """Copies an mp4 with its table of contents before its content, as on a page."""
+    target = file.with_name(f"first-{file.name}")
+    options = {"movflags": "faststart"}
+    with av.open(str(file)) as source, av.open(str(target), "w", options=options) as copy:
+        streams = {each.index: copy.add_stream_from_template(each) for each in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                copy.mux(packet)
+    return target
 
 
 def turn(file: pathlib.Path, matrix: tuple[int, int, int, int]) -> pathlib.Path:

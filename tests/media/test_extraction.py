@@ -168,6 +168,8 @@ def test_what_has_failed_waits_for_a_change_or_retry(folder):
     medium(file, 1, 2)
     assert extracted(folder).pairs == 3
     assert lines(folder)[6:] == [["video", "c"]]
+    (folder / "out" / "video" / "c.npy").unlink()
+    assert extracted(folder).pairs == 3
     # It was there, and is no longer.
     medium(file, error="is cut short again")
     assert "video c: is cut short again" in extracted(folder).text

@@ -1,6 +1,7 @@
 """librosa's 1140 numbers: the golden track, plain calls as the reference, clips, odd sound."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def sounds() -> dict[str, np.ndarray]:
         "silence": np.zeros(SHORT, np.float32),
         "clicks": clicks,
         "faint": (1e-20 * noise).astype(np.float32),
+        "loud": (1e12 * noise).astype(np.float32),
         "half silent": np.where(np.arange(SHORT) < SHORT // 2, 0, golden()[:SHORT]),
         "one sample": np.pad(np.ones(1, np.float32), (0, SHORT - 1)),
     }
@@ -74,8 +76,8 @@ def test_matrices_equal_plain_calls_to_the_last_bit(name: str) -> None:
         np.testing.assert_array_equal(ours, plain)
 
 
-@pytest.mark.parametrize("name", ["silence", "clicks", "faint", "one sample"])
-def test_sound_without_a_pitch_has_finite_features_and_no_warning(name: str) -> None:
+@pytest.mark.parametrize("name", ["silence", "clicks", "faint", "loud", "one sample"])
+def test_odd_sound_has_finite_features_and_no_warning(name: str) -> None:
     bounds = np.array([[0.0, 1.5], [1.5, SHORT / RATE]])
     features = loaded().clips(sounds()[name], bounds)
     assert features.shape == (2, 1140)
@@ -122,7 +124,8 @@ def test_clips_too_short_for_a_frame_have_the_frame_before() -> None:
     clips = loaded().clips(golden()[:300], bounds)
     assert clips.shape == (5, 1140)
     # Centres at 0 and 21 ms.
-    np.testing.assert_array_equal(clips[1], clips[4])
+    np.testing.assert_array_equal(clips[1:4], np.tile(clips[0], (3, 1)))
+    assert (clips[4] != clips[0]).any()
     assert (clips[:, 380:760] == 0).all()
 
 
@@ -143,13 +146,13 @@ def test_stretches_of_a_long_track_have_the_rows_of_the_whole(
     assert 0 < difference.max() < 1e-2
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e20])
 def test_samples_that_are_not_finite_are_refused(value: float) -> None:
     samples = np.zeros(100, np.float32)
     samples[3] = value
-    with pytest.raises(UserError, match="1 of them NaN or infinite"):
+    with pytest.raises(UserError, match="1 of them NaN, infinite or"):
         loaded().whole(samples)
-    with pytest.raises(UserError, match="1 of them NaN or infinite"):
+    with pytest.raises(UserError, match="1 of them NaN, infinite or"):
         loaded().clips(samples, np.array([[0.0, 1.0]]))
 
 
@@ -164,3 +167,21 @@ def test_every_number_has_a_name_of_its_own() -> None:
     assert NAMES[570] == "percussive chroma_stft 0 variance"
     found = matrices(golden()[:SHORT])
     assert [len(rows) for rows in found] == [*ROWS.values()] * 2
+
+
+@pytest.mark.parametrize("name", ["librosa1140", "musicnn"])
+def test_absent_librosa_is_named_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    for module in (f"vmr.media.{name}", "vmr.media.constant_q"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(UserError, match=r"librosa is not installed: pip install -e '.\[media\]'"):
+        load_extractor("music", name)
+
+
+def test_numba_without_a_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_folder(*_: object) -> None:
+        raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+
+    monkeypatch.setattr(Librosa1140, "clips", no_folder)
+    with pytest.raises(UserError, match="expected that NUMBA_CACHE_DIR names one"):
+        librosa1140.load("music", "")

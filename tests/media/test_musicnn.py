@@ -89,13 +89,13 @@ def test_short_sound_has_zeros_at_its_end() -> None:
     np.testing.assert_array_equal(loaded().whole(short), loaded().whole(padded))
 
 
-@pytest.mark.parametrize("gain", [0.0, 1e6])
+@pytest.mark.parametrize("gain", [0.0, 1e11])
 def test_silence_and_overdriven_sound_have_finite_features(gain: float) -> None:
     assert np.isfinite(loaded().whole(np.float32(gain) * sound()[:PATCH])).all()
 
 
 def test_samples_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(UserError, match="sound of 2 samples, 1 of them NaN or infinite"):
+    with pytest.raises(UserError, match="sound of 2 samples, 1 of them NaN, infinite or"):
         loaded().whole(np.array([0.0, np.nan], np.float32))
 
 

@@ -225,6 +225,7 @@ MISTAKES = [
     ("value_range", 255, "value_range is 255; expected"),
     ("mean", [1, 2], "mean is [1, 2]; expected three numbers"),
     ("mean", [1, 2, float("nan")], "mean is [1, 2, NaN]; expected three numbers"),
+    ("mean", [1, 2, 10**400], "mean is [1, 2, 1000"),
     ("mean", [1, 2, True], "mean is [1, 2, true]; expected three numbers"),
     ("std", [1, 0, 1], "std is [1, 0, 1]; expected three numbers above 0"),
     ("colours", "rgb", 'colours is "rgb"; expected "RGB" or "BGR"'),

@@ -1,10 +1,14 @@
-"""Speed of the music features: our form of librosa's 1140 numbers and plain calls, musicnn.
+"""Speed of the music features: librosa's 1140 numbers, ours and by plain calls, and musicnn.
 
-Contenders take turns, each in a process of its own; one core each with OMP_NUM_THREADS=1.
+    OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 python -m tools.bench.sound
+
+TensorFlow is faster with TF_ENABLE_ONEDNN_OPTS=1. Contenders take turns, each in a process of its
+own, with another track in each round.
 """
 
 import functools
 import importlib
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -14,6 +18,7 @@ from vmr.command import run
 from vmr.errors import UserError
 
 SECONDS = 29.12
+CONTENDERS = ("librosa1140", "librosa", "musicnn")
 
 
 def plain_matrices(samples: np.ndarray) -> list[np.ndarray]:
@@ -83,17 +88,29 @@ def prepare(name: str) -> paired.Prepared:
     return paired.Prepared(lambda: feature(tracks[-1]), before=before)
 
 
+def table(names: Sequence[str], rounds: int) -> str:
+    """Medians, seconds of sound a second, ratios of the first to each; per core below.
+
+    Raises:
+      UserError: there is no contender of such a name.
+    """
+    for name in names:
+        if name not in CONTENDERS:
+            known = ", ".join(CONTENDERS)
+            raise UserError(f"--contenders: unknown {name!r}; expected some of {known}")
+    contenders = {name: functools.partial(prepare, name) for name in names}
+    measured = paired.take_turns(contenders, seconds=0, rounds=rounds)
+    lines = [f"a track of {SECONDS} s", paired.lines(measured, "s", SECONDS)]
+    for name, result in measured.items():
+        cores = float(np.median(result.processor_seconds))
+        lines.append(f"  {name:16s} {cores:.2f} s of a core, {SECONDS / cores:.0f} x real time")
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> None:
-    """Times the contenders in turn; prints medians, seconds of sound a second, and ratios."""
+    """Times the contenders in turn and prints the table."""
     del argv
-    names = ("librosa1140", "librosa", "musicnn")
-    for name in flags.FLAGS.contenders:
-        if name not in names:
-            raise UserError(f"--contenders: unknown {name!r}; expected some of {', '.join(names)}")
-    contenders = {name: functools.partial(prepare, name) for name in flags.FLAGS.contenders}
-    measured = paired.take_turns(contenders, seconds=0, rounds=flags.FLAGS.rounds)
-    print(f"a track of {SECONDS} s; rate: seconds of sound a second")
-    print(paired.lines(measured, "s", SECONDS))
+    print(table(flags.FLAGS.contenders, flags.FLAGS.rounds))
 
 
 def define_flags() -> None:
@@ -101,7 +118,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("rounds", 10, "Times that each contender runs.", lower_bound=1)
     flags.DEFINE_list(
         "contenders",
-        ["librosa1140", "librosa", "musicnn"],
+        list(CONTENDERS),
         "Who runs; ratios are of the first to each.",
     )
 

@@ -14,6 +14,9 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,av1,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,"
     "mp3,mpeg,mpegts,mpegvideo,mxf,obu,ogg,rm,tta,w64,wav,webm,wv"
 )
+# Formats that state their length; that of others is guessed from what is there.
+_STATED = frozenset({"mov", "matroska", "flac", "aiff"})
+_MISSING = 1.0  # seconds at the end of a stated length, from which on a file has been cut
 _FAILURES = 100  # of reading, one after another, before the rest of a file is given up
 
 
@@ -51,7 +54,15 @@ def _why_not(file: pathlib.Path, error: Exception) -> str:
     with file.open("rb") as start:
         if start.read(8)[4:] == b"ftyp":
             return "its table of contents (moov) is missing or damaged: is it only a part?"
-    return f"is no video or track that can be read ({reason_of(error)})"
+    reason = getattr(error, "strerror", None) or reason_of(error)
+    return f"is no video or track that can be read ({reason})"
+
+
+def require_decoder(stream: Any, file: pathlib.Path) -> None:
+    """Raises UserError if FFmpeg does not know the codec of a stream; it decodes in one thread."""
+    if stream.codec_context is None:
+        raise UserError(f"{file}: its {stream.type} has a codec that FFmpeg does not know")
+    stream.codec_context.thread_count = 1  # a process for each core decodes a file for itself
 
 
 def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[Any, list[Any]]]:
@@ -76,14 +87,28 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[Any, 
 def _packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
     import av
 
-    failures = 0
+    failures, end = 0, 0.0
     while failures < _FAILURES:
         try:
-            for packet in container.demux(stream):
+            # Those of the other streams too, since the end of the file is the last end of all.
+            for packet in container.demux():
                 failures = 0
-                yield packet
-            return
+                end = max(end, _end_of(packet))
+                if packet.stream.index == stream.index:
+                    yield packet
+            break
         except (av.FFmpegError, ValueError):
             damage.packets_lost += 1
             failures += 1
-    yield None  # has the decoder give the frames that it holds back
+    else:
+        yield None  # has the decoder give the frames that it holds back
+    if not _STATED.isdisjoint(container.format.name.split(",")) and container.duration:
+        stated = (container.duration + (container.start_time or 0)) / av.time_base
+        damage.packets_lost += stated - end > _MISSING
+
+
+def _end_of(packet: Any) -> float:
+    """Timestamp, in seconds, at which a packet ends; 0 if it has none."""
+    if packet.pts is None or not packet.time_base:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)

@@ -8,7 +8,8 @@ class Damage:
     """What of a medium was lost or is doubtful.
 
     Attributes:
-      packets_lost: packets that could not be read or decoded, or are missing at the end.
+      packets_lost: packets that could not be read or decoded; an end that is missing, as far as a
+        file states its length, counts as one.
       frames_damaged: frames whose decoder says that parts of them are guessed.
     """
 

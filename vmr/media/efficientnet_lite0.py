@@ -160,7 +160,8 @@ def _tensorflow() -> Any:
     # on stderr at any log level; where it is loaded already, it stays as it is.
     if "tensorflow" not in sys.modules:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    if threads := os.environ.get("OMP_NUM_THREADS"):
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal():
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", threads)
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", threads)
     with _quiet_stderr():

@@ -33,7 +33,7 @@ _LONGEST_NAME = 200
 
 
 class Settings(NamedTuple):
-    """What an item needs beside itself to be extracted.
+    """Settings that all items of an extraction share.
 
     Attributes:
       recipes: recipe of each side.
@@ -122,9 +122,11 @@ def extract_shard(plan: Plan, shard: int) -> list[dict[str, Any]]:
       UserError: features cannot be written, or an extractor cannot be loaded.
     """
     folder = shard_folder(plan.journal, shard, plan.request.shards)
-    settings = settings_of(plan, folder)
+    settings, items = settings_of(plan, folder), waiting_items(plan, shard)
+    if items:  # in the order of `vmr.media.workers`
+        load_accounts(plan.request.recipes)
     with Journal(folder) as journal:
-        for item in waiting_items(plan, shard):
+        for item in items:
             journal.append(extract_item(item, settings))
     return [report_row(*each) for each in outcomes_of(plan, plan.of_shard(shard)).items()]
 

@@ -18,7 +18,7 @@ _NAME = "items.jsonl"
 
 
 class Facts(NamedTuple):
-    """What an outcome must agree with to hold still: the recipe and the state of the media file.
+    """State that an outcome belongs to, of the recipe and of the media file; it holds for no other.
 
     Attributes:
       recipe: digest of all that decides the features.
@@ -32,7 +32,7 @@ class Facts(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an item.
+    """Outcome of an item: its features are written, or the reason why there are none.
 
     Attributes:
       side, id: the item.

@@ -36,12 +36,29 @@ def extract_media(request: Request, shard: int | None = None, jobs: int | None =
     """
     with sigterm_raised(), Worker(request.recipes) as first:
         plan = plan_of(request, first.answer)
-        shards = 1 if shard is None else request.shards
-        with claimed(plan.journal, shard or 0, shards) as folder, Journal(folder) as journal:
-            items, settings = waiting_items(plan, shard), settings_of(plan, folder)
-            for outcome in _with_bar(items, settings, jobs or _cores(), first):
-                journal.append(outcome)
+        extract_plan(plan, first, shard, jobs)
     return finish(plan)
+
+
+def extract_plan(
+    plan: Plan, first: Worker, shard: int | None = None, jobs: int | None = None
+) -> None:
+    """Extracts the items of a plan that wait, or those of a shard.
+
+    Args:
+      plan: the plan.
+      first: process that has loaded its extractors.
+      shard: number of the shard; None for all items.
+      jobs: processes at a time; None for one a core.
+
+    Raises:
+      UserError: another process works on the same items, or features cannot be written.
+    """
+    shards = 1 if shard is None else plan.request.shards
+    with claimed(plan.journal, shard or 0, shards) as folder, Journal(folder) as journal:
+        items, settings = waiting_items(plan, shard), settings_of(plan, folder)
+        for outcome in _with_bar(items, settings, jobs or _cores(), first):
+            journal.append(outcome)
 
 
 def _cores() -> int:

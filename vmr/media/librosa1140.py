@@ -18,6 +18,8 @@ from vmr.media.samples import finite_samples
 
 try:
     import librosa
+
+    from vmr.media.constant_q import BINS, constant_q
 except ModuleNotFoundError as error:
     raise package_needed("librosa", "media") from error
 
@@ -135,7 +137,7 @@ class Librosa1140:
         centres = np.arange(frames) * (HOP / RATE)
         firsts = np.searchsorted(centres, bounds[:, 0], side="left")
         rows = [np.concatenate(each, axis=1) for each in zip(*_stretches(samples), strict=True)]
-        return _statistics(rows, np.minimum(firsts, frames - 1))
+        return _statistics(rows, firsts)
 
 
 def _at_least(count: int, samples: np.ndarray) -> np.ndarray:
@@ -167,16 +169,19 @@ def _part_matrices(part: np.ndarray) -> list[np.ndarray]:
     feature = librosa.feature
     magnitude = np.abs(librosa.stft(part, n_fft=512, hop_length=HOP))  # shared by seven
     power = magnitude**2
-    mfcc = feature.mfcc(y=part, sr=RATE, n_mfcc=20, hop_length=HOP)
+    longer = np.abs(librosa.stft(part, n_fft=2048, hop_length=HOP))
+    mel = feature.melspectrogram(S=longer**2, sr=RATE)
+    mfcc = feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=20)
     centroid = feature.spectral_centroid(S=magnitude, sr=RATE)
     with warnings.catch_warnings():
         # Silence has no tuning; librosa warns of it, and takes 0.
         warnings.filterwarnings("ignore", "Trying to estimate tuning", UserWarning)
         chroma = feature.chroma_stft(S=power, sr=RATE)
-        cens = feature.chroma_cens(y=part, sr=RATE, hop_length=HOP)
+        # Of every other frame, because its own default is a hop of 512.
+        tuning = librosa.estimate_tuning(S=longer[:, ::2], sr=RATE, bins_per_octave=BINS)
     return [
         chroma,
-        cens,
+        feature.chroma_cens(C=constant_q(part, RATE, HOP, tuning)),
         feature.melspectrogram(S=power, n_mels=96),
         mfcc,
         feature.delta(mfcc),
@@ -219,7 +224,10 @@ def _row_medians(matrix: np.ndarray) -> np.ndarray:
 def _statistics(rows: list[np.ndarray], firsts: np.ndarray) -> np.ndarray:
     """Mean, variance, maximum of rows in dB over clips that start at `firsts`: (T, 1140)."""
     lasts = np.append(firsts[1:], rows[0].shape[1])
-    clips = [slice(first, max(last, first + 1)) for first, last in zip(firsts, lasts, strict=True)]
+    clips = [
+        slice(first, last) if first < last else slice(max(first - 1, 0), max(first, 1))
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
     statistics: list[list[np.ndarray]] = [[], [], []]
     for each in rows:
         decibels = librosa.power_to_db(np.abs(each), ref=np.max, amin=1e-10, top_db=80.0)

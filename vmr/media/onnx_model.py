@@ -19,7 +19,7 @@ Of sound, mono, in [-1, 1]:
     {
       "sample_rate": 16000,         samples a second
       "window_seconds": 1.0,        of sound that the network takes at a time
-      "hop_seconds": 0.5,           from the start of a window to the next
+      "hop_seconds": 0.5,           from the start of a window to that of the next
       "layout": "[1,n]",            or "[n]"; n samples of a window
       "output": "embedding"
     }
@@ -147,28 +147,32 @@ class _Network:
         """Shape: of the input for one picture or window, with the batch of 1 if it has one."""
         self._path, self._output = path, output
         self._session = _session(path)
+        self._input = self._only_input(shape)
+        self._check_output()
+        self._batched = len(shape) > 1
+        is_open = self._batched and not isinstance(self._input.shape[0], int)
+        self._most = _MOST if is_open else 1
+        # Two, where it is open to more than one: some networks do not keep to what they declare.
+        trial = np.zeros((min(2, self._most), *shape[self._batched :]), np.float32)
+        self.width = self._run(trial).shape[1]
+
+    def _only_input(self, shape: tuple[int, ...]) -> Any:
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             names = ", ".join(repr(each.name) for each in inputs)
-            raise UserError(f"{path}: {len(inputs)} inputs {names}; expected one")
-        (self._input,) = inputs
-        found = self._input.shape
+            raise UserError(f"{self._path}: {len(inputs)} inputs {names}; expected one")
+        found = inputs[0].shape
         fits = len(found) == len(shape) and all(
             size == expected or not isinstance(size, int)
             for size, expected in zip(found, shape, strict=True)
         )
-        if not fits or self._input.type not in _INPUTS:
+        if not fits or inputs[0].type not in _INPUTS:
             raise UserError(
-                f"{path}: input {self._input.name!r} is {self._input.type} of "
+                f"{self._path}: input {inputs[0].name!r} is {inputs[0].type} of "
                 f"{_dimensions(found)}; expected float or float16 of {_dimensions(shape)}, as "
-                f"{path.name}.json says"
+                f"{self._path.name}.json says"
             )
-        self._batched = len(shape) > 1
-        self._most = _MOST if self._batched and not isinstance(found[0], int) else 1
-        self._check_output()
-        # Two, where it is open to more than one: some networks do not keep to what they declare.
-        trial = np.zeros((min(2, self._most), *shape[self._batched :]), np.float32)
-        self.width = self._run(trial).shape[1]
+        return inputs[0]
 
     def _check_output(self) -> None:
         outputs = {each.name: each.type for each in self._session.get_outputs()}
@@ -268,7 +272,7 @@ def _sha256(path: pathlib.Path, options: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < 1e30  # NaN and what float32 lacks is not
 
 
 def _numbers(count: int) -> Callable[[Any], bool]:
@@ -339,5 +343,6 @@ def read_options(
         if key not in found and key in keys:
             raise UserError(f"{file}: {key} is missing; expected {expected}")
         if key in found and not right(found[key]):
-            raise UserError(f"{file}: {key} is {json.dumps(found[key])}; expected {expected}")
+            shown = json.dumps(found[key])[:100]
+            raise UserError(f"{file}: {key} is {shown}; expected {expected}")
     return {**dict.fromkeys(_DESCRIPTION), **found}

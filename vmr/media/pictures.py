@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.media.containers import decoded, open_container
+from vmr.media.containers import decoded, open_container, require_decoder
 from vmr.media.damage import Damage
 
 # Of EfficientNet's preprocessing: the middle size / (size + 32) of the shorter side is seen.
@@ -20,6 +20,8 @@ _LONGEST = 8
 _MOST_PIXELS = 2**27  # of a picture, twice 8K's: a damaged header may tell of more
 _SD_LINES = 576  # of the largest picture that is not HD
 _UNSPECIFIED = 2  # FFmpeg's number of an unknown matrix of colours
+# Of a video. A damaged header may stretch minutes to years, whose pictures would fill the memory.
+_LONGEST_SECONDS = 24 * 3600
 _LEAP, _LEAP_BACK = 3600, 1  # seconds; timestamps that leap further are broken
 
 
@@ -67,13 +69,13 @@ class Pictures:
         with ExitStack() as stack:
             self._container = stack.enter_context(open_container(self._file))
             self._stream = _stream_of(self._container, self._file)
+            require_decoder(self._stream, self._file)
             self._stack = stack.pop_all()
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
         context = self._stream.codec_context
         context.options = {"max_pixels": str(_MOST_PIXELS)}
-        context.thread_count = 1  # a process for each core decodes a video for itself
         if self._keyframes:
             context.skip_frame = "NONKEY"
         return self
@@ -117,7 +119,8 @@ class Pictures:
         """Yields decoded frames with the times at which they begin; sets the length."""
         start = (self._stream.start_time or 0) * self._stream.time_base
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        of_frames, of_packets = _Clock(start, 1 / rate), _Clock(start, 1 / rate)
+        usual = min(1 / rate, Fraction(1))  # more is damage: a slow video tells its durations
+        of_frames, of_packets = _Clock(start, usual), _Clock(start, usual)
         for packet, frames in decoded(self._container, self._stream, self.damage):
             for frame in frames:
                 yield of_frames.read(frame), frame
@@ -125,6 +128,9 @@ class Pictures:
             if packet is not None and packet.size and not packet.is_discard:
                 of_packets.read(packet)
             self.seconds = float(max(of_frames.end, of_packets.end))
+            if self.seconds > _LONGEST_SECONDS:
+                hours = _LONGEST_SECONDS // 3600
+                raise UserError(f"{self._file}: is longer than {hours} h by its timestamps")
 
     def _picture(self, frame: Any, previous: np.ndarray | None) -> np.ndarray | None:
         """Square upright picture of a frame; the previous one if a damaged frame gives none."""
@@ -140,17 +146,17 @@ class Pictures:
         # As displayed: the pixels of some videos are not square.
         width = frame.width * float(self._stream.sample_aspect_ratio or 1)
         scale = (self._size + _MARGIN) / min(width, frame.height)
-        longest = _LONGEST * (self._size + _MARGIN)
-        whole = _scaled(
-            self._reformatter,
-            frame,
-            min(round(width * scale), longest),
-            min(round(frame.height * scale), longest),
-        )
-        top, left = ((side - self._size + 1) // 2 for side in whole.shape[:2])
+        width, height = (self._scaled_length(side * scale) for side in (width, frame.height))
+        whole = _scaled(self._reformatter, frame, width, height)
+        top, left = (height - self._size) // 2, (width - self._size) // 2
         middle = whole[top : top + self._size, left : left + self._size]
         # FFmpeg's angle is counterclockwise, as NumPy's is.
         return np.ascontiguousarray(np.rot90(middle, round(frame.rotation / 90)))
+
+    def _scaled_length(self, exact: float) -> int:
+        # Even margins: the middle would lie half a pixel off otherwise.
+        margin = min(round((exact - self._size) / 2), _LONGEST * (self._size + _MARGIN) // 2)
+        return self._size + 2 * margin
 
 
 def _scaled(reformatter: Any, frame: Any, width: int, height: int) -> np.ndarray:
@@ -158,7 +164,7 @@ def _scaled(reformatter: Any, frame: Any, width: int, height: int) -> np.ndarray
     from av.video.reformatter import Colorspace, Interpolation
 
     # Where a video does not tell its matrix of colours, as players do: BT.709 for HD, else BT.601.
-    hd = frame.colorspace == _UNSPECIFIED and frame.height > _SD_LINES
+    hd = frame.colorspace == _UNSPECIFIED and min(frame.width, frame.height) > _SD_LINES
     small = reformatter.reformat(
         frame,
         width=width,

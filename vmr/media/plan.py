@@ -22,7 +22,7 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True)
 class Request:
-    """What a command asks for.
+    """Request for an extraction, as a command makes it.
 
     Attributes:
       videos, music, pairs: see `vmr.media.pairs.pairs_of`.
@@ -159,13 +159,13 @@ def _outcome(
 ) -> Outcome | None:
     by_status = outcomes.get((item.side, item.id), {})
     done = by_status.get("ok")
-    if done:
-        try:
-            if features_file(plan.request.output, item).stat().st_size == done.stored:
-                return done
-        except OSError:
-            pass  # deleted by somebody: made again
-    return by_status.get("failed")
+    if done is None:
+        return by_status.get("failed")
+    try:
+        stored = features_file(plan.request.output, item).stat().st_size
+    except OSError:  # deleted by somebody
+        return None
+    return done if stored == done.stored else None
 
 
 def facts_of(item: Item, digest: str) -> Facts:

@@ -27,7 +27,7 @@ _NOT_DECISIVE = ("version", "licence")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How features are made from a medium.
+    """Recipe of the features of a medium.
 
     Attributes:
       side: `video` or `music`.
@@ -56,10 +56,11 @@ class Recipe:
             **{key: of[key] for key in ("version", "licence")},
             "sha256": of.get("sha256"),
             "width": of["width"],
-            "clip_seconds": self.clip_seconds,
+            # 10 and 10.0 seconds are one recipe, but two texts.
+            "clip_seconds": None if self.clip_seconds is None else float(self.clip_seconds),
         }
         if self.side == "video":
-            account |= {"keyframes": self.keyframes, "per_second": self.per_second}
+            account |= {"keyframes": self.keyframes, "per_second": float(self.per_second)}
         return account
 
     @classmethod

@@ -40,7 +40,7 @@ def report_row(item: Item, outcome: Outcome | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an extraction has come to.
+    """Result of an extraction, in words and counts.
 
     Attributes:
       text: lines for a terminal.
@@ -97,7 +97,8 @@ def _write_pairs(plan: Plan, outcomes: Mapping[Item, Outcome | None]) -> Counter
 def _csv(columns: Sequence[str], rows: Any) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
+    # The path of a folder may hold bytes that are not UTF-8.
+    return text.getvalue().encode(errors="backslashreplace").decode()
 
 
 def _summary(plan: Plan, outcomes: Mapping[Item, Outcome | None], pairs: Mapping[str, int]) -> str:

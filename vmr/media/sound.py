@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.media.containers import decoded, open_container
+from vmr.media.containers import decoded, open_container, require_decoder
 from vmr.media.damage import Damage
 from vmr.media.extractor import package_needed
 
 _BLOCK = 2**18  # samples that are read at a time
+# First bytes of files for libsndfile: WAV, FLAC, Ogg, AIFF, CAF. It can read MP3 too, but then
+# libmpg123 writes to the terminal, and damage is not told.
+_BY_SOUNDFILE = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
+_UNKNOWN_FORMAT, _UNSUPPORTED = 1, 4  # libsndfile's numbers of errors; those above are damage
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class Sound:
 def read_sound(file: pathlib.Path, rate: int) -> Sound:
     """Reads the sound of a file: the mean of its channels, at another rate by soxr's HQ filter.
 
-    libsndfile reads what it can, FFmpeg the rest and the sound of videos. The file is read in
+    libsndfile reads WAV, FLAC, Ogg, AIFF and CAF, and FFmpeg the rest, what libsndfile cannot read
+    to its end, and the sound of videos. The file is read in
     blocks, so that memory is taken for the result alone: 4 · rate bytes a second of sound, twice
-    that while its blocks are joined.
+    that while its blocks are joined. Damaged pages of Ogg are passed over without a count.
 
     Args:
       file: track or video.
@@ -45,15 +50,17 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
       UserError: the file cannot be opened, has no sound, or samples that are not finite; the
         message begins with the file.
     """
-    damage = Damage()
     try:
         import soundfile
         import soxr
     except ImportError as error:
         raise package_needed(error.name or "soundfile", "media") from None
     try:
+        damage = Damage()
         samples = _resampled(_by_soundfile(file), rate, soxr)
-    except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
+    except soundfile.LibsndfileError as error:
+        # FFmpeg reads around damage, often without telling.
+        damage = Damage(packets_lost=int(error.code > _UNSUPPORTED))
         samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
     if not len(samples):
         lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
@@ -79,24 +86,30 @@ def _resampled(blocks: Iterator[tuple[np.ndarray, int]], rate: int, soxr: Any) -
 
 
 def _by_soundfile(file: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields blocks of the mean of the channels, and their rate."""
     import soundfile
 
     try:
-        with file.open("rb") as bytes_of_file, soundfile.SoundFile(bytes_of_file) as sound:
-            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
-                yield block.mean(axis=1), sound.samplerate
+        with file.open("rb") as bytes_of_file:
+            if bytes_of_file.read(4) not in _BY_SOUNDFILE:
+                raise soundfile.LibsndfileError(_UNKNOWN_FORMAT)
+            bytes_of_file.seek(0)
+            with soundfile.SoundFile(bytes_of_file) as sound:
+                while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+                    yield block.mean(axis=1), sound.samplerate
     except OSError as error:
         raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
 
 
 def _by_ffmpeg(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields blocks of the mean of the channels, and their rate."""
     import av
 
     with open_container(file) as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise UserError(f"{file}: has no sound")
-        stream.codec_context.thread_count = 1  # a process for each core decodes a file for itself
+        require_decoder(stream, file)
         rate = 0
         form, resampler = None, av.AudioResampler("fltp")
         for _, frames in decoded(container, stream, damage):

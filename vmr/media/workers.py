@@ -79,7 +79,9 @@ def _in_processes(
       ready: processes that have loaded their extractors.
     """
     waiting = deque(items)
-    recipes = {item.side: settings.recipes[item.side] for item in items}
+    # Each loads the extractors of both sides, in one order: TensorFlow's numbers depend on which of
+    # them loads it.
+    recipes = settings.recipes
     workers = [*ready, *(Worker(recipes) for _ in range(min(jobs, len(items)) - len(ready)))]
 
     def go_on(worker: Worker) -> None:
@@ -109,6 +111,9 @@ def _in_processes(
                 if item is not None:
                     yield item, result
                 go_on(worker)
+            if not waiting:  # what is still loading has come too late
+                for late in [worker for worker in workers if worker.item is None]:
+                    go_on(late)
     finally:
         for worker in workers:
             worker.kill()

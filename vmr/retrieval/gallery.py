@@ -14,6 +14,7 @@ from vmr.retrieval.gallery_page import MARK, Cards, render
 from vmr.retrieval.media_files import MediaFolder
 from vmr.retrieval.outcomes import outcomes
 from vmr.runs.diagnose import suspicion
+from vmr.runs.parts import embed_parts, require_sequences
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.run_dir import require_same_data, saved_config
 
@@ -31,6 +32,7 @@ def write_gallery(
     top: int = 5,
     queries: int = 200,
     data_dir: str | None = None,
+    segments: int = 1,
 ) -> list[str]:
     """Writes the page of a run's best checkpoint on a split, `output/index.html`.
 
@@ -46,13 +48,16 @@ def write_gallery(
       top: retrieved items to show of each query.
       queries: to show in each direction, at most.
       data_dir: where the dataset lies now; None where it lay in training.
+      segments: if not 1, parts of each sequence, to tell which part of a video fits which part of
+        a track best, for partners and hits, and to play them from there.
 
     Returns:
       lines that say what was written, how much of it is shown, and how much has media.
 
     Raises:
       UserError: `output` holds other things than a gallery, no finished validation in a run's
-        folder, a run of one modality or on other data, no such split, or no media.
+        folder, a run of one modality or on other data, no such split, no media, or segments of
+        items of one vector.
     """
     _require_gallery_or_nothing(output)
     folder = MediaFolder(media) if media else None
@@ -63,6 +68,8 @@ def write_gallery(
         _require_two_modalities(against)
     run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
+    if segments > 1:
+        require_sequences(run, segments)
     if against:
         require_same_data(against, run.dataset.fingerprint)
     embedded = _embedded(run, split)
@@ -76,7 +83,8 @@ def write_gallery(
         for way in ranks
     }
     cards = Cards(embedded, items, annotations(run.dataset, split), folder, output)
-    page = render(found, cards, rule, run, workdir=workdir, split=split, against=against)
+    parts = embed_parts(run, split, segments) if segments > 1 else None
+    page = render(found, cards, rule, run, parts, workdir=workdir, split=split, against=against)
     write_text(output / PAGE, page)
     return [
         f"{split}, step {run.step}: {output / PAGE}, {len(page.encode()) / 1e6:.2f} MB",
