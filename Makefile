@@ -63,9 +63,10 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 # Apache Beam needs older packages than the rest, so it has an environment of its own.
+# Not compiled: most of what it brings is never imported.
 $(BEAM_INSTALLED): setup.cfg pyproject.toml constraints-beam.txt
 	$(PYTHON) -m venv $(BEAM_VENV)
-	$(BEAM_VENV)/bin/pip install --quiet --disable-pip-version-check \
+	$(BEAM_VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile \
 	    --constraint constraints-beam.txt --config-settings editable_mode=compat \
 	    --editable '.[beam]' pytest
 	$(BEAM_VENV)/bin/pip check

@@ -243,10 +243,3 @@ def test_options_that_beam_does_not_know_are_refused(words, expected, capfd):
     with pytest.raises(UserError, match=expected):
         beam_options(words)
     assert capfd.readouterr().err == ""
-
-
-def test_options_without_beam_are_refused():
-    done = front_doors.run(
-        "tools.build_dataset", "--source=planted", "--output=x", "--beam_options=--runner=Flink"
-    )
-    assert "--beam_options: expected with --beam only" in done.stderr
