@@ -26,6 +26,7 @@ from vmr.runs import model_folder
 from vmr.runs.model import Model, model_of_run
 from vmr.runs.restore import restore_run
 from vmr.training import loop
+from vmr.training.run_dir import environment
 
 RunOf = Callable[[str], Trained]
 
@@ -143,6 +144,8 @@ def test_extractors_go_with_the_model_and_what_it_embeds(
     run = restore_run(run_of("vmnet:runlocal").workdir)
     run = dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, extractors=accounts))
     assert run.meta()["extractors"] == accounts
+    # Of what a run keeps of its data, a model is made.
+    assert environment(run.dataset.description)["dataset"]["extractors"] == accounts
 
 
 @pytest.mark.parametrize("accounts", [[], {"text": VIDEO}, {"music": {**MUSIC, "width": "96"}}])

@@ -158,7 +158,7 @@ def environment(data: Mapping[str, Any]) -> dict[str, Any]:
         "git_revision": _git_revision(),
         "dataset_fingerprint": data["fingerprint"],
         # For a model's card, since the dataset may be gone by then.
-        "dataset": {key: data[key] for key in ("name", "licence", "features")},
+        "dataset": {key: value for key, value in data.items() if key != "fingerprint"},
     }
 
 
