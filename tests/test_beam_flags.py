@@ -11,7 +11,8 @@ FEATURES = ("tools.extract_features", "--videos=clips", "--pairs=own_sound", "--
 
 @pytest.mark.parametrize("door", [DATASET, (*FEATURES, "--shards=2")])
 def test_where_beam_is_absent_its_environment_is_named(door, monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    for name in ("apache_beam", "apache_beam.options.pipeline_options"):
+        monkeypatch.setitem(sys.modules, name, None)
     done = front_doors.run(*door, "--beam")
     assert done.returncode == 1
     assert done.stderr == (

@@ -117,7 +117,7 @@ class Pictures:
 
     def _frames(self) -> Iterator[tuple[Fraction, Any]]:
         """Yields decoded frames with the times at which they begin; sets the length."""
-        start = (self._stream.start_time or 0) * self._stream.time_base
+        start = (self._stream.start_time or 0) * (self._stream.time_base or Fraction(0))
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         usual = min(1 / rate, Fraction(1))  # more is damage: a slow video tells its durations
         of_frames, of_packets = _Clock(start, usual), _Clock(start, usual)

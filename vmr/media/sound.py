@@ -16,7 +16,7 @@ _BLOCK = 2**18  # samples that are read at a time
 # First bytes of files for libsndfile: WAV, FLAC, Ogg, AIFF, CAF. It can read MP3 too, but then
 # libmpg123 writes to the terminal, and damage is not told.
 _BY_SOUNDFILE = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
-_UNKNOWN_FORMAT, _UNSUPPORTED = 1, 4  # libsndfile's numbers of errors; those above are damage
+_UNKNOWN_FORMAT = 1  # libsndfile's number of the error
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,15 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
       UserError: the file cannot be opened, has no sound, or samples that are not finite; the
         message begins with the file.
     """
+    damage = Damage()
     try:
         import soundfile
         import soxr
     except ImportError as error:
         raise package_needed(error.name or "soundfile", "media") from None
     try:
-        damage = Damage()
-        samples = _resampled(_by_soundfile(file), rate, soxr)
-    except soundfile.LibsndfileError as error:
-        # FFmpeg reads around damage, often without telling.
-        damage = Damage(packets_lost=int(error.code > _UNSUPPORTED))
+        samples = _resampled(_by_soundfile(file, damage), rate, soxr)
+    except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
         samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
     if not len(samples):
         lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
@@ -85,7 +83,7 @@ def _resampled(blocks: Iterator[tuple[np.ndarray, int]], rate: int, soxr: Any) -
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _by_soundfile(file: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
+def _by_soundfile(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:
     """Yields blocks of the mean of the channels, and their rate."""
     import soundfile
 
@@ -95,8 +93,10 @@ def _by_soundfile(file: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
                 raise soundfile.LibsndfileError(_UNKNOWN_FORMAT)
             bytes_of_file.seek(0)
             with soundfile.SoundFile(bytes_of_file) as sound:
+                damage.packets_lost = 1  # until its end is reached: FFmpeg may not tell
                 while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
                     yield block.mean(axis=1), sound.samplerate
+                damage.packets_lost = 0
     except OSError as error:
         raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
 
