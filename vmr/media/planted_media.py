@@ -8,7 +8,7 @@ each side by itself.
 | tempo | stripes' frequency, a cut on every bar | beats a minute |
 | energy | number and speed of the shapes | loudness of drums and noise |
 | brightness | luminance | overtones |
-| valence | hue | share of bars in major |
+| valence | hue | share of bars in major, and of notes an octave higher |
 """
 
 import csv
@@ -107,9 +107,11 @@ def music(values: Hidden, seed: int, number: int) -> np.ndarray:
         chord = root + progression[bar % 4] + np.array(_MAJOR if major[bar] else _MINOR)
         for note in chord[:3]:
             _add(samples, start, _note(note, values.bar, values.brightness, 0.6) * 0.07)
-        for step, note in enumerate(chord[random.integers(4, size=8)]):
+        # Major against minor is hard to hear by features that do not know the key.
+        octaves = 12 * (1 + (random.random(8) < values.valence))
+        for step, note in enumerate(chord[random.integers(4, size=8)] + octaves):
             time = start + step * values.bar / 8
-            sound = _note(note + 12, values.bar / 8, values.brightness, 6) * 0.14
+            sound = _note(note, values.bar / 8, values.brightness, 6) * 0.14
             _add(samples, time, sound)
             _add(samples, time, _hat(random) * values.energy * 0.25)
         for beat in range(4):
