@@ -208,10 +208,14 @@ def test_a_model_that_does_not_tell_its_extractor_embeds_no_media(
         source_for(Model(), str(tmp_path / "features"), "music", media=options)  # type: ignore[arg-type]
 
 
-def test_another_version_of_the_extractor_is_told(tracks: pathlib.Path, model: Model) -> None:
+def test_another_version_of_the_extractor_and_damage_are_told(
+    tracks: pathlib.Path, model: Model
+) -> None:
     model.extractors["music"]["version"] = "0.9"
+    medium(tracks / "a.mp3", 1, 2, packets_lost=3)
     printed = succeed(DOOR, *flags(tracks))
     assert "the extractor stand_in is of stand_in 1, not 0.9: features may differ slightly" in (
         printed
     )
+    assert "; 1 files are damaged, and embedded as far as they can be decoded; " in printed
     assert pq.read_table(tracks.parent / "out/metadata/metadata_0000.parquet").num_rows == 3

@@ -72,10 +72,11 @@ def media_source(
         request = Request(folder, None, "", {side: recipe}, options.features)
         plan = Plan(request, (), items, {side: digest_of([content])})
         extract_plan(plan, worker, jobs=options.jobs)
+    outcomes = {item: outcome for item, outcome in outcomes_of(plan, items).items() if outcome}
     failed = {
         item.id: f"{item.file}: {outcome.reason}"
-        for item, outcome in outcomes_of(plan, items).items()
-        if outcome and outcome.status == "failed"
+        for item, outcome in outcomes.items()
+        if outcome.status == "failed"
     }
     if len(failed) == len(items):
         count = f"none of its {len(items):,} {side} files" if len(items) > 1 else "its only file"
@@ -84,6 +85,9 @@ def media_source(
     source = of_features(options.features / side, side, list(stored))
     source = _of_media(source, folder, stored, content)
     notes = [remark, f"{files.others:,} other files are left out" if files.others else ""]
+    damaged = sum(bool(each.packets_lost or each.frames_damaged) for each in outcomes.values())
+    if damaged:
+        notes.append(f"{damaged:,} files are damaged, and embedded as far as they can be decoded")
     if failed:
         notes.append(f"{len(failed):,} of {len(items):,} files cannot be decoded: left out")
     return replace(source, extractor=account, failed=failed).noted("; ".join(filter(None, notes)))
