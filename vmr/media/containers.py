@@ -35,6 +35,7 @@ def open_container(file: pathlib.Path) -> Iterator[Any]:
     av.logging.set_level(None)  # FFmpeg writes to the terminal otherwise
     with contextlib.ExitStack() as stack:
         try:
+            require_regular(file)
             if not file.stat().st_size:
                 raise UserError(f"{file}: is empty, expected a video or a track")
             # An open file rather than its name, which FFmpeg might take for an address.
@@ -48,6 +49,12 @@ def open_container(file: pathlib.Path) -> Iterator[Any]:
         except (av.FFmpegError, ValueError) as error:
             raise UserError(f"{file}: {_why_not(file, error)}") from None
         yield stack.enter_context(container)
+
+
+def require_regular(file: pathlib.Path) -> None:
+    """Raises UserError for a pipe or a device: reading it might have no end."""
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise UserError(f"{file}: is a pipe or a device, expected a video or a track")
 
 
 def _why_not(file: pathlib.Path, error: Exception) -> str:

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.media.containers import decoded, open_container, require_decoder
+from vmr.media.containers import (
+    decoded,
+    open_container,
+    require_decoder,
+    require_regular,
+)
 from vmr.media.damage import Damage
 from vmr.media.extractor import package_needed
 
@@ -88,6 +93,7 @@ def _by_soundfile(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarr
     import soundfile
 
     try:
+        require_regular(file)
         with file.open("rb") as bytes_of_file:
             if bytes_of_file.read(4) not in _BY_SOUNDFILE:
                 raise soundfile.LibsndfileError(_UNKNOWN_FORMAT)
