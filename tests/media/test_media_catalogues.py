@@ -135,7 +135,7 @@ def test_features_of_another_extractor_are_refused(tracks: pathlib.Path, model: 
     done = run(DOOR, *flags(features / "music", "other"))
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {features}/music has clip_seconds 2.0; expected clip_seconds None\n"
+        f"error: {features}/music has clip_seconds 2.0; expected clip_seconds whole\n"
     )
     (features / EXTRACTION_FILE).write_text(json.dumps({**content, **model.extractors}))
     assert source_for(model, str(features / "music"), "music").note == ""  # type: ignore[arg-type]

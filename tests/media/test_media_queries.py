@@ -91,7 +91,7 @@ def test_features_below_an_extraction_are_held_against_the_model(
     assert known == (f"{file} is of stand_in features, and nothing says the same of runs/mine",)
     with pytest.raises(UserError) as raised:
         asked(file, "video", catalogue, Model(clip_seconds=2.0))
-    assert str(raised.value) == f"{file} has clip_seconds None; expected clip_seconds 2.0"
+    assert str(raised.value) == f"{file} has clip_seconds whole; expected clip_seconds 2.0"
     write("{")
     with pytest.raises(UserError, match=r"extraction.json cannot be read as JSON"):
         asked(file, "video", catalogue, model)

@@ -140,7 +140,9 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
 
 
 def _told(account: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key} {account.get(key)}" for key in keys)
+    # A clip of no length in an account is the whole medium, as --clips calls it.
+    told = {**account} | ({"clip_seconds": "whole"} if account.get("clip_seconds") is None else {})
+    return ", ".join(f"{key} {told.get(key)}" for key in keys)
 
 
 @dataclass(frozen=True)
