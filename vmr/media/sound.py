@@ -21,6 +21,8 @@ _BLOCK = 2**18  # samples that are read at a time
 # First bytes of files for libsndfile: WAV, FLAC, Ogg, AIFF, CAF. It can read MP3 too, but then
 # libmpg123 writes to the terminal, and damage is not told.
 _BY_SOUNDFILE = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
+_UNSTATED = 2**31 - 2**16  # a WAV written into a pipe states such a length, or more
+_LONGEST_PAGE = 65_307  # bytes of an Ogg page
 _UNKNOWN_FORMAT = 1  # libsndfile's number of the error
 
 
@@ -45,7 +47,8 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
     libsndfile reads WAV, FLAC, Ogg, AIFF and CAF, and FFmpeg the rest, what libsndfile cannot read
     to its end, and the sound of videos. The file is read in
     blocks, so that memory is taken for the result alone: 4 · rate bytes a second of sound, twice
-    that while its blocks are joined. Damaged pages of Ogg are passed over without a count.
+    that while its blocks are joined. Damaged pages of Ogg are passed over without a count, but not
+    a missing end.
 
     Args:
       file: track or video.
@@ -65,6 +68,7 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
         samples = _resampled(_by_soundfile(file, damage), rate, soxr)
     except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
         samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
+    damage.packets_lost = damage.packets_lost or int(_is_cut(file))
     if not len(samples):
         lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
         raise UserError(f"{file}: its sound has not one sample that can be decoded{lost}")
@@ -105,6 +109,22 @@ def _by_soundfile(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarr
                 damage.packets_lost = 0
     except OSError as error:
         raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
+
+
+def _is_cut(file: pathlib.Path) -> bool:
+    """True for a WAV shorter than it states, and for Ogg whose last page is not marked as such."""
+    with file.open("rb") as bytes_of_file:
+        start = bytes_of_file.read(8)
+        size = bytes_of_file.seek(0, 2)
+        bytes_of_file.seek(max(0, size - _LONGEST_PAGE))
+        end = bytes_of_file.read()
+    if start.startswith(b"RIFF"):
+        stated = int.from_bytes(start[4:], "little") + 8
+        return size + 1 < stated < _UNSTATED  # some leave out the byte that fills up
+    if start.startswith(b"OggS"):
+        flags = end[end.rfind(b"OggS") :][5:6]  # RFC 3533: 4 is the end of the stream
+        return not (flags and flags[0] & 4)
+    return False
 
 
 def _by_ffmpeg(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:
