@@ -69,7 +69,7 @@ def test_a_bad_file_costs_a_line_and_the_rest_goes_through(
     }
     assert printed.splitlines() == [
         *told.values(),
-        f"{tracks}: 3 music items; 1 other files are left out; 2 of 5 files cannot be decoded: "
+        f"{tracks}: 3 music items; other files left out: 1; 2 of 5 files cannot be decoded: "
         "left out",
         f"embeddings written to {tracks.parent}/{output}",
     ]

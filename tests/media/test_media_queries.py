@@ -110,7 +110,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("empty.webm", {}, "empty.webm: is no media file"),
     ("deaf.mp4", {}, "deaf.mp4: has no picture"),
     ("odd.mp4", {}, "odd.mp4: stand_in gives features that are not finite"),
-    ("absent.mp4", {}, "'absent.mp4' is no npy or media file"),
+    ("absent.mp4", {}, "'absent.mp4' is no npy or media file that is there"),
     ("x", {"onnx": "net.onnx"}, "--onnx=net.onnx extracts features of media, and 'x' is no"),
     ("x", {"text": "words"}, "--text comes with a file, and 'x' is no npy or media file"),
 ]
