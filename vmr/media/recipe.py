@@ -128,6 +128,8 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
     keys = deciding(expected) | deciding(found)
     differing = [key for key in keys if expected.get(key) != found.get(key)]
     if differing:
+        if "extractor" not in differing and expected["extractor"] != found["extractor"]:
+            differing = ["extractor", *differing]  # says more than the digests of two files
         raise UserError(
             f"{what} has {_told(found, differing)}; expected {_told(expected, differing)}"
         )
