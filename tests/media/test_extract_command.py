@@ -161,7 +161,7 @@ def test_a_full_disk_ends_all_processes(folder, expected):
         ({"slurm": "timeout_min=5", "shards": 2, "shard": 0}, "--slurm: expected --shards=N"),
         ({"slurm": "gpu", "shards": 2}, "--slurm: 'gpu' is not NAME=VALUE"),
         ({"videos": "no-such"}, "no-such: no such folder"),
-        ({"pairs": "no-such.csv"}, r"no-such\.csv: cannot be read as CSV"),
+        ({"pairs": "no-such.csv"}, r"no-such\.csv: no such file"),
         ({"music": "music"}, "--music=music: with --pairs=own_sound the videos are the music"),
         ({"output": "{folder}/videos/out"}, "lies in --videos="),
         ({"video_features": "librosa1140"}, "--video_features=librosa1140: expected one of effi"),
