@@ -61,7 +61,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")

@@ -16,12 +16,11 @@ import ml_collections
 import safetensors
 import safetensors.numpy
 
-from vmr.data.accounts import account_in_words
+from vmr.data.accounts import accounts_table
 from vmr.disk import read_json, write_json
 from vmr.errors import UserError, reason_of
 from vmr.evaluation import render_markdown
 from vmr.runs.model import Model, arrays_of
-from vmr.tables import markdown
 from vmr.training.config import resolved
 from vmr.training.run_dir import saved_config
 from vmr.training.state import Trained
@@ -154,12 +153,8 @@ def _features(model: Model) -> Sequence[str]:
         f"| {side} | {width} | {_form(known.get(side))} |" for side, width in model.widths.items()
     ]
     table = ["| modality | width | trained on |", "|---|---:|---|", *rows]
-    accounts = model.extractors
-    if not accounts:
-        return table
-    head = ("modality", "extractor", "version", "licence of the extractor", "a row covers")
-    named = [(side, *account_in_words(accounts[side])) for side in model.widths if side in accounts]
-    return [*table, "", markdown([head, *named], "l")]
+    accounts = {side: of for side, of in model.extractors.items() if side in model.widths}
+    return [*table, "", accounts_table(accounts)] if accounts else table
 
 
 def _form(modality: Mapping[str, Any] | None) -> str:
