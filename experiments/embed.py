@@ -1,6 +1,7 @@
 """Embeds items without partners: a catalogue of tracks, or videos, of which no pairs are known.
 
 python -m experiments.embed --model=runs/vmnet --music=features/music --output=music.npz
+python -m experiments.embed --model=runs/vmnet --music=tracks --output=music.npz
 python -m experiments.embed --model=runs/vmnet --video=data/youtube8m --split=test --output=videos
 """
 
@@ -13,8 +14,9 @@ from vmr.errors import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a run or of a model.", required=True)
 _MUSIC = flags.DEFINE_string(
-    "music", None, "Tracks: a folder of <id>.npy, a dataset, an npz or a folder of parts."
-)
+    "music", None, "Tracks: a folder of <id>.npy or of media files, a dataset, an npz or a folder "
+    "of parts.",
+)  # fmt: skip
 _VIDEO = flags.DEFINE_string("video", None, "Videos, likewise.")
 _SPLIT = flags.DEFINE_string("split", None, "Split of a dataset.")
 _TEXT = flags.DEFINE_string(
@@ -22,6 +24,10 @@ _TEXT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "FILE.npz, or a folder of parts; goes on with what is there.", required=True
+)
+_ONNX = flags.DEFINE_string("onnx", None, "File of the model's extractor, if that is an onnx file.")
+_JOBS = flags.DEFINE_integer(
+    "jobs", None, "Processes that extract media. Default: one a core.", lower_bound=1
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 1000, "Items at a time; of sequences at most 100.", lower_bound=1
@@ -35,13 +41,17 @@ def main(_: list[str]) -> None:
         raise UserError("give one of --music=SOURCE and --video=SOURCE")
     import vmr  # seconds of imports, after the flags
     from vmr.retrieval.embed import embed, source_for
+    from vmr.retrieval.media_source import MediaOptions, features_folder
 
     side = "video" if _MUSIC.value is None else "music"
     model = vmr.load(_MODEL.value)
     path = _MUSIC.value or _VIDEO.value or ""
-    source = source_for(model, path, side, _SPLIT.value, _TEXT.value)
-    print(f"{source.path}: {source.total:,} {side} items; {source.note}".rstrip("; "), flush=True)
     output = pathlib.Path(_OUTPUT.value)
+    media = MediaOptions(features_folder(output), _ONNX.value, _JOBS.value)
+    source = source_for(model, path, side, _SPLIT.value, _TEXT.value, media)
+    for line in source.failed.values():
+        print(line)
+    print(f"{source.path}: {source.total:,} {side} items; {source.note}".rstrip("; "), flush=True)
     written = embed(model, source, output, _BATCH_SIZE.value, _PART_ITEMS.value)
     print(f"embeddings {'written to' if written else 'are there already:'} {output}")
 

@@ -25,8 +25,9 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
 )
 _SEGMENTS = flags.DEFINE_integer(
-    "segments", 1, "Parts of each sequence: beside whole items, segments query segments, and "
-    "tracks score by theirs. 1: whole items alone.", lower_bound=1,
+    "segments", 1, "Parts of each sequence: beside whole items, segments query segments, tracks "
+    "score by theirs, and SPLIT.segments.csv beside the results tells which part of a video fits "
+    "which of its track. 1: whole items alone.", lower_bound=1,
 )  # fmt: skip
 _GALLERY = flags.DEFINE_string(
     "gallery", None, "Catalogue (npz or folder of experiments.embed) whose tracks, which need no "
@@ -67,16 +68,17 @@ def main(_: list[str]) -> None:
         trec=pathlib.Path(_TREC.value) if _TREC.value else None,
         trec_depth=_TREC_DEPTH.value,
     )
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    output, fits = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None, None
     if _TREC_RUN.value and _TREC_QRELS.value:
         files = pathlib.Path(_TREC_RUN.value), pathlib.Path(_TREC_QRELS.value)
         found = evaluate.evaluate_trec(*files, _TREC_GALLERY.value)
     elif _WORKDIR.value:
         workdir, split = pathlib.Path(_WORKDIR.value), _SPLIT.value or "validation"
-        found = evaluate.evaluate_run(
-            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond
-        )
         output = output or workdir / "results" / f"{split}.json"
+        fits = evaluate.fits_file(output) if _SEGMENTS.value > 1 else None
+        found = evaluate.evaluate_run(
+            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond, fits
+        )
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
         found = evaluate.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond)
@@ -89,6 +91,8 @@ def main(_: list[str]) -> None:
     print(evaluate.report(found, "model"))
     if output:
         print(f"\nwritten to {output}")
+    if fits:
+        print(f"which part of a video fits which of its track: {fits}")
 
 
 def _refuse_wrong_combinations() -> None:

@@ -1,6 +1,6 @@
 """Finds music for a video, or videos for music, in embeddings or in an index of them.
 
-python -m experiments.search --model=runs/vmnet --embeddings=catalogue.npz --video=clip.npy --top=5
+python -m experiments.search --model=runs/vmnet --embeddings=catalogue.npz --video=clip.mp4 --top=5
 python -m experiments.search --index=index --queries=test.npz --video=ID --format=json
 """
 
@@ -15,10 +15,11 @@ _SIDE = flags.DEFINE_enum(
     "side", None, ["video", "music"], "Modality to search, of an npz of both. Default: the other."
 )
 _VIDEO = flags.DEFINE_string(
-    "video", None, "Video to search by: x.npy of features, (P,) or (T, P), or an id of --queries "
-    "or of what is searched.",
+    "video", None, "Video to search by: a media file, x.npy of features, (P,) or (T, P), or an id "
+    "of --queries or of what is searched.",
 )  # fmt: skip
 _MUSIC = flags.DEFINE_string("music", None, "Track to search by, in the same way.")
+_ONNX = flags.DEFINE_string("onnx", None, "File of the model's extractor, if that is an onnx file.")
 _TEXT = flags.DEFINE_string("text", None, "Words of the video's file, or npy of their embeddings.")
 _QUERIES = flags.DEFINE_string("queries", None, "npz or folder of embedded items that ids are of.")
 _TOP = flags.DEFINE_integer("top", 10, "Hits.", lower_bound=1)
@@ -40,7 +41,7 @@ def main(_: list[str]) -> None:
     searched = query.open_searched(_INDEX.value, _EMBEDDINGS.value, side, _SIDE.value)
     queries = query.open_queries(_QUERIES.value, searched, side)
     model = query.load_model(_MODEL.value)
-    asked = query.read_query(item, side, searched, queries, model, _TEXT.value)
+    asked = query.read_query(item, side, searched, queries, model, _TEXT.value, _ONNX.value)
     found = answers.answer(
         *(asked, searched, _TOP.value),
         min_score=_MIN_SCORE.value,

@@ -38,9 +38,10 @@ _TRIALS = flags.DEFINE_integer(
 
 def main(_: list[str]) -> None:
     """Runs the sweep to its end; with `--dry_run` prints its points instead."""
+    from vmr.slurm import parameters_of
     from vmr.sweeps.experiment import listed, run_search, run_sweep  # seconds of imports
     from vmr.sweeps.launch import Launcher, Processes
-    from vmr.sweeps.slurm import Slurm, parameters_of
+    from vmr.sweeps.slurm import Slurm
 
     path, config = pathlib.Path(_SWEEP.value), _CONFIG.value
     if _DRY_RUN.value:

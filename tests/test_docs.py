@@ -52,9 +52,7 @@ def commands() -> list[list[str]]:
     for page in PAGES:
         for block in re.findall(r"```(?:sh)?\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             for line in block.replace("\\\n", " ").split("\n"):
-                if line.startswith(
-                    ("python -m experiments.", "python -m tools.build", "python -m tools.val")
-                ):
+                if re.match(r"python -m (experiments|tools)\.(?!bench|check)", line):
                     _, _, module, *arguments = shlex.split(line, comments=True)
                     names = (argument.partition("=")[0] for argument in arguments)
                     found[module, *sorted(names)] = [module, *arguments]

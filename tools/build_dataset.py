@@ -59,19 +59,31 @@ flags.DEFINE_integer(
     "planted: compatible tracks in each group of the training split; 0: one to three, as in the "
     "other splits.",
 )  # fmt: skip
+_BEAM = flags.DEFINE_bool(
+    "beam", False,
+    "Read and write with the workers of Apache Beam; the same bytes. Needs the environment of "
+    "constraints-beam.txt.",
+)  # fmt: skip
+_BEAM_OPTIONS = flags.DEFINE_string(
+    "beam_options", None,
+    "With --beam: options of Beam's pipelines, such as '--runner=FlinkRunner "
+    "--flink_master=host:8081'. Default: the runner in this process, which holds all in memory.",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     """Builds and validates the dataset, prints the report; status 1 if it is not valid."""
+    from vmr.beam import wanted_options
     from vmr.data.building.build import build, source_of  # seconds of imports, after the flags
     from vmr.data.validation.report import format_report
 
     del argv
     command = shlex.join(["python", "-m", "tools.build_dataset", *sys.argv[1:]])
+    beam = wanted_options(_BEAM.value, _BEAM_OPTIONS.value)
     # Flags set by the user, so that one that belongs to another source is refused, not ignored.
     given = [name for name in flags.FLAGS if flags.FLAGS[name].present]
     source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict(), given)
-    report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value)
+    report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value, beam=beam)
     print(format_report(report))
     print(f"dataset, card (README.md) and report (validation.json): {_OUTPUT.value}")
     return 0 if report.ok else 1

@@ -1,14 +1,18 @@
-"""Files written whole or not at all, a bounded folder, and one line for a full disk."""
+"""Files written whole or not at all, a locked or bounded folder, one line for a full disk."""
 
 import contextlib
 import json
 import os
 import pathlib
+import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from vmr.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -27,14 +31,19 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def whole_file(path: pathlib.Path, scratch: pathlib.Path | None = None) -> Iterator[pathlib.Path]:
     """Names an unfinished file, which replaces `path` at the end, and goes if that does not come.
+
+    Args:
+      path: file to write.
+      scratch: folder of the unfinished file, on the same file system; beside `path` by default.
 
     Raises:
       UserError: the file cannot be written; an earlier one stays whole.
     """
     # A name of this writer's own: another process or thread may be writing the same file.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
+    name = f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished"
+    unfinished = (scratch or path.parent) / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
@@ -52,7 +61,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")
@@ -62,6 +71,45 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes an indented JSON file, whole or not at all; see `write_text`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
+    """Locks a folder against other processes; the system frees it however this process ends.
+
+    File systems without locks, and Windows, go without.
+
+    Args:
+      folder: folder, which exists.
+      wait: True to wait until the folder is free.
+
+    Raises:
+      UserError: the folder is locked, by this process or another, or cannot be written to.
+    """
+    path = folder / ".lock"  # never deleted: another process may have it open
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    with file:
+        try:
+            _lock(file, wait)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder} is in use: another process works there, expected one at a time"
+            ) from None
+        yield
+
+
+def _lock(file: IO[str], wait: bool) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # the disk has no locks
 
 
 def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:
@@ -97,3 +145,23 @@ def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
             f"no space left on the disk of {path}: what was saved before is whole, free some "
             "space and run the same command again"
         ) from None
+
+
+def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the files in a folder and in its folders, in the order of names; links are followed.
+
+    Raises:
+      UserError: a folder cannot be read, or a link leads to a folder that it is in.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
+
+    # Links are followed, since a folder may lie on a larger disk.
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders.sort()
+        for name in folders:
+            link = pathlib.Path(place, name)
+            if link.is_symlink() and pathlib.Path(place).resolve().is_relative_to(link.resolve()):
+                raise UserError(f"{link} is a link to a folder that it is in, expected none")
+        yield from (pathlib.Path(place, name) for name in sorted(names))

@@ -23,7 +23,8 @@ from vmr.errors import UserError
 
 SCHEMA_VERSION = 1
 # Fields of `Embeddings` that are no arrays of the npz.
-_NOT_ARRAYS = {"split", "meta", "video_segments", "music_segments"}
+_OF_SEGMENTS = ("video_segments", "music_segments", "video_length", "music_length")
+_NOT_ARRAYS = {"split", "meta", *_OF_SEGMENTS}
 _MOST_DEFLATED = 1100  # bytes out of one compressed byte; DEFLATE gives at most 1,032
 # Exceptions that damaged, encrypted and unknown members raise.
 _ARCHIVE_FAULTS = (
@@ -52,6 +53,8 @@ class Embeddings:
       video_segments: (N,) or None. With segments, video_emb is (N, S, D), and this counts the
         segments of each video, 1 to S.
       music_segments: (M,) or None, likewise.
+      video_length: (N,) or None. With segments, the clips of each video's whole sequence.
+      music_length: (M,) or None, likewise.
     """
 
     video_emb: np.ndarray
@@ -65,6 +68,8 @@ class Embeddings:
     music_group: np.ndarray | None = None
     video_segments: np.ndarray | None = None
     music_segments: np.ndarray | None = None
+    video_length: np.ndarray | None = None
+    music_length: np.ndarray | None = None
 
 
 def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings:
@@ -73,7 +78,7 @@ def collect(batches: Batches, split: str, meta: Mapping[str, Any]) -> Embeddings
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         new = tracks.add(batch)
-        for name in ("video_emb", "music_emb", "video_segments", "music_segments"):
+        for name in ("video_emb", "music_emb", *_OF_SEGMENTS):
             if name in batch:
                 rows = batch[name][new] if name.startswith("music") else batch[name]
                 parts.setdefault(name, []).append(rows)

@@ -1,7 +1,7 @@
 """A model whose embeddings are told in a line, with the interface of `vmr.runs.model.Model`."""
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -16,6 +16,7 @@ class StandIn:
     folder = pathlib.Path("runs/stand_in")
     embedding_width = 4
     pairing = "video_music"
+    extractors: Mapping[str, Any] = {}
 
     def __init__(self, fingerprint: str = "f" * 64, text: str = "none", tokens: int = 0) -> None:
         self.fingerprint = fingerprint

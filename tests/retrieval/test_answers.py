@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import naive_search as naive
@@ -32,14 +33,15 @@ class StandIn:
     """A model whose embedding of an item of all ones is row 3 of its modality."""
 
     folder, fingerprint, widths = pathlib.Path("runs/mine"), MODEL, {"video": 8, "music": 6}
+    extractors: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
         self.given: list[Any] = []
 
     def embed_video(self, features: Any, text: Any = None) -> np.ndarray:
         self.given.append((np.shape(features), text))
-        if np.asarray(features).dtype.kind != "f":
-            raise UserError("item 0: features of no floats")
+        if np.asarray(features).dtype.kind not in "fiu":
+            raise UserError("item 0: features of no numbers")
         if np.isnan(features[0]).any():
             raise UserError("item 0: holds NaN")
         return VIDEO[3:4]
@@ -230,7 +232,10 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ({}, "give --video=ITEM to search music, or --music=ITEM"),
         ({"video": "v01", "music": "track_01"}, "give --video=ITEM to search music, or --music"),
         ({"video": ""}, "give --video=ITEM to search music"),
-        ({"video": "v01"}, "'v01' is no npy file, and there are no embedded video items .* --que"),
+        (
+            {"video": "v01"},
+            "'v01' is no npy or media file, and there are no .* video items .* --que",
+        ),
         (
             {"video": "v1", "queries_of": "video.npz"},
             r"'v1' is no file and no id of the video items in .*video.npz; nearest: 'v19', 'v18'",

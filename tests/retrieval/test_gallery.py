@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import html.parser
 import json
 import pathlib
@@ -25,7 +26,7 @@ from configs import vmnet
 from vmr import embeddings
 from vmr.data.annotations import Annotations, annotations
 from vmr.data.building.write import write_dataset
-from vmr.data.dataset import open_dataset
+from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.planted import MUSIC_WIDTH, VIDEO_WIDTH, planted
@@ -36,10 +37,11 @@ from vmr.evaluation import metrics, pair_ranks
 from vmr.evaluation.diagnosis.false_negatives import Items, false_negatives
 from vmr.evaluation.diagnosis.similarity import measured_rule
 from vmr.retrieval.gallery import write_gallery
-from vmr.retrieval.gallery_page import Cards, plotted, render
-from vmr.retrieval.media_files import MediaFolder, address, thumbnails
+from vmr.retrieval.gallery_page import Cards, clock, plotted, render
+from vmr.retrieval.media_files import MediaFolders, address, thumbnails
 from vmr.retrieval.outcomes import chosen_queries, outcomes
 from vmr.runs.evaluate import evaluate_run
+from vmr.runs.parts import Parts, embed_parts
 from vmr.runs.restore import restore_run
 from vmr.training import loop
 
@@ -68,9 +70,9 @@ def hostile(pair: Pair) -> Pair:
     )
 
 
-def built(folder: pathlib.Path, seed: int) -> str:
-    source = planted(videos=120, tracks=90, text=True, seed=seed)
-    modalities = Modality(VIDEO_WIDTH), Modality(MUSIC_WIDTH)
+def built(folder: pathlib.Path, seed: int, clips: int = 0) -> str:
+    source = planted(videos=120, tracks=90, clips=clips, text=True, seed=seed)
+    modalities = [Modality(width, sequence=bool(clips)) for width in (VIDEO_WIDTH, MUSIC_WIDTH)]
     schema = Schema(*modalities, text=Text(), has_labels=True, has_groups=True)
     splits = {
         name: lambda pairs=pairs: map(hostile, pairs()) for name, pairs in source.splits.items()
@@ -141,7 +143,7 @@ def page(
 ) -> tuple[pathlib.Path, list[str]]:
     """The page with everything on it, and what is said of it."""
     folder = media.parent / "gallery"
-    lines = write_gallery(folder, workdir, "test", against=other, media=media, top=3)
+    lines = write_gallery(folder, workdir, "test", against=other, media=MediaFolders(media), top=3)
     return folder / "index.html", lines
 
 
@@ -356,7 +358,7 @@ def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
     names = ("x.mp4", "x.mp3", "y.mkv", "y.wav", "a/b.c.OGG", "e\u0301.flac", "...mp3", "z.txt")
     for name in (*names, "t.png", "video/t.webm"):
         (tmp_path / name).touch()
-    folder = MediaFolder(tmp_path)
+    folder = MediaFolders(tmp_path)
 
     def file(side: str, item: str) -> tuple[str | None, str | None]:
         found = folder.of(side, item)
@@ -384,7 +386,28 @@ def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
         if message == "no media":
             folder_of_none.mkdir()
         with pytest.raises(UserError, match=message):
-            MediaFolder(folder_of_none)
+            MediaFolders(folder_of_none)
+
+
+def test_videos_and_tracks_of_one_id_lie_in_folders_of_their_own(tmp_path: pathlib.Path) -> None:
+    for name in ("videos/x.mp4", "disk/x.mp4", "both/x.mp4", "both/y.mp3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "music").symlink_to(tmp_path / "disk")
+    folders = MediaFolders(tmp_path / "both", tmp_path / "videos", tmp_path / "music")
+    for side, item, file in (
+        ("video", "x", "videos/x.mp4"),
+        ("music", "x", "music/x.mp4"),
+        ("music", "y", "both/y.mp3"),
+    ):
+        found = folders.of(side, item)
+        assert found is not None
+        assert found.file == tmp_path / file
+    with pytest.raises(UserError, match=f"--music={tmp_path / 'none'}: no such folder"):
+        MediaFolders(music=tmp_path / "none")
+    (tmp_path / "both" / "loop").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="loop is a link to a folder that it is in"):
+        MediaFolders(tmp_path / "both")
 
 
 def test_thumbnails_fit_and_broken_ones_are_told(tmp_path: pathlib.Path) -> None:
@@ -433,12 +456,24 @@ def test_hundreds_of_queries_stay_under_2_mb(tmp_path: pathlib.Path) -> None:
         ["A title of some forty characters or more"] * 1000, [(1, 2, 3)] * 999 + [tuple(range(8))]
     )
     cards = Cards(embedded, items, read, None, tmp_path)
+    cut = {
+        side: {
+            f"{side}_emb": np.repeat(getattr(items, f"{side}_emb")[:, None], 4, axis=1),
+            f"{side}_segments": np.full(count, 4),
+            f"{side}_length": np.full(count, 300),
+        }
+        for side, count in (("video", 1000), ("music", 900))
+    }
+    parts = Parts(
+        replace(embedded, **cut["video"], **cut["music"]), 1, {"video": 13.3, "music": 13.3}
+    )
     dataset = types.SimpleNamespace(name="made", fingerprint="0" * 64)
     page = render(
         found,  # type: ignore[arg-type]
         cards,
         rule,
         types.SimpleNamespace(step=1, dataset=dataset),  # type: ignore[arg-type]
+        parts,
         workdir=tmp_path / "run",
         split="test",
         against=None,
@@ -446,6 +481,91 @@ def test_hundreds_of_queries_stay_under_2_mb(tmp_path: pathlib.Path) -> None:
     assert page.count("<article") == 500
     assert "<i>+2</i>" in page
     assert len(page.encode()) < 2_000_000
+
+
+@pytest.fixture(scope="module")
+def of_parts(
+    media: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """A run on sequences of 12 clips, and its page with parts, where a clip is 0.8 seconds."""
+    folder = media.parent / "parts"
+    folder.mkdir()
+    config = vmnet.get_config("runlocal")
+    config.dataset.data_dir = built(folder / "data", seed=0, clips=12)
+    loop.train(config, folder / "run", jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dataset, "row_seconds", lambda self, side: 0.8)
+        write_gallery(
+            folder / "page", folder / "run", "test", media=MediaFolders(media), top=3, segments=3
+        )
+    return folder / "run", folder / "page" / "index.html"
+
+
+def test_partners_and_hits_tell_their_parts_and_play_from_there(
+    of_parts: tuple[pathlib.Path, pathlib.Path],
+) -> None:
+    workdir, page = of_parts
+    parts = embed_parts(restore_run(workdir), "test", 3)
+    rows = {
+        side: {str(item): n for n, item in enumerate(getattr(parts.embedded, f"{side}_ids"))}
+        for side in ("video", "music")
+    }
+
+    def span(side: str, item: str, part: int) -> tuple[str, str]:
+        length = int(getattr(parts.embedded, f"{side}_length")[rows[side][item]])
+        start, end = (0.8 * (length * edge // 3) for edge in (part, part + 1))
+        return f"{clock(start)}–{clock(end)}", f"#t={start:g},{end:g}"
+
+    told = 0
+    for article in re.findall(r"<article.*?</article>", page.read_text(), re.DOTALL):
+        query, *answers = re.split(r"<li", article)
+        asking, answering = ("video", "music") if 'way="v2m"' in article else ("music", "video")
+        partner = html.unescape(re.search(r"true: <bdi>(.*?)</bdi>", query)[1])  # type: ignore[index]
+        for answer in answers:
+            ids = {
+                side: html.unescape(re.search(r'class="id"><bdi>(.*?)</bdi>', part)[1])  # type: ignore[index]
+                for side, part in ((asking, query), (answering, answer))
+            }
+            scores = parts.scores(rows["video"][ids["video"]], rows["music"][ids["music"]])
+            best = dict(zip(("video", "music"), divmod(int(np.argmax(scores)), 3), strict=True))
+            spans = {side: span(side, ids[side], part) for side, part in best.items()}
+            expected = f"{spans['video'][0]} of the video fits {spans['music'][0]} of the track"
+            assert re.findall(r'class="note">(.* fits .*)</p>', answer) == [expected]
+            shown = [(answering, answer)]
+            if ids[answering] == partner:
+                shown.append((asking, query))
+            for side, part in shown:
+                sources = re.findall(r'src="(.*?)"', part)
+                assert all(source.endswith(spans[side][1]) for source in sources)
+                told += len(sources)
+    assert told > 50
+
+
+def test_parts_of_unknown_length_are_shares_and_start_nowhere(
+    of_parts: tuple[pathlib.Path, pathlib.Path], media: pathlib.Path
+) -> None:
+    output = of_parts[0].parent / "shares"
+    write_gallery(output, of_parts[0], "test", media=MediaFolders(media), segments=3, queries=4)
+    text = (output / "index.html").read_text()
+    assert "#t=" not in text
+    assert re.search(r"(0–33|33–67|67–100) % of the video fits (0–33|33–67|67–100) % of the", text)
+
+
+def test_vectors_have_no_parts_to_show(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    flags = (f"--workdir={workdir}", "--split=test", f"--output={tmp_path}/page", "--segments=3")
+    done = run("experiments.gallery", *flags)
+    assert done.returncode == 1
+    assert "holds one vector an item, expected sequences" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelled"),
+    [(0, "0:00"), (70, "1:10"), (59.96, "1:00"), (2.5, "0:02.5"), (3671.2, "1:01:11.2")],
+)
+def test_times_are_spelled_as_on_a_clock(seconds: float, spelled: str) -> None:
+    assert clock(seconds) == spelled
 
 
 def test_annotations_stand_in_stored_order(data_dir: str, embedded: Embeddings) -> None:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from vmr.collection import Collection
+from vmr.disk import locked
 from vmr.errors import UserError
 from vmr.retrieval import index as indices
 from vmr.retrieval import recall
 from vmr.retrieval.index import KINDS, build_index, describe, open_index
 from vmr.retrieval.search import search
-from vmr.training.run_dir import locked
 
 faiss = pytest.importorskip("faiss")
 

@@ -62,8 +62,8 @@ def work(job: Job, *_: Any) -> None:
         (run.workdir / "ready").touch()
         time.sleep(600)
     if run.config == "orphan":
-        from vmr.sweeps.launch import _end_with_parent
+        from vmr.processes import end_with_parent
 
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         (run.workdir / "ready").touch()
         time.sleep(600)

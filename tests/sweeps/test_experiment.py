@@ -10,14 +10,13 @@ import ml_collections
 import pytest
 from made_sweeps import InProcess, base_config
 
-from vmr.disk import write_json
+from vmr.disk import locked, write_json
 from vmr.errors import UserError
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.sweeps import experiment, worker
 from vmr.sweeps.experiment import listed, run_search, run_sweep
 from vmr.sweeps.jobs import Job
 from vmr.training import config as checked
-from vmr.training.run_dir import locked
 
 SWEEP = """
 from vmr.sweeps.space import product, seeds, sweep

@@ -14,9 +14,10 @@ import submitit
 from made_sweeps import base_config
 
 from vmr.errors import UserError
+from vmr.slurm import Resumable, parameters_of
 from vmr.sweeps import slurm
 from vmr.sweeps.jobs import Job
-from vmr.sweeps.slurm import Slurm, parameters_of
+from vmr.sweeps.slurm import Slurm
 from vmr.training.grid import Run
 
 
@@ -25,7 +26,7 @@ def cluster(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
     """Where the commands of a cluster lie; what its jobs do is in `stand_in`."""
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent))
     monkeypatch.setenv("PATH", fake_slurm.install(tmp_path / "cluster"))
-    monkeypatch.setattr(slurm, "_Training", lambda: stand_in.work)
+    monkeypatch.setattr(slurm, "train_job", stand_in.work)
     return tmp_path / "cluster"
 
 
@@ -71,7 +72,7 @@ def test_jobs_are_submitted_once_and_waited_for_again(
 
 
 def test_a_job_that_is_queued_again_does_the_same(tmp_path: pathlib.Path) -> None:
-    training, job = slurm._Training(), Job([[Run(base_config(), tmp_path / "seed-0")]])
+    training, job = Resumable(slurm.train_job), Job([[Run(base_config(), tmp_path / "seed-0")]])
     again = training.checkpoint(job)
     assert isinstance(again, submitit.helpers.DelayedSubmission)
     assert again.function is training

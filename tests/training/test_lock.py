@@ -11,16 +11,15 @@ import ml_collections
 import pytest
 from runs import ONE
 
-from vmr.disk import write_text
+from vmr.disk import locked, write_text
 from vmr.errors import UserError
 from vmr.training import loop
 from vmr.training.grid import Run
 from vmr.training.loop import train_grid
-from vmr.training.run_dir import locked
 
 HOLDS = """
 import pathlib, sys
-from vmr.training.run_dir import locked
+from vmr.disk import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

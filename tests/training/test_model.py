@@ -1,5 +1,6 @@
 """A model by itself: what it embeds, the folder that it is sent in, and what it refuses."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -25,6 +26,7 @@ from vmr.runs import model_folder
 from vmr.runs.model import Model, model_of_run
 from vmr.runs.restore import restore_run
 from vmr.training import loop
+from vmr.training.run_dir import environment
 
 RunOf = Callable[[str], Trained]
 
@@ -114,6 +116,59 @@ def test_a_run_of_before_is_a_model_of_the_same_fingerprint() -> None:
     assert "| video | 4 | not known |" in model_folder.card(alone, {})
 
 
+VIDEO = {
+    **{"extractor": "onnx:a|b.onnx", "version": "1", "licence": "", "sha256": "0" * 64},
+    **{"width": 192, "clip_seconds": None, "keyframes": False, "per_second": 1.0},
+}
+MUSIC = {
+    **{"extractor": "librosa1140", "version": "0.11.0", "licence": "ISC", "sha256": None},
+    **{"width": 96, "clip_seconds": 2.5},
+}
+
+
+def test_extractors_go_with_the_model_and_what_it_embeds(
+    model: Model, run_of: RunOf, tmp_path: pathlib.Path
+) -> None:
+    assert model.extractors == {}
+    assert "extractors" not in model.meta()
+    assert "extractor" not in model_folder.card(model, {})
+    accounts = {"video": VIDEO, "music": MUSIC}
+    known = dataclasses.replace(model, data={**model.data, "extractors": accounts})
+    model_folder.write(known, tmp_path / "sent")
+    sent = vmr.load(tmp_path / "sent")
+    assert sent.extractors == sent.meta()["extractors"] == accounts
+    assert sent.fingerprint == model.fingerprint
+    card = (tmp_path / "sent" / "README.md").read_text()
+    assert "| video | onnx:a\\|b.onnx | 1 | not known | the whole item |" in card
+    assert "| music | librosa1140 | 0.11.0 | ISC | 2.5 s |" in card
+    run = restore_run(run_of("vmnet:runlocal").workdir)
+    run = dataclasses.replace(run, dataset=dataclasses.replace(run.dataset, extractors=accounts))
+    assert run.meta()["extractors"] == accounts
+    # Of what a run keeps of its data, a model is made.
+    assert environment(run.dataset.description)["dataset"]["extractors"] == accounts
+
+
+@pytest.mark.parametrize("accounts", [[], {"text": VIDEO}, {"music": {**MUSIC, "width": "96"}}])
+def test_damaged_extractors_are_told_in_one_line(model: Model, accounts: Any) -> None:
+    damaged = dataclasses.replace(model, data={**model.data, "extractors": accounts})
+    for read in (lambda: damaged.extractors, damaged.meta):
+        with pytest.raises(UserError, match=r"run: its extractors: (expected acc|music: width is)"):
+            read()
+
+
+def test_whole_numbers_are_numbers(model: Model) -> None:
+    counts = np.arange(2 * 192).reshape(2, 192)
+    expected = model.embed_video(counts.astype(np.float32))
+    for kind in (np.int64, np.uint16):
+        np.testing.assert_array_equal(model.embed_video(counts.astype(kind)), expected)
+    unquantised = {"video": {"sequence": True, "quantized": False}}
+    plain = dataclasses.replace(model, data={**model.data, "features": unquantised})
+    rows = counts.astype(np.uint8)
+    np.testing.assert_array_equal(
+        plain.embed_video(rows), plain.embed_video(rows.astype(np.float32))
+    )
+
+
 def test_tensorflow_is_not_needed(moved: pathlib.Path) -> None:
     program = (
         "import sys; sys.modules |= {'tensorflow': None, 'tensorflow_datasets': None}\n"
@@ -138,8 +193,8 @@ WITH_NAN[1, 5] = np.nan
     [
         (np.ones((3, 96)), "item 0: features of shape (3, 96), expected rows of width 192"),
         (np.ones(192), "item 0, frame 0: features of shape (), expected rows of width 192"),
-        (np.ones((3, 192), int), "item 0: features of type int64, expected floats"),
-        (np.ones((3, 192), np.uint8), "vmr.quantization.dequantize reads YouTube-8M's"),
+        (np.ones((3, 192), bool), "item 0: features of type bool, expected numbers"),
+        (np.ones((3, 192), np.uint8), "vmr.quantization.dequantize makes them of YouTube-8M"),
         (WITH_NAN, "item 1: holds NaN or infinity"),
         (np.full((2, 192), 1e300), "item 0: holds NaN or infinity"),
         ([np.ones((2, 192)), WITH_NAN], "item 1, frame 1: holds NaN or infinity"),

@@ -111,7 +111,7 @@ def installed(contenders: Mapping[str, Contender]) -> dict[str, Contender]:
     return {name: each for name, each in contenders.items() if name not in absent}
 
 
-_LIBRARIES = ("faiss", "flax", "tensorflow", "torch")
+_LIBRARIES = ("faiss", "flax", "onnxruntime", "tensorflow", "torch")
 
 
 def ratio(measured: Mapping[str, Measured], name: str, peer: str) -> str:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vmr.data.accounts import Account, checked_accounts
 from vmr.data.quiet_tensorflow import tfds
 from vmr.data.schema import Schema
 from vmr.data.tfrecords import Shard
@@ -31,6 +32,8 @@ class Dataset:
       shards: files of each split, in stored order.
       bytes: size of the records of each split, in bytes.
       licence: licence of the pairs, as far as it is known.
+      extractors: account of the extractor of each modality, see `vmr.data.accounts`; empty if not
+        known.
     """
 
     name: str
@@ -41,19 +44,37 @@ class Dataset:
     shards: Mapping[str, tuple[Shard, ...]]
     bytes: Mapping[str, int]
     licence: str = ""
+    extractors: Mapping[str, Account] = field(default_factory=dict)
 
     @property
     def description(self) -> dict[str, Any]:
         """Account of the data for the folder of a run or a model, ready for JSON.
 
-        Keys: `name`, `fingerprint`, `licence`, and `features`, the `Modality` of each by name.
+        Keys: `name`, `fingerprint`, `licence`, `features`, the `Modality` of each by name, and
+        `extractors` if they are known.
         """
-        return {
+        account = {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "licence": self.licence,
             "features": {name: asdict(of) for name, of in self.schema.modalities.items()},
         }
+        if self.extractors:
+            account["extractors"] = dict(self.extractors)
+        return account
+
+    def row_seconds(self, side: str) -> float | None:
+        """Length in seconds of the stretch behind a row of a sequence; None if not known.
+
+        Args:
+          side: `video` or `music`.
+        """
+        if side in self.extractors:
+            return self.extractors[side]["clip_seconds"]
+        modality = self.schema.modalities.get(side)
+        # YouTube-8M's frame-level features are of one frame a second.
+        frames = modality is not None and modality.sequence and self.name == "youtube8m"
+        return 1.0 if frames else None
 
     @property
     def has_sequences(self) -> bool:
@@ -125,6 +146,7 @@ def open_dataset(data_dir: str | Path) -> Dataset:
         shards={name: _shards(folder, split) for name, split in info.splits.items()},
         bytes={name: int(split.num_bytes) for name, split in info.splits.items()},
         licence=info.redistribution_info.license if info.redistribution_info else "",
+        extractors=facts["extractors"],
     )
 
 
@@ -138,13 +160,15 @@ def _shards(folder: Path, split: tfds.core.SplitInfo) -> tuple[Shard, ...]:
 def _read_facts(file: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        return {key: facts[key] for key in ("name", "fingerprint")}
+        named = {key: facts[key] for key in ("name", "fingerprint")}
+        accounts = facts.get("extractors", {})
     except FileNotFoundError:
         raise UserError(
             f"{file}: missing; expected a dataset written by tools.build_dataset"
         ) from None
     except (ValueError, KeyError, TypeError):  # ValueError: not JSON, or not UTF-8
         raise UserError(f"{file}: expected JSON with name and fingerprint") from None
+    return named | {"extractors": checked_accounts(accounts, str(file))}
 
 
 def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> str:

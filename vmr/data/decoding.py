@@ -97,7 +97,10 @@ def _modalities(
     seed: int | None,
     segments: int,
 ) -> Fields:
-    """Arrays `video` and `music`: vectors (B, P), or clips (B, N, P) with masks (B, N)."""
+    """Arrays `video` and `music`: vectors (B, P), or clips (B, N, P) with masks (B, N).
+
+    With several segments, also the length T of each sequence, `video_length` (B,).
+    """
     offsets = None
     arrays: Fields = {}
     for number, (name, source) in enumerate(spec.sides.items()):
@@ -116,6 +119,8 @@ def _modalities(
             arrays[name], arrays[f"{name}_mask"] = _clips(
                 stored, of_sample, modality, spec, segments
             )
+            if segments > 1:
+                arrays[f"{name}_length"] = tf.strings.length(stored) // modality.row_bytes
     return arrays
 
 

@@ -112,7 +112,7 @@ def eval_batches(
         nothing is random.
       segments: S, equal parts of each sequence. If not 1, clips come from each part, (B, S, N, P)
         with masks (B, S, N), also if the spec pools; a sequence of fewer than S clips has fewer
-        parts.
+        parts. `video_length` and `music_length` (B,) int32 are the clips of the whole sequences.
 
     Yields:
       batches as `train_batches` does.

@@ -12,6 +12,8 @@ Everything is NumPy on the stored bytes: T differs from item to item, and a loop
 bytes is faster than ragged tensors.
 """
 
+import itertools
+
 import numpy as np
 
 from vmr.data.modality import Modality
@@ -103,8 +105,7 @@ def sampled_clips(
       method: one of `METHODS`; `mean` gives each part one clip, its mean in float32.
       samples: 2 if an item is paired with itself. Then at most T / 2 clips are sampled, so that two
         samples of an item can differ in every clip.
-      segments: S, equal parts of a sequence, each sampled by itself. A sequence of fewer than S
-        clips has fewer parts; with two samples, so few that a part has two clips if the item has.
+      segments: S, equal parts of a sequence, each sampled by itself, see `segment_bounds`.
 
     Returns:
       clips (B, N, P) of the stored type, zeros after the last one, and the mask (B, N) bool; for
@@ -116,10 +117,9 @@ def sampled_clips(
     mask = np.zeros((count, segments, clips), bool)
     for row, content in enumerate(stored):
         frames = np.frombuffer(content, modality.dtype).reshape(-1, modality.width)
-        # 0 parts for an empty sequence, whose mask stays False: the pipeline names it.
-        parts = min(segments, len(frames), max(1, len(frames) // samples))
-        for part in range(parts):
-            within = frames[part * len(frames) // parts : (part + 1) * len(frames) // parts]
+        bounds = segment_bounds(len(frames), segments, samples)
+        for part, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            within = frames[start:stop]
             if method == "mean":
                 chosen = mean_frame(within, modality)[None, :]
             else:
@@ -128,6 +128,21 @@ def sampled_clips(
             batch[row, part, : len(chosen)] = chosen
             mask[row, part, : len(chosen)] = True
     return (batch[:, 0], mask[:, 0]) if segments == 1 else (batch, mask)
+
+
+def segment_bounds(length: int, segments: int, samples: int = 1) -> np.ndarray:
+    """Clips at which equal parts of a sequence begin, and its end: (parts + 1,) ascending integers.
+
+    A sequence of fewer than S clips has fewer parts; with two samples, so few that a part has two
+    clips if the item has. An empty one has none.
+
+    Args:
+      length: T, clips of the sequence.
+      segments: S, parts at most.
+      samples: 2 if an item is paired with itself.
+    """
+    parts = min(segments, length, max(1, length // samples))
+    return np.arange(parts + 1) * length // max(1, parts)
 
 
 def mean_frames(stored: np.ndarray, modality: Modality) -> np.ndarray:

@@ -150,7 +150,7 @@ class Pair:
       video, music: arrays stored as their `Modality` says; None for one that the dataset lacks.
       text: string or embeddings (L, E), see `Text`; empty if the text is absent.
       labels: indices of the labels that the source gives the video.
-      group: number of the group of compatible items; known for planted pairs only.
+      group: number of the group of compatible items, where the source knows it.
     """
 
     video_id: str

@@ -228,9 +228,10 @@ def fields_in_order() -> Iterator[None]:
     same content would have other bytes and another fingerprint. TFDS accepts no serialiser from
     outside, so its own is patched inside this context.
     """
-    with mock.patch.object(ExampleSerializer, "serialize_example", _serialize):
+    with mock.patch.object(ExampleSerializer, "serialize_example", serialize_in_order):
         yield
 
 
-def _serialize(serializer: ExampleSerializer, example: dict[str, Any]) -> bytes:
+def serialize_in_order(serializer: ExampleSerializer, example: dict[str, Any]) -> bytes:
+    """Record of an encoded example, its fields in the order of their names."""
     return serializer.get_tf_example(example).SerializeToString(deterministic=True)

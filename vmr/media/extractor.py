@@ -83,6 +83,10 @@ def load_extractor(side: str, name: str) -> PictureExtractor | SoundExtractor:
     return importlib.import_module(modules[kind]).load(side, file)
 
 
-def package_needed(package: str, extra: str) -> UserError:
+class MissingPackageError(UserError):
+    """Error of a package that is not installed: no fault of the file that is being read."""
+
+
+def package_needed(package: str, extra: str) -> MissingPackageError:
     """Error of a package that is not installed, with the command that installs it."""
-    return UserError(f"{package} is not installed: pip install -e '.[{extra}]'")
+    return MissingPackageError(f"{package} is not installed: pip install -e '.[{extra}]'")

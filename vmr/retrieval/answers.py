@@ -66,7 +66,7 @@ def answer(
     """
     if np.isnan(min_score):
         raise UserError("--min_score is no number, expected one such as 0.3")
-    notes: list[str] = []
+    notes = list(query.notes)
     excluded = np.isin(searched.ids, np.asarray(exclude, np.str_))
     if excluded.sum() < len(set(exclude)):
         absent = len(set(exclude)) - int(excluded.sum())

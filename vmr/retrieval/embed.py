@@ -25,12 +25,13 @@ from vmr.collection import (
     mapped_part,
     write_npz,
 )
-from vmr.disk import read_json, whole_file, write_json
+from vmr.disk import locked, read_json, whole_file, write_json
 from vmr.errors import UserError
 from vmr.progress_bar import progress_bar
-from vmr.retrieval.sources import Items, Source, open_source, with_text
+from vmr.retrieval.media_features import compared
+from vmr.retrieval.media_source import MediaOptions, media_source
+from vmr.retrieval.sources import Items, Source, holds_media, open_source, with_text
 from vmr.runs.model import Model
-from vmr.training.run_dir import locked
 
 _OF_SOURCE = b"source"  # key of the items' fingerprint in the metadata of a part
 _SEQUENCES_AT_ONCE = 100  # one of 300 frames has more than a megabyte
@@ -39,9 +40,16 @@ _SHARED = {"side": "modality", "model": "model", "source": "source", "part_items
 
 
 def source_for(
-    model: Model, path: str, side: str, split: str | None = None, text: str | None = None
+    model: Model,
+    path: str,
+    side: str,
+    split: str | None = None,
+    text: str | None = None,
+    media: MediaOptions | None = None,
 ) -> Source:
     """Opens a source for a model, with the text of videos if the model reads text.
+
+    Media files are extracted first, see `vmr.retrieval.media_source`.
 
     Args:
       model: a trained model.
@@ -49,9 +57,11 @@ def source_for(
       side: `video` or `music`.
       split: split of a dataset.
       text: CSV with the columns `video_id,text`; None for a dataset's own text, or none.
+      media: how a folder of media files is extracted; None to refuse one.
 
     Raises:
-      UserError: see `open_source`; the model embeds no such modality, or reads no such text.
+      UserError: see `open_source` and `media_source`; the model embeds no such modality, reads no
+        such text, or was trained on features of another extractor.
     """
     if side not in model.widths:
         raise UserError(f"{model.folder} is a model of {model.pairing} alone: it embeds no {side}")
@@ -61,7 +71,16 @@ def source_for(
         raise UserError(f"--text={text}: {model.folder} reads no text beside {side}")
     if text and options.embedding_width:
         raise UserError(f"--text={text}: {model.folder} reads embeddings of text, not words")
-    source = open_source(path, side, split)
+    folder = pathlib.Path(path).expanduser()
+    if holds_media(folder, side):
+        if split:
+            raise UserError(f"--split={split}: {path} is no dataset, which alone has splits")
+        source = media_source(model, folder, side, media)
+    elif media and media.onnx:
+        raise UserError(f"--onnx={media.onnx} extracts features of media, and {path} holds none")
+    else:
+        source = open_source(path, side, split)
+        source = source.noted(compared(model, side, source.extractor, str(source.path)))
     if text:
         source = with_text(source, pathlib.Path(text).expanduser())
     elif not reads_text:
@@ -121,6 +140,8 @@ def embed(
         _write_parts(model, source, parts, min(batch_size, part_items))
         ids = parts.ids()
         meta = model.meta() | plan | {"fingerprint": fingerprint_of(ids, parts), "complete": True}
+        if source.failed:
+            meta["failed"] = dict(source.failed)
         if in_file:
             # First inside the folder, so that the remains of a killed write go with it.
             write_npz(folder / "whole.npz", source.side, parts, ids, meta, source.split)

@@ -11,9 +11,10 @@ from vmr.evaluation import Ranks, metrics, pair_ranks
 from vmr.evaluation.lists import Direction
 from vmr.progress_bar import progress_bar
 from vmr.retrieval.gallery_page import MARK, Cards, render
-from vmr.retrieval.media_files import MediaFolder
+from vmr.retrieval.media_files import MediaFolders
 from vmr.retrieval.outcomes import outcomes
 from vmr.runs.diagnose import suspicion
+from vmr.runs.parts import embed_parts, require_sequences
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.run_dir import require_same_data, saved_config
 
@@ -27,10 +28,11 @@ def write_gallery(
     split: str,
     *,
     against: pathlib.Path | None = None,
-    media: pathlib.Path | None = None,
+    media: MediaFolders | None = None,
     top: int = 5,
     queries: int = 200,
     data_dir: str | None = None,
+    segments: int = 1,
 ) -> list[str]:
     """Writes the page of a run's best checkpoint on a split, `output/index.html`.
 
@@ -42,20 +44,22 @@ def write_gallery(
       workdir: the run's folder.
       split: split of the run's dataset.
       against: folder of another run on the same data, to tell what rank a query has there.
-      media: folder of media files named by id, see `MediaFolder`.
+      media: media files of the items, or None.
       top: retrieved items to show of each query.
       queries: to show in each direction, at most.
       data_dir: where the dataset lies now; None where it lay in training.
+      segments: if not 1, parts of each sequence, to tell which part of a video fits which part of
+        a track best, for partners and hits, and to play them from there.
 
     Returns:
       lines that say what was written, how much of it is shown, and how much has media.
 
     Raises:
       UserError: `output` holds other things than a gallery, no finished validation in a run's
-        folder, a run of one modality or on other data, no such split, or no media.
+        folder, a run of one modality or on other data, no such split, no media, or segments of
+        items of one vector.
     """
     _require_gallery_or_nothing(output)
-    folder = MediaFolder(media) if media else None
     _require_two_modalities(workdir)
     if against:
         if against.resolve() == workdir.resolve():
@@ -63,6 +67,8 @@ def write_gallery(
         _require_two_modalities(against)
     run = restore_run(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
+    if segments > 1:
+        require_sequences(run, segments)
     if against:
         require_same_data(against, run.dataset.fingerprint)
     embedded = _embedded(run, split)
@@ -75,8 +81,9 @@ def write_gallery(
         way: outcomes(way, items, rule, ranks[way], earlier.get(way), top=top, most=queries)
         for way in ranks
     }
-    cards = Cards(embedded, items, annotations(run.dataset, split), folder, output)
-    page = render(found, cards, rule, run, workdir=workdir, split=split, against=against)
+    cards = Cards(embedded, items, annotations(run.dataset, split), media, output)
+    parts = embed_parts(run, split, segments) if segments > 1 else None
+    page = render(found, cards, rule, run, parts, workdir=workdir, split=split, against=against)
     write_text(output / PAGE, page)
     return [
         f"{split}, step {run.step}: {output / PAGE}, {len(page.encode()) / 1e6:.2f} MB",

@@ -17,8 +17,9 @@ from vmr.evaluation import metrics
 from vmr.evaluation.diagnosis.false_negatives import Items
 from vmr.evaluation.diagnosis.similarity import Rule
 from vmr.evaluation.lists import Direction
-from vmr.retrieval.media_files import Media, MediaFolder, Thumbnail, address, thumbnails
+from vmr.retrieval.media_files import Media, MediaFolders, Thumbnail, address, thumbnails
 from vmr.retrieval.outcomes import Outcomes
+from vmr.runs.parts import SECONDS, Parts, Span
 from vmr.runs.restore import TrainedRun
 
 # By which a page of ours is known.
@@ -52,7 +53,7 @@ class Cards:
         embedded: Embeddings,
         items: Items,
         read: Annotations,
-        folder: MediaFolder | None,
+        folder: MediaFolders | None,
         output: pathlib.Path,
     ) -> None:
         self._ids = {"video": embedded.video_ids, "music": embedded.music_ids}
@@ -157,6 +158,7 @@ def render(
     cards: Cards,
     rule: Rule,
     run: TrainedRun,
+    parts: Parts | None = None,
     *,
     workdir: pathlib.Path,
     split: str,
@@ -171,7 +173,7 @@ def render(
         lstrip_blocks=True,
     )
     style, script = (templates.get_template(f"gallery.{kind}").render() for kind in ("css", "js"))
-    rows = [row for way, of_way in found.items() for row in _rows(way, of_way, cards)]
+    rows = [row for way, of_way in found.items() for row in _rows(way, of_way, cards, parts)]
     page = templates.get_template("gallery.html").render(
         mark=Markup(MARK),
         style=Markup(style),
@@ -189,6 +191,7 @@ def render(
         against=against and str(against),
         top=found["v2m"].top,
         deviations=f"{rule.deviations:g}",
+        has_parts=parts is not None,
     )
     # The name of a folder may be no Unicode.
     return page.encode(errors="replace").decode()
@@ -210,11 +213,14 @@ def _direction(way: Direction, found: Outcomes) -> dict[str, Any]:
     }
 
 
-def _rows(way: Direction, found: Outcomes, cards: Cards) -> Iterator[dict[str, Any]]:
+def _rows(
+    way: Direction, found: Outcomes, cards: Cards, parts: Parts | None
+) -> Iterator[dict[str, Any]]:
     """Rows of the page in one direction, worst rank first."""
     asking, answering = _SIDES[way]
     for n, rank in enumerate(found.rank.tolist()):
         query, partner = cards.of(asking, found.query[n]), cards.of(answering, found.partner[n])
+        fit = _fit(parts, asking, found.query[n], found.partner[n])
         earlier = None if found.earlier is None else float(found.earlier[n])
         yield {
             **{"way": way, "card": query, "rank": _number(rank), "key": rank},
@@ -223,17 +229,22 @@ def _rows(way: Direction, found: Outcomes, cards: Cards) -> Iterator[dict[str, A
             "change": 0 if earlier is None else earlier - rank,
             "moved": "" if earlier is None else _number(abs(earlier - rank)),
             **{"hit": rank <= found.top, "suspects": int(found.suspected[n].sum())},
-            **{"partner": partner, "partners": int(found.partners[n])},
+            **{"partner": partner, "partners": int(found.partners[n]), "fit": fit},
             "partner_score": _score(found.partner_score[n]),
             "partner_shown": bool(found.paired[n].any()),
             "labels": _labels(partner, query),
-            "answers": list(_answers(found, n, answering, cards, query)),
+            "answers": list(_answers(found, n, answering, cards, query, parts)),
             "query_labels": _labels(query, query),
         }
 
 
 def _answers(
-    found: Outcomes, n: int, side: str, cards: Cards, query: Mapping[str, Any]
+    found: Outcomes,
+    n: int,
+    side: str,
+    cards: Cards,
+    query: Mapping[str, Any],
+    parts: Parts | None,
 ) -> Iterator[dict[str, Any]]:
     for place, row in enumerate(found.items[n]):
         card = cards.of(side, row)
@@ -247,7 +258,47 @@ def _answers(
             "by_music": _signed(by_music),
             "compatible": found.compatible is not None and bool(found.compatible[n, place]),
             "labels": _labels(card, query),
+            "fit": _fit(parts, "video" if side == "music" else "music", found.query[n], row),
         }
+
+
+def _fit(parts: Parts | None, asking: str, query: int, answer: int) -> dict[str, str]:
+    """The parts that fit best, in words, and where the players of both items start.
+
+    `query` and `answer` are media fragments (W3C Media Fragments URI 1.0), empty where the times
+    are not known.
+    """
+    if parts is None:
+        return {"words": "", "query": "", "answer": ""}
+    video, track = (query, answer) if asking == "video" else (answer, query)
+    ours, theirs = parts.best(video, track)
+    fragments = {"video": _fragment(ours), "music": _fragment(theirs)}
+    return {
+        "words": f"{_spelled(ours)} of the video fits {_spelled(theirs)} of the track",
+        "query": fragments.pop(asking),
+        "answer": fragments.popitem()[1],
+    }
+
+
+def _fragment(span: Span) -> str:
+    return f"#t={span.start:.6g},{span.end:.6g}" if span.unit == SECONDS else ""
+
+
+def _spelled(span: Span) -> str:
+    """`1:10–1:20`, or `20–40 %` of a length that is not known."""
+    if span.unit == SECONDS:
+        return f"{clock(span.start)}–{clock(span.end)}"
+    return f"{100 * span.start:.0f}–{100 * span.end:.0f} %"
+
+
+def clock(seconds: float) -> str:
+    """`1:10`, or `1:01:10.5`: hours, minutes and seconds, to a tenth."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    spelled = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    fraction = f".{rest % 10}" if rest % 10 else ""
+    return f"{spelled}:{rest // 10:02}{fraction}"
 
 
 def _labels(card: Mapping[str, Any], query: Mapping[str, Any]) -> list[tuple[str, bool]]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from vmr.arrays import lengths_and_faults
 from vmr.collection import SIDES, Collection
-from vmr.disk import read_json
+from vmr.disk import locked, read_json
 from vmr.errors import UserError, reason_of
 from vmr.progress_bar import progress_bar
 from vmr.retrieval import recall
@@ -377,8 +377,6 @@ def model_of(embedded: Collection | Index) -> str | None:
 @contextlib.contextmanager
 def _in_place_when_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder to write the files in; they are moved to `output` at the end, index.json last."""
-    from vmr.training.run_dir import locked  # imports JAX, that searching does without
-
     unfinished = output / ".unfinished"
     try:
         output.mkdir(parents=True, exist_ok=True)

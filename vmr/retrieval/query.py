@@ -1,7 +1,7 @@
 """One item as a query, and what it is searched in.
 
-The item is a file of features, which a model embeds, or the id of an embedded item. It is searched
-in a `Collection`, exactly, or in an `Index`.
+The item is a media file or one of features, which a model embeds, or the id of an embedded item. It
+is searched in a `Collection`, exactly, or in an `Index`.
 """
 
 import difflib
@@ -19,6 +19,7 @@ from vmr.collection import SIDES, Collection, open_collection
 from vmr.errors import UserError
 from vmr.evaluation.checks import check_pairs
 from vmr.retrieval.index import Index, model_of, open_index, require_one_space
+from vmr.retrieval.media_features import account_of, compared, extracted, is_media
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
     from vmr.runs.model import Model
@@ -37,6 +38,7 @@ class Query:
       own_row: row of the searched collection that is this very item, None if there is none.
       model: fingerprint of the model that embedded it, None if that is not known.
       partners: ids of its true partners; None where the file that it comes from pairs nothing.
+      notes: remarks on its features.
     """
 
     item: str
@@ -45,6 +47,7 @@ class Query:
     own_row: int | None = None
     model: str | None = None
     partners: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def one_item(video: str | None, music: str | None) -> tuple[str, str]:
@@ -52,8 +55,8 @@ def one_item(video: str | None, music: str | None) -> tuple[str, str]:
     given = [(side, item) for side, item in (("video", video), ("music", music)) if item]
     if len(given) != 1:
         raise UserError(
-            "give --video=ITEM to search music, or --music=ITEM to search videos: a file x.npy of "
-            "features, or the id of an embedded item"
+            "give --video=ITEM to search music, or --music=ITEM to search videos: a media file, a "
+            "file x.npy of features, or the id of an embedded item"
         )
     return given[0]
 
@@ -138,28 +141,33 @@ def read_query(
     queries: Collection | None,
     model: "Model | None",
     text: str | None = None,
+    onnx: str | None = None,
 ) -> Query:
     """Embeds the item, or finds it among what is embedded.
 
     Args:
-      item: name of an npy file, (P,) or (T, P); or an id.
+      item: name of a media file, or of an npy file, (P,) or (T, P); or an id. The sound of a video
+        file is a track too.
       side: its modality.
       searched: what it will be searched in.
       queries: where its id is looked for; None: in what is searched, if that is of its modality.
       model: embeds a file; None where the item is an id.
       text: words that come with the video, or an npy file of their embeddings (E,) or (L, E).
+      onnx: file of the model's extractor, if that is an ONNX model.
 
     Raises:
       UserError: there is no such item, or no model for it; it is of another modality, width or
-        model than what is searched.
+        model than what is searched; its features are of another extractor than the model's.
     """
+    if onnx and not is_media(item):
+        raise UserError(f"--onnx={onnx} extracts features of media, and {item!r} is no such file")
     for embedded in (searched, queries):
         if embedded is not None and model is not None:
             _require_model(embedded, model)
-    if _is_npy(item):
-        query = Query(item, side, *_embedded(pathlib.Path(item), side, model, text))
+    if _is_npy(item) or is_media(item):
+        query = _embedded(pathlib.Path(item), side, model, text, onnx)
     elif text is not None:
-        raise UserError(f"--text comes with a file of features, and {item!r} is no npy file")
+        raise UserError(f"--text comes with a file, and {item!r} is no npy or media file")
     else:
         query = _looked_up(item, side, searched, queries)
     if query.embedding.shape[1] != searched.width:
@@ -207,12 +215,24 @@ def _require_model(searched: Collection | Index, model: "Model") -> None:
 
 
 def _embedded(
-    file: pathlib.Path, side: str, model: "Model | None", text: str | None
-) -> tuple[np.ndarray, None, str]:
-    """Embedding (1, D) of a file, no row of its own, the model."""
+    file: pathlib.Path, side: str, model: "Model | None", text: str | None, onnx: str | None
+) -> Query:
     if model is None:
         raise UserError(f"{file} is to be embedded: give --model=DIR")
-    features = _read_npy(file)
+    if is_media(str(file)):
+        features, notes = extracted(model, file, side, onnx)
+    else:
+        features = _read_npy(file)
+        remark = compared(model, side, account_of(file), str(file))
+        notes = [remark] if remark else []
+    embedding = _embedding(file, features, side, model, text)
+    return Query(str(file), side, embedding, model=model.fingerprint, notes=tuple(notes))
+
+
+def _embedding(
+    file: pathlib.Path, features: np.ndarray, side: str, model: "Model", text: str | None
+) -> np.ndarray:
+    """Embedding (1, D) of the features of a file."""
     width, others = features.shape[-1], dict(model.widths)
     if width != others.pop(side, width) and width in others.values():
         raise UserError(
@@ -224,9 +244,9 @@ def _embedded(
         if side == "music":
             if text is not None:
                 raise UserError("--text comes with --video alone")
-            return model.embed_music(items), None, model.fingerprint
+            return model.embed_music(items)
         words = None if text is None else [_read_text(text)]
-        return model.embed_video(items, words), None, model.fingerprint
+        return model.embed_video(items, words)
     except UserError as mistake:
         raise UserError(f"{file}: {mistake}") from None
 
@@ -242,9 +262,7 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
             f"{file} has shape {array.shape} and type {array.dtype}, expected numbers of shape "
             "(P,), or (T, P) for a sequence"
         )
-    # As the files of a dataset and of a catalogue are read: whole numbers are numbers too.
-    with np.errstate(over="ignore"):  # infinity is reported by the model
-        return array.astype(np.float32)
+    return array
 
 
 def _is_npy(item: str) -> bool:
@@ -253,7 +271,7 @@ def _is_npy(item: str) -> bool:
 
 def _read_text(text: str) -> Any:
     if _is_npy(text):
-        array = _read_npy(pathlib.Path(text))
+        array = _read_npy(pathlib.Path(text)).astype(np.float32)
         return array[None] if array.ndim == 1 else array
     return text
 
@@ -265,8 +283,8 @@ def _looked_up(
     source = searched if itself else queries
     if source is None:
         raise UserError(
-            f"{item!r} is no npy file, and there are no embedded {side} items to look it up in: "
-            "give --queries=FILE.npz|FOLDER"
+            f"{item!r} is no npy or media file, and there are no embedded {side} items to look it "
+            "up in: give --queries=FILE.npz|FOLDER"
         )
     row = _row_of(item, source.ids)
     if row is None:

@@ -3,16 +3,15 @@
 A folder of `<id>.npy` files, in which nested folders give ids with slashes; a split of a dataset
 of `tools.build_dataset`; an npz; or the sharded layout of clip-retrieval and embedding-reader
 (`features/features_0000.npy` with `metadata/metadata_0000.parquet`), of which a million vectors are
-read without a million files.
+read without a million files. Folders of media are in `vmr.retrieval.media_source`.
 """
 
 import hashlib
 import itertools
 import json
-import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,12 @@ import pyarrow as pa
 
 from vmr import embeddings
 from vmr.collection import ids_of, mapped_part, read_parts, require_unique
+from vmr.data.accounts import Account
 from vmr.data.sources.files import read_floats
+from vmr.disk import files_below
 from vmr.errors import UserError
+from vmr.media.files import MEDIA_SUFFIXES
+from vmr.retrieval.media_features import account_of
 
 _DATASET = "dataset_info.json"  # marks the folder of a dataset
 
@@ -63,6 +66,8 @@ class Source:
       split: split of the dataset; empty for anything else.
       ids: ids of all items; None if they are only known by reading them, as in a dataset.
       note: account of what is left out or missing; empty if nothing is.
+      extractor: account of the extractor behind the features; None if nobody knows.
+      failed: of each media file that could not be decoded, by id, a line that begins with its name.
     """
 
     path: pathlib.Path
@@ -75,6 +80,8 @@ class Source:
     split: str = ""
     ids: Sequence[str] | None = None
     note: str = ""
+    extractor: Account | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def noted(self, note: str) -> "Source":
         """This source with a further note."""
@@ -130,7 +137,7 @@ def with_text(source: Source, table: pathlib.Path) -> Source:
 
     def fingerprint(start: int, stop: int) -> str:
         of_texts = [texts.get(item, "") for item in ids[start:stop]]
-        return _digest([source.fingerprint(start, stop), *of_texts])
+        return digest_of([source.fingerprint(start, stop), *of_texts])
 
     return replace(source, read=read, fingerprint=fingerprint, has_text=True).noted(note)
 
@@ -157,10 +164,13 @@ def _of_dataset(folder: pathlib.Path, side: str, split: str | None) -> Source:
         if next(items, None):
             raise UserError(f"{folder}: {split} holds more than {total} distinct {side} ids")
 
-    content = _digest([dataset.fingerprint, split])
+    content = digest_of([dataset.fingerprint, split])
     sequences = dataset.schema.modalities[side].sequence
     has_text = side == "video" and dataset.schema.text is not None
-    return Source(folder, side, total, lambda *_: content, read, sequences, has_text, split)
+    return Source(
+        *(folder, side, total, lambda *_: content, read, sequences, has_text, split),
+        extractor=dataset.extractors.get(side),
+    )
 
 
 def _of_npz(path: pathlib.Path, side: str) -> Source:
@@ -183,7 +193,7 @@ def _of_npz(path: pathlib.Path, side: str) -> Source:
             "unicode strings"
         )
     require_unique(path, ids)
-    table, content = pa.table({"id": ids.tolist()}), _digest([_facts(path)])
+    table, content = pa.table({"id": ids.tolist()}), digest_of([facts_of(path)])
     read = _reader([rows], table)
     return Source(path, side, len(rows), lambda *_: content, read, ids=ids.tolist())
 
@@ -205,8 +215,8 @@ def _of_parts(folder: pathlib.Path, side: str) -> Source:
 
     def fingerprint(start: int, stop: int) -> str:
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-        held = [_facts(pathlib.Path(str(part.filename))) for part in parts[first : last + 1]]
-        return _digest([ids[start:stop].tolist(), held])
+        held = [facts_of(pathlib.Path(str(part.filename))) for part in parts[first : last + 1]]
+        return digest_of([ids[start:stop].tolist(), held])
 
     return Source(folder, side, len(ids), fingerprint, _reader(parts, table), ids=ids.tolist())
 
@@ -243,7 +253,16 @@ def _of_files(folder: pathlib.Path, side: str) -> Source:
         raise UserError(f"{folder} is a folder of pairs: expected {folder / side}")
     ids, others = _walked(folder)
     if not ids:
-        raise UserError(f"{folder} has no npy file, expected <id>.npy of {side} features")
+        raise UserError(
+            f"{folder} has no npy file, expected <id>.npy of {side} features, or {side} files"
+        )
+    source = of_features(folder, side, ids)
+    source = replace(source, extractor=account_of(folder))
+    return source.noted(f"{others:,} files that are not npy are left out" if others else "")
+
+
+def of_features(folder: pathlib.Path, side: str, ids: Sequence[str]) -> Source:
+    """Source of these ids' files of features in a folder, `<id>.npy` each."""
     first = folder / f"{ids[0]}.npy"
     sequences = read_floats(first).ndim == 2
 
@@ -258,40 +277,47 @@ def _of_files(folder: pathlib.Path, side: str) -> Source:
 
     def fingerprint(start: int, stop: int) -> str:
         batch = ids[start:stop]
-        return _digest([batch, *(_facts(folder / f"{item}.npy") for item in batch)])
+        return digest_of([batch, *(facts_of(folder / f"{item}.npy") for item in batch)])
 
-    source = Source(folder, side, len(ids), fingerprint, read, sequences, ids=ids)
-    return source.noted(f"{others:,} files that are not npy are left out" if others else "")
+    return Source(folder, side, len(ids), fingerprint, read, sequences, ids=ids)
+
+
+def holds_media(folder: pathlib.Path, side: str) -> bool:
+    """True for a folder of media of a modality, False for one of anything else.
+
+    Raises:
+      UserError: it holds media and features both, or as `open_source`.
+    """
+    if not folder.is_dir() or (folder / _DATASET).is_file():
+        return False
+    if any((folder / "metadata").glob("*.parquet")):
+        return False
+    media, features = "", ""
+    for name in _names(folder):
+        suffix = name.rpartition(".")[2].lower()
+        if suffix == "npy":
+            features = min(features or name, name)
+        elif suffix in MEDIA_SUFFIXES[side] and not name.rpartition("/")[2].startswith("._"):
+            media = min(media or name, name)
+    if media and features:
+        raise UserError(f"{folder} holds media ({media}) and features ({features}): expected one")
+    return bool(media)
 
 
 def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
     """Sorted ids of the npy files in a folder and its folders, and the number of other files."""
-    ids: list[str] = []
-    others = 0
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    # Links are followed: a folder may lie on a larger disk.
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        _require_no_loop(pathlib.Path(place), folders)
-        nested = pathlib.Path(place).relative_to(folder).as_posix()
-        prefix = "" if nested == "." else f"{nested}/"
-        found = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-        others += len(names) - len(found)
-        ids += [prefix + name for name in found]
+    names = list(_names(folder))
+    ids = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     for item in ids:
         # Python gives bytes that are not UTF-8 as surrogates, which Parquet cannot store.
         if item.endswith("/") or not item or any("\ud800" <= letter <= "\udfff" for letter in item):
             raise UserError(f"{folder}: the file name {item + '.npy'!r} gives no id")
-    return sorted(ids), others
+    return sorted(ids), len(names) - len(ids)
 
 
-def _require_no_loop(place: pathlib.Path, folders: Iterable[str]) -> None:
-    for folder in folders:
-        link = place / folder
-        if link.is_symlink() and place.resolve().is_relative_to(link.resolve()):
-            raise UserError(f"{link} is a link to a folder that it is in, expected none")
+def _names(folder: pathlib.Path) -> Iterator[str]:
+    """Yields the files of a folder and its folders, by their names below it."""
+    return (file.relative_to(folder).as_posix() for file in files_below(folder))
 
 
 def _read_features(file: pathlib.Path, sequence: bool, first: pathlib.Path) -> np.ndarray:
@@ -309,7 +335,7 @@ def _stacked(features: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
     return features
 
 
-def _facts(file: pathlib.Path) -> list[int]:
+def facts_of(file: pathlib.Path) -> list[int]:
     """Size and modification time of a file, in place of its content."""
     # Reading the content would take as long as embedding it.
     try:
@@ -319,5 +345,6 @@ def _facts(file: pathlib.Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _digest(facts: list[Any]) -> str:
+def digest_of(facts: list[Any]) -> str:
+    """SHA-256 of what JSON can hold."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -22,6 +22,7 @@ from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
 from vmr.runs import judgements, larger_gallery, trec_files
 from vmr.runs.judgements import Judgements
+from vmr.runs.parts import embed_parts, require_sequences, write_fits
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.training.reading import evaluation_batches
 
@@ -57,6 +58,7 @@ def evaluate_run(
     data_dir: str | None = None,
     segments: int = 1,
     beyond: Beyond | None = None,
+    fits: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
@@ -68,6 +70,8 @@ def evaluate_run(
       segments: S; if not 1, `segments` holds the results of S parts of each sequence, and of tracks
         that score by their parts, see `vmr.evaluation.evaluate_segments`.
       beyond: `judged` and `larger_gallery` hold what it adds, see `score_beyond`.
+      fits: CSV to write of segments: which part of its track fits each part of a video best, see
+        `vmr.runs.parts.write_fits`.
 
     Raises:
       UserError: no finished validation in the folder, no such split, a baseline or segments that
@@ -85,7 +89,10 @@ def evaluate_run(
         spec = BatchSpec(label_counts=run.spec.label_counts)
         found["baselines"] = {"CCA": score_cca(run.dataset, split, spec)}
     if segments > 1:
-        found["segments"] = _score_segments(run, split, segments)
+        parts = embed_parts(run, split, segments)
+        found["segments"] = _score_segments(parts.embedded, run.step)
+        if fits is not None:
+            write_fits(fits, parts)
     return found
 
 
@@ -98,16 +105,12 @@ def _require_comparable(
             f"--baseline=cca is between video and music; {workdir} compares {run.spec.pairing} "
             "with itself"
         )
-    if segments > 1 and not run.dataset.has_sequences:
-        raise UserError(
-            f"--segments={segments}: {run.dataset.data_dir} holds one vector an item, expected "
-            "sequences"
-        )
+    if segments > 1:
+        require_sequences(run, segments)
 
 
-def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dict[str, Any]]:
+def _score_segments(parts: Embeddings, step: int) -> dict[str, dict[str, Any]]:
     """Results of segments, and of tracks by the mean and the maximum over their segments."""
-    parts = embeddings.collect(run.embed_segments(split, segments), split, run.meta())
     # Set, as `embed_segments` gives them in every batch; the types of `Embeddings` cannot say so.
     assert parts.video_segments is not None
     assert parts.music_segments is not None
@@ -117,8 +120,8 @@ def _score_segments(run: TrainedRun, split: str, segments: int) -> dict[str, dic
         parts.music_emb,
         parts.music_segments,
         parts.gt_music_index,
-        split=split,
-        step=run.step,
+        split=parts.split,
+        step=step,
         video_group=parts.video_group,
         music_group=parts.music_group,
     )
@@ -160,6 +163,11 @@ def _dataset_of_baseline(path: pathlib.Path, loaded: Embeddings, data_dir: str |
     return dataset
 
 
+def fits_file(path: pathlib.Path) -> pathlib.Path:
+    """CSV of the segments beside a file of results: `test.json` -> `test.segments.csv`."""
+    return path.parent / f"{path.stem}.segments.csv"
+
+
 def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     """Writes results as JSON, beside what the file holds of the same checkpoint.
 
@@ -178,6 +186,8 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
         lost = [key for key in _BESIDE if key in earlier and key not in plain]
         if lost:
             print(f"{path}: held {' and '.join(lost)} of another checkpoint, now replaced")
+        if "segments" in lost:
+            fits_file(path).unlink(missing_ok=True)
         earlier = {}
     merged = {**earlier, **plain}
     if "baselines" in merged:

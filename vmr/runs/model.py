@@ -7,13 +7,14 @@ import dataclasses
 import datetime
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
+from vmr.data.accounts import Account, checked_accounts
 from vmr.data.modality import Modality
 from vmr.data.sampling import embedded_tokens, mean_frame, sampled_clips, segment_offsets
 from vmr.errors import UserError
@@ -34,6 +35,15 @@ Text = Sequence[str] | Sequence[np.ndarray]
 @dataclasses.dataclass(frozen=True)
 class Model(SavedModel):
     """Two trained towers, or one of a unimodal run, without their dataset; see `SavedModel`."""
+
+    @property
+    def extractors(self) -> dict[str, Account]:
+        """Account of the extractor behind each modality's features; empty where nobody knows.
+
+        Raises:
+          UserError: an account is damaged.
+        """
+        return checked_accounts(self.data.get("extractors", {}), f"{self.folder}: its extractors")
 
     @property
     def pairing(self) -> str:
@@ -127,6 +137,8 @@ class Model(SavedModel):
         """Arrays of the encoder's inputs for each batch, as `vmr.data.decoding` would make them."""
         tower, first = self._tower(side), 0
         for features, text in batches:
+            if self.data.get("features", {}).get(side, {}).get("quantized"):
+                _refuse_bytes(features, first)
             items = checked_features(features, self.widths[side], first)
             if self._samples_clips(side) and isinstance(items, np.ndarray):
                 raise UserError(
@@ -177,20 +189,26 @@ class Model(SavedModel):
 
     def meta(self) -> dict[str, Any]:
         """Origin of this model's embeddings, the `meta` of their file."""
-        return meta_of(self.config, self.step, self.trained, self.data.get("fingerprint"))
+        content = self.data.get("fingerprint")
+        return meta_of(self.config, self.step, self.trained, content, self.extractors)
 
 
 def meta_of(
-    config: ml_collections.ConfigDict, step: int, trained: Trained, dataset_fingerprint: str | None
+    config: ml_collections.ConfigDict,
+    step: int,
+    trained: Trained,
+    dataset_fingerprint: str | None,
+    extractors: Mapping[str, Account],
 ) -> dict[str, Any]:
-    """Origin of embeddings as their files tell it."""
-    return {
+    """Origin of embeddings as their files tell it; `extractors` only where they are known."""
+    meta = {
         "model": fingerprint_of(config, trained),
         "config": resolved(config),
         "step": step,
         "dataset_fingerprint": dataset_fingerprint,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    return meta | ({"extractors": dict(extractors)} if extractors else {})
 
 
 def load(folder: str | pathlib.Path) -> Model:
@@ -234,14 +252,24 @@ def checked_features(features: Features, width: int, first: int = 0) -> Features
     return items
 
 
+def _refuse_bytes(features: Features, first: int) -> None:
+    """Raises UserError for bytes, where those of the training data stand for other numbers."""
+    items = [features] if isinstance(features, np.ndarray) else features
+    for n, item in enumerate(items):
+        if np.asarray(item).dtype == np.uint8:
+            raise UserError(
+                f"item {first + n}: features of type uint8, expected numbers as "
+                "vmr.quantization.dequantize makes them of YouTube-8M's"
+            )
+
+
 def _checked(rows: np.ndarray, width: int, named: Any) -> np.ndarray:
     if rows.ndim != 2 or rows.shape[1] != width:
         raise UserError(
             f"{named(0)}: features of shape {rows.shape}, expected rows of width {width}"
         )
-    if rows.dtype.kind != "f":
-        hint = "; vmr.quantization.dequantize reads YouTube-8M's" if rows.dtype == np.uint8 else ""
-        raise UserError(f"{named(0)}: features of type {rows.dtype}, expected floats{hint}")
+    if rows.dtype.kind not in "fiu":
+        raise UserError(f"{named(0)}: features of type {rows.dtype}, expected numbers")
     # Beyond float32 a number would become infinity.
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(rows, np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 import safetensors.numpy
 
+from vmr.data.accounts import accounts_table
 from vmr.disk import read_json, write_json
 from vmr.errors import UserError
 from vmr.evaluation import render_markdown
@@ -119,7 +120,9 @@ def _features(model: Model) -> Sequence[str]:
     rows = [
         f"| {side} | {width} | {_form(known.get(side))} |" for side, width in model.widths.items()
     ]
-    return ["| modality | width | trained on |", "|---|---:|---|", *rows]
+    table = ["| modality | width | trained on |", "|---|---:|---|", *rows]
+    accounts = {side: of for side, of in model.extractors.items() if side in model.widths}
+    return [*table, "", accounts_table(accounts)] if accounts else table
 
 
 def _form(modality: Mapping[str, Any] | None) -> str:

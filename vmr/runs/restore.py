@@ -72,8 +72,9 @@ class TrainedRun:
           batch_size: items at a time.
 
         Yields:
-          batches as `embed_batches`, but with `video_emb` (b, S, D) and `music_emb` (b, S, D), and
-          with the numbers of segments, `video_segments` and `music_segments` (b,) int.
+          batches as `embed_batches`, but with `video_emb` (b, S, D) and `music_emb` (b, S, D), with
+          the numbers of segments, `video_segments` and `music_segments` (b,) int, and with those
+          of the clips of whole sequences, `video_length` and `music_length` (b,) int.
         """
         devices = jax.local_devices()
         embed = on_devices.pmapped_embed_step(
@@ -91,7 +92,8 @@ class TrainedRun:
 
     def meta(self) -> dict[str, Any]:
         """Origin of this run's embeddings, the `meta` of their npz."""
-        return meta_of(self.config, self.step, self.state.trained, self.dataset.fingerprint)
+        content, extractors = self.dataset.fingerprint, self.dataset.extractors
+        return meta_of(self.config, self.step, self.state.trained, content, extractors)
 
 
 def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRun:
@@ -121,7 +123,7 @@ def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
 
     Fields of one value per item stay (b,), such as `video_segments` and `music_segments`, which are
     added; text is repeated for every segment. The vector of a modality without a sequence counts
-    as its only segment.
+    as its only segment, of one clip.
     """
     flat = dict(batch)
     for side in ("video", "music"):
@@ -130,6 +132,7 @@ def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
             # Repeated, since both towers embed a batch of b·S; the copies are never read.
             flat[side] = np.repeat(batch[side], segments, axis=0)
             flat[f"{side}_segments"] = np.ones(len(batch[side]), np.int64)
+            flat[f"{side}_length"] = np.ones(len(batch[side]), np.int64)
         else:
             flat[side] = batch[side].reshape(-1, *batch[side].shape[2:])
             flat[f"{side}_mask"] = mask.reshape(-1, mask.shape[-1])

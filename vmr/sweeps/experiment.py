@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from vmr import embeddings
+from vmr.disk import locked
 from vmr.errors import UserError
 from vmr.evaluation import table
 from vmr.runs import compare, evaluate
@@ -22,7 +23,6 @@ from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
 from vmr.training.reading import batch_spec_of, sound_dataset_of
-from vmr.training.run_dir import locked
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, runs_per_job: int) -> str:

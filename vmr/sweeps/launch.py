@@ -4,19 +4,17 @@ The process that launches them computes nothing: it would hold the accelerator t
 """
 
 import contextlib
-import multiprocessing
+import multiprocessing.process
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Generator, Iterable, Sequence
 from multiprocessing.connection import wait
 from typing import NamedTuple, Protocol
 
+from vmr.processes import SPAWN, end_with_parent, exit_in_words, inherited, sigterm_raised
 from vmr.sweeps.jobs import (
     Job,
     failure_of,
@@ -31,8 +29,6 @@ from vmr.sweeps.jobs import (
 from vmr.sweeps.worker import train_job
 from vmr.training.grid import Run
 
-# A fork would inherit the threads of JAX and TensorFlow in whatever state they are.
-_SPAWN = multiprocessing.get_context("spawn")
 _PROGRESS_SECONDS = 10.0  # between two looks at the logs of jobs
 _GRACE_SECONDS = 60.0  # for jobs to save at Ctrl-C: a program that is being compiled is waited for
 _TAIL = 4096  # bytes at the end of a log that are searched for its last line
@@ -161,7 +157,7 @@ class Processes:
         waiting, working = list(jobs), list[_Process]()
         slots = min(self.parallel, len(jobs))
         free, progress = list(range(slots)), Progress()
-        with _sigterm_raised():
+        with sigterm_raised():
             try:
                 while waiting or working:
                     while waiting and free:
@@ -184,35 +180,26 @@ class _Process:
     def __init__(self, job: Job, slot: int, slots: int) -> None:
         self.job, self.slot = job, slot
         # A daemon is killed, not waited for, should this process end between here and `_stop`.
-        self.process = _SPAWN.Process(target=_work, args=(job, slot, slots), daemon=True)
-        with _inherited(_cores(slot, slots)):
+        self.process = SPAWN.Process(target=_work, args=(job, slot, slots), daemon=True)
+        with inherited(_cores(slot, slots)):
             self.process.start()
 
     def cause(self) -> str:
         """Reason why the process, which has ended, ended early; empty where it did not."""
         self.process.join()
         code = self.process.exitcode or 0
-        return f"its process ended early: {_in_words(code)}, see log.txt" if code else ""
+        return f"its process ended early: {exit_in_words(code)}, see log.txt" if code else ""
 
 
 def _work(job: Job, slot: int, slots: int) -> None:
     """Trains a job in a process that has just been started."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     gpus = _gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, slots))
     if slots > 1:  # by default the first process would take most of an accelerator's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_job(job)
-
-
-def _end_with_parent() -> None:
-    """Ends this process with the one that started it, even where that is killed by signal 9."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        # At once: sys.exit would end no more than this thread.
-        os._exit(1)
 
 
 def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
@@ -231,25 +218,6 @@ def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
             process.kill()  # safe: checkpoints are whole or absent
         for process in processes:
             process.join()
-
-
-@contextlib.contextmanager
-def _sigterm_raised() -> Iterator[None]:
-    """Raises SystemExit at SIGTERM, which would otherwise leave no time for jobs to be saved."""
-    # Python sets handlers on the main thread only, and a handler of the caller's is left alone.
-    on_main = threading.current_thread() is threading.main_thread()
-    if not on_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _share(gpus: list[str], slot: int, slots: int) -> list[str]:
@@ -278,32 +246,3 @@ def _cores(slot: int, slots: int) -> set[int]:
     cores = sorted(os.sched_getaffinity(0))
     share = cores[slot * len(cores) // slots : (slot + 1) * len(cores) // slots]
     return set(share if len(cores) >= slots else cores)
-
-
-@contextlib.contextmanager
-def _inherited(cores: set[int]) -> Iterator[None]:
-    """Limits processes that are started within to these cores, and hides Ctrl-C from them.
-
-    Both must hold from their start: NumPy, XLA and TensorFlow make as many threads as they find
-    cores, and a terminal sends Ctrl-C, which this process handles, to its whole group.
-    """
-    resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
-    before = os.sched_getaffinity(0) if cores else set()
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        if cores:
-            os.sched_setaffinity(0, cores)
-        yield
-    finally:
-        if cores:
-            os.sched_setaffinity(0, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-
-
-def _in_words(code: int) -> str:
-    """Name of an exit code other than 0."""
-    if code > 0:
-        return f"exit status {code}"
-    if code == -signal.SIGKILL:
-        return "killed by signal 9, perhaps for want of memory"
-    return f"killed by signal {-code}, {signal.strsignal(-code)}"

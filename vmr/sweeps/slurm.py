@@ -1,14 +1,12 @@
-"""Slurm as a launcher of jobs, through submitit."""
+"""Slurm as a launcher of the jobs of a sweep."""
 
-import contextlib
 import pathlib
-import re
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from vmr.disk import write_text
-from vmr.errors import UserError
+from vmr.slurm import Resumable, executor, refused_in_one_line
 from vmr.sweeps.jobs import Job
 from vmr.sweeps.launch import Ended, Progress
 from vmr.sweeps.worker import train_job
@@ -16,30 +14,6 @@ from vmr.training.grid import Run
 
 _POLL_SECONDS = 10.0
 _ID = "slurm_job.txt"  # holds the id of the job, in a run's folder while the job trains it
-
-
-def parameters_of(typed: Sequence[str]) -> dict[str, Any]:
-    """Parses `NAME=VALUE` parameters of submitit; numbers, true, false and none become such.
-
-    Raises:
-      UserError: a part is not of this form.
-    """
-    parameters: dict[str, Any] = {}
-    for text in typed:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise UserError(f"--slurm: {text!r} is not NAME=VALUE, as timeout_min=60")
-        parameters[name] = _plain(value)
-    return parameters
-
-
-def _plain(value: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return words[value.lower()]
-    if re.fullmatch(r"-?\d+", value):
-        return int(value)
-    return float(value) if re.fullmatch(r"-?\d+\.\d+", value) else value
 
 
 class Slurm:
@@ -99,8 +73,8 @@ class Slurm:
           UserError: Slurm or submitit refuses a parameter.
         """
         new = [job for job in jobs if not job.id]
-        with _refused_in_one_line():
-            submitted = self._executor().map_array(_Training(), new) if new else []
+        with refused_in_one_line():
+            submitted = self._executor().map_array(Resumable(train_job), new) if new else []
         waiting = [job for job in jobs if job.id]
         for job, by_slurm in zip(new, submitted, strict=True):
             self._submitted[by_slurm.job_id] = by_slurm
@@ -127,35 +101,4 @@ class Slurm:
                 time.sleep(self.poll_seconds)
 
     def _executor(self) -> Any:
-        try:
-            import submitit
-        except ImportError:
-            raise UserError("Slurm needs the extra: pip install -e '.[slurm]'") from None
-        with _refused_in_one_line():
-            executor = submitit.AutoExecutor(folder=self.folder, cluster="slurm")
-            executor.update_parameters(**self.parameters)
-            executor.update_parameters(slurm_array_parallelism=self.parallel)
-        return executor
-
-
-class _Training:
-    """Task of a node: trains a job, the first time and after it has been queued again."""
-
-    def __call__(self, job: Job) -> None:
-        train_job(job)
-
-    def checkpoint(self, job: Job) -> Any:
-        """Submission to queue again, which submitit asks for at a preemption or time limit."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self, job)
-
-
-@contextlib.contextmanager
-def _refused_in_one_line() -> Iterator[None]:
-    """Turns submitit's exceptions for a missing cluster or a wrong parameter into a UserError."""
-    try:
-        yield
-    except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"Slurm: {reason}") from None
+        return executor(self.folder, {**self.parameters, "slurm_array_parallelism": self.parallel})

@@ -7,14 +7,13 @@ import os
 import pathlib
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 import jax
 import ml_collections
 
-from vmr.disk import read_json, write_json
+from vmr.disk import locked, read_json, write_json
 from vmr.errors import UserError
 from vmr.training.config import completed, difference, differing, require_restorable, resolved
 
@@ -164,7 +163,7 @@ def environment(data: Mapping[str, Any]) -> dict[str, Any]:
         "git_revision": _git_revision(),
         "dataset_fingerprint": data["fingerprint"],
         # For a model's card, since the dataset may be gone by then.
-        "dataset": {key: data[key] for key in ("name", "licence", "features")},
+        "dataset": {key: value for key, value in data.items() if key != "fingerprint"},
     }
 
 
@@ -177,42 +176,3 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-if sys.platform != "win32":
-    import fcntl
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Locks a folder against other processes; the system frees it however this process ends.
-
-    File systems without locks, and Windows, go without.
-
-    Raises:
-      UserError: the folder is locked, by this process or another, or cannot be written to.
-    """
-    path = folder / ".lock"  # never deleted: another process may have it open
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    with file:
-        try:
-            _lock(file)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder} is in use: another process works there, expected one at a time"
-            ) from None
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    if sys.platform == "win32":
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return  # the disk has no locks

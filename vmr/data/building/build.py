@@ -1,10 +1,11 @@
 """Building of a validated dataset from the options of `tools.build_dataset`."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vmr.data.building.write import write_dataset
+from vmr.data.building.write import prepared_here, write_dataset
 from vmr.data.sources.feature_files import feature_files
 from vmr.data.sources.labels import read_label_filter, read_vocabulary
 from vmr.data.sources.planted import planted
@@ -69,8 +70,15 @@ def _refuse_foreign(name: str, given: Collection[str]) -> None:
             raise UserError(f"--{option}: belongs to {belongs}, not to --source={name}")
 
 
-def build(source: Source, output: Path, command: str, overwrite: bool = False) -> Report:
+def build(
+    source: Source, output: Path, command: str, overwrite: bool = False, beam: Any = None
+) -> Report:
     """Writes `source` to `output` and validates what was written; see `write_dataset`.
+
+    Args:
+      source, output, command, overwrite: see `write_dataset`.
+      beam: options of pipelines, see `vmr.beam.beam_options`, to write with Beam's workers; None to
+        write in this process.
 
     Raises:
       UserError: see `write_dataset`; also if an invalid dataset would replace a valid one.
@@ -87,7 +95,12 @@ def build(source: Source, output: Path, command: str, overwrite: bool = False) -
                 f"deleted: {report.first_errors}"
             )
 
-    write_dataset(source, output, command, overwrite, accept)
+    prepared = prepared_here
+    if beam is not None:
+        from vmr.data.building.beam import prepared_under_beam  # needs an environment of its own
+
+        prepared = partial(prepared_under_beam, beam)
+    write_dataset(source, output, command, overwrite, accept, prepared)
     return report_of(output)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from vmr.data.accounts import accounts_table
 from vmr.data.dataset import chance_levels
 from vmr.data.modality import Modality
 from vmr.data.schema import Text
@@ -46,6 +47,7 @@ def dataset_card(
         "| music_index | int64, the track among the distinct tracks of all splits |",
         *(["| labels | int64 list, as the source gives them |"] if schema.has_labels else []),
         *(["| group | int64, items of equal group go together |"] if schema.has_groups else []),
+        *(["", accounts_table(source.extractors)] if source.extractors else []),
         "",
         "Built by:",
         "",

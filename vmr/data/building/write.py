@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from vmr.data.building.card import dataset_card
 from vmr.data.dataset import DATASET_FILE, DATASET_INFO, FEATURES_FILE, fingerprint
 from vmr.data.quiet_tensorflow import tf, tfds
-from vmr.data.schema import Pair
+from vmr.data.schema import Pair, Schema
 from vmr.data.sources.source import Source
 from vmr.data.tfrecords import fields_in_order
 from vmr.errors import UserError
@@ -27,17 +27,22 @@ from vmr.progress_bar import progress_bar
 
 
 class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder that writes the pairs of a source, shuffled by a hash of the video id."""
+    """TFDS builder that writes the pairs of a source, shuffled by a hash of the video id.
+
+    Its examples are generated here, unless a function `examples` gives those of a split.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     # Keeps TFDS from looking for checksums of downloads beside this module; nothing is downloaded.
     code_path = None
 
-    def __init__(self, *, source: Source, **options: Any):
+    def __init__(
+        self, *, source: Source, examples: Callable[[str], Any] | None = None, **options: Any
+    ):
         self.name = source.name
         self.source = source
-        self.tracks: dict[str, int] = {}
-        self.videos_per_track: dict[str, Counter[int]] = {}
+        self.numbers = TrackNumbers()
+        self._examples = examples or self._generate_examples
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -48,42 +53,77 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
             license=self.source.licence,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager
-        return {split: self._generate_examples(split) for split in self.source.splits}
+        return {split: self._examples(split) for split in self.source.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        seen: set[str] = set()
-        counts = self.videos_per_track.setdefault(split, Counter())
         pairs = self.source.splits[split]()
         total = self.source.totals.get(split)
         for pair in progress_bar(pairs, desc=f"{self.name} {split}", total=total, unit=" pairs"):
-            if pair.video_id in seen:
-                raise UserError(
-                    f"{split}: video id {pair.video_id!r} comes twice, expected each video once"
-                )
-            seen.add(pair.video_id)
-            # Numbered across splits, so that equal ids are one track wherever they occur.
-            track = self.tracks.setdefault(pair.music_id, len(self.tracks))
-            counts[track] += 1
-            yield pair.video_id, self._example(pair, track)
-        if not seen:
+            track = self.numbers.of_pair(split, pair.video_id, pair.music_id)
+            yield pair.video_id, example_of(pair, track, self.source.schema)
+        self.numbers.refuse_empty(split)
+
+
+class TrackNumbers:
+    """Numbers of the tracks, across splits in the order of their first pairs.
+
+    Attributes:
+      videos_per_track: number of videos of each track, by split.
+    """
+
+    def __init__(self) -> None:
+        self.videos_per_track: dict[str, Counter[int]] = {}
+        self._tracks: dict[str, int] = {}
+        self._videos: dict[str, set[str]] = {}
+
+    def of_pair(self, split: str, video_id: str, music_id: str) -> int:
+        """Number of the track of the next pair; UserError if the split had the video before."""
+        seen = self._videos.setdefault(split, set())
+        if video_id in seen:
+            raise UserError(f"{split}: video id {video_id!r} comes twice, expected each video once")
+        seen.add(video_id)
+        # Numbered across splits, so that equal ids are one track wherever they occur.
+        track = self._tracks.setdefault(music_id, len(self._tracks))
+        self.videos_per_track.setdefault(split, Counter())[track] += 1
+        return track
+
+    def refuse_empty(self, split: str) -> None:
+        """Raises UserError if the split had no pair."""
+        if not self._videos.get(split):
             raise UserError(f"{split}: holds no pair, expected at least one")
 
-    def _example(self, pair: Pair, track: int) -> dict[str, Any]:
-        example = {
-            "video_id": pair.video_id,
-            "music_id": pair.music_id,
-            "music_index": track,
-            **{name: getattr(pair, name) for name in self.source.schema.modalities},
-        }
-        if self.source.schema.text:
-            example["text"] = pair.text
-        if self.source.schema.has_labels:
-            example["labels"] = list(pair.labels)
-        if self.source.schema.has_groups:
-            example["group"] = pair.group
-        return example
+
+def example_of(pair: Pair, track: int, schema: Schema) -> dict[str, Any]:
+    """Example of a pair, as TFDS takes it; `track` is the number of its track."""
+    example = {
+        "video_id": pair.video_id,
+        "music_id": pair.music_id,
+        "music_index": track,
+        **{name: getattr(pair, name) for name in schema.modalities},
+    }
+    if schema.text:
+        example["text"] = pair.text
+    if schema.has_labels:
+        example["labels"] = list(pair.labels)
+    if schema.has_groups:
+        example["group"] = pair.group
+    return example
+
+
+def prepared_here(source: Source, folder: Path) -> PairBuilder:
+    """Writes a source as a TFDS folder below `folder` in this process; for `write_dataset`."""
+    builder = PairBuilder(source=source, data_dir=folder, file_format="tfrecord")
+    prepare(builder)
+    return builder
+
+
+def prepare(builder: PairBuilder, **options: Any) -> None:
+    """Writes the folder of a builder, with options of TFDS's `download_and_prepare`."""
+    # TFDS announces downloads on standard output, although there are none.
+    with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
+        builder.download_and_prepare(**options)
 
 
 def write_dataset(
@@ -92,6 +132,7 @@ def write_dataset(
     command: str,
     overwrite: bool = False,
     accept: Callable[[Path], None] | None = None,
+    prepared: Callable[[Source, Path], PairBuilder] = prepared_here,
 ) -> None:
     """Writes `source` to the folder `output`, whole or not at all.
 
@@ -102,15 +143,14 @@ def write_dataset(
       overwrite: True to replace an earlier dataset at `output`, once the new one is complete.
       accept: check of the finished folder, called before it is put in place; an exception that it
         raises leaves `output` as it was.
+      prepared: function that writes the source below a folder and returns the builder that did;
+        see `vmr.data.building.beam` for one that writes with many machines.
 
     Raises:
       UserError: the output exists, the disk is full, or the source has a fault.
     """
     with scratch_beside(output, overwrite) as scratch:
-        builder = PairBuilder(source=source, data_dir=scratch / "tfds", file_format="tfrecord")
-        # TFDS announces downloads on standard output, although there are none.
-        with contextlib.redirect_stdout(io.StringIO()), fields_in_order():
-            builder.download_and_prepare()
+        builder = prepared(source, scratch / "tfds")
         finished = scratch / "finished"
         # TFDS wrote to tfds/name/version in the scratch folder; a dataset here is one flat folder.
         shutil.move(builder.data_dir, finished)
@@ -126,18 +166,20 @@ def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) 
         for split, info in builder.info.splits.items()
     }
     content = fingerprint(folder / FEATURES_FILE, shards)
-    facts: Mapping[str, Any] = {
+    facts: dict[str, Any] = {
         "schema_version": 1,
         "name": source.name,
         "fingerprint": content,
         "command": command,
         "splits": {
             split: {"examples": counts.total(), "tracks": len(counts)}
-            for split, counts in builder.videos_per_track.items()
+            for split, counts in builder.numbers.videos_per_track.items()
         },
     }
+    if source.extractors:
+        facts["extractors"] = source.extractors
     (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    card = dataset_card(source, builder.videos_per_track, command, content)
+    card = dataset_card(source, builder.numbers.videos_per_track, command, content)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

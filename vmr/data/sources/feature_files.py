@@ -1,7 +1,9 @@
 """Feature files: `{video,music}/<id>.npy`, paired by `{train,validation,test}.csv`.
 
 Each array is one vector (D,) or a sequence (T, D), alike for all files of a modality. Several
-videos may share one track. Some or all videos may have text: strings in `text.csv`, or embeddings
+videos may share one track. The CSVs may have a column `group`: items of equal group are truly
+compatible, paired or not. `extraction.json`, if it is there, tells the extractor of each modality.
+Some or all videos may have text: strings in `text.csv`, or embeddings
 in `text/<video_id>.npy`, one vector (E,) or a sequence (L, E) per video.
 """
 
@@ -12,24 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
+from vmr.data.accounts import EXTRACTION_FILE, Account, read_accounts
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.files import composed, other_spelling, read_floats, read_table
-from vmr.data.sources.source import SPLITS, Source, require_share, split_of
+from vmr.data.sources.pair_rows import (
+    GROUP_COLUMN,
+    PAIR_COLUMNS,
+    Row,
+    read_rows,
+    require_one_group,
+)
+from vmr.data.sources.source import SPLITS, InParts, Source, require_share, split_of
 from vmr.errors import UserError
 
-PAIR_COLUMNS = ("video_id", "music_id")
 TEXT_COLUMNS = ("video_id", "text")
+_PART = 256  # pairs that a worker reads at a time, if there are workers
 _NAMED = 3  # further absent ids that a message names after the first
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Pair of ids in a CSV, and the file and line that hold it, for messages."""
-
-    line: str
-    video_id: str
-    music_id: str
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
 
     Raises:
       UserError: a CSV is missing, empty or unusable, repeats a video, or names an id that is absent
-        or outside its folder; the share held out is impossible; the first array is unusable; or
-        the text is, see `feature_text`.
+        or outside its folder; groups are incomplete or contradict each other; the share held out
+        is impossible; the first array or `extraction.json` is unusable; or the text is, see
+        `feature_text`.
     """
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
     tables = {
-        split: _read_rows(root, root / f"{split}.csv")
+        split: read_rows(root, root / f"{split}.csv")
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }
@@ -75,52 +77,41 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         tables = _by_track(tables["train"], held_out)
     # The first array decides the schema; `_load` holds all others against it.
     first = tables["train"][0]
-    video = _modality(root / "video" / f"{first.video_id}.npy")
-    music = _modality(root / "music" / f"{first.music_id}.npy")
+    accounts = read_accounts(root)
+    video = _modality(root / "video" / f"{first.video_id}.npy", accounts.get("video"))
+    music = _modality(root / "music" / f"{first.music_id}.npy", accounts.get("music"))
     text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
     return Source(
         name="feature_files",
         description=_description(root, held_out, text.unused),
         licence="that of the feature files, which is not known here",
-        schema=Schema(video, music, text=text.schema),
+        schema=Schema(video, music, text=text.schema, has_groups=_has_groups(root, tables)),
         splits={
-            split: partial(_pairs, root, rows, video, music, text) for split, rows in tables.items()
+            split: InParts(
+                partial(_pairs, root, video, music, text),
+                [rows[start : start + _PART] for start in range(0, len(rows), _PART)],
+                f"{root}: has no pair for {split}",
+            )
+            for split, rows in tables.items()
         },
         totals={split: len(rows) for split, rows in tables.items()},
+        extractors=accounts,
     )
 
 
-def _read_rows(root: Path, file: Path) -> list[_Row]:
-    rows: list[_Row] = []
-    lines: dict[str, str] = {}
-    for line, entry in read_table(file, PAIR_COLUMNS):
-        row = _row(root, line, entry)
-        if row.video_id in lines:
-            raise UserError(
-                f"{line} repeats video id {row.video_id!r} of "
-                f"{lines[row.video_id].removeprefix(f'{file}: ')}, expected each video once"
-            )
-        lines[row.video_id] = line
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{file}: has no rows, expected at least one pair")
-    return rows
+def _has_groups(root: Path, tables: Mapping[str, list[Row]]) -> bool:
+    """True if all CSVs have groups; UserError if only some have, or a track is in two."""
+    lacking = [split for split, rows in tables.items() if rows[0].group is None]
+    if lacking and len(lacking) < len(tables):
+        raise UserError(
+            f"{root / lacking[0]}.csv: lacks column {GROUP_COLUMN}, which another CSV beside it "
+            "has; expected it in all or none"
+        )
+    require_one_group(row for rows in tables.values() for row in rows)
+    return not lacking
 
 
-def _row(root: Path, line: str, entry: Mapping[str, str]) -> _Row:
-    row = _Row(line, entry["video_id"], entry["music_id"])
-    for folder, item in (("video", row.video_id), ("music", row.music_id)):
-        if not item:
-            raise UserError(f"{line} has an empty {folder}_id, expected an id")
-        # Judged by its name, not resolved: a file may be a symbolic link to a larger disk.
-        if Path(item).is_absolute() or ".." in Path(item).parts:
-            raise UserError(
-                f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
-            )
-    return row
-
-
-def _require_files(root: Path, rows: list[_Row]) -> None:
+def _require_files(root: Path, rows: list[Row]) -> None:
     """Refuses, with a UserError that names them, ids whose feature files are absent."""
     absent: dict[Path, str] = {}
     for row in rows:
@@ -146,9 +137,9 @@ def _is_file(file: Path, line: str) -> bool:
         raise UserError(f"{line} names {file.name[:40]}…: {error.strerror}") from None
 
 
-def _by_track(rows: list[_Row], share: float) -> dict[str, list[_Row]]:
+def _by_track(rows: list[Row], share: float) -> dict[str, list[Row]]:
     """Assigns rows to splits by a hash of the track, so that no track is in two splits."""
-    tables: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    tables: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for row in rows:
         tables[split_of(row.music_id, share)].append(row)
     for split, of_split in tables.items():
@@ -174,7 +165,7 @@ def _description(root: Path, held_out: float, unused_texts: int) -> str:
 
 
 def _pairs(
-    root: Path, rows: list[_Row], video: Modality, music: Modality, text: FeatureText
+    root: Path, video: Modality, music: Modality, text: FeatureText, rows: list[Row]
 ) -> Iterator[Pair]:
     for row in rows:
         yield Pair(
@@ -183,13 +174,21 @@ def _pairs(
             video=_load(root / "video" / f"{row.video_id}.npy", video),
             music=_load(root / "music" / f"{row.music_id}.npy", music),
             text=text.of(row.video_id),
+            group=row.group or 0,
         )
 
 
-def _modality(file: Path) -> Modality:
+def _modality(file: Path, account: Account | None) -> Modality:
     array = read_floats(file)
     if array.ndim not in (1, 2) or not array.shape[-1]:
         raise UserError(f"{file}: has shape {array.shape}, expected (D,) or (T, D)")
+    if account:
+        clips = account["clip_seconds"] is not None
+        expected = f"({'T, ' if clips else ''}{account['width']}{'' if clips else ','})"
+        if array.ndim != 1 + clips or array.shape[-1] != account["width"]:
+            raise UserError(
+                f"{file}: has shape {array.shape}, expected {expected} by {EXTRACTION_FILE}"
+            )
     return Modality(width=array.shape[-1], sequence=array.ndim == 2)
 
 
@@ -223,13 +222,17 @@ def feature_text(root: Path, video_ids: Collection[str]) -> FeatureText:
         return _strings(table, set(video_ids))
     if folder.exists():
         return _embeddings(folder, video_ids)
-    return FeatureText(None, lambda video_id: "")
+    return FeatureText(None, partial(_string, {}))
 
 
 def _strings(table: Path, video_ids: set[str]) -> FeatureText:
     texts = strings_of(table, video_ids)
     unused = len(texts.keys() - video_ids)
-    return FeatureText(Text(), lambda video_id: texts.get(video_id, ""), unused)
+    return FeatureText(Text(), partial(_string, texts), unused)
+
+
+def _string(texts: Mapping[str, str], video_id: str) -> str:
+    return texts.get(video_id, "")
 
 
 def strings_of(table: Path, video_ids: set[str]) -> dict[str, str]:

@@ -16,7 +16,9 @@ from vmr.arrays import read_array
 from vmr.errors import UserError
 
 
-def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def read_table(
+    file: Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Reads the rows of a CSV that has at least these columns.
 
     Each row is one line. A quoted value that runs over the end of its line is refused, since a
@@ -25,6 +27,7 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
     Args:
       file: UTF-8 file whose first line names the columns.
       columns: names of the columns to read.
+      optional: names of columns to read too, those of them that the file has.
 
     Yields:
       "FILE: line N", and the values of the row by column, stripped of surrounding space.
@@ -38,6 +41,7 @@ def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = _rows(file, opened)
             names = [name.strip() for name in next(rows, ("", []))[1]]
+            columns = [*columns, *(name for name in optional if name in names)]
             _require_columns(file, names, columns)
             for line, row in rows:
                 _require_full(line, row, names)

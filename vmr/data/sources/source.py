@@ -6,13 +6,40 @@ share each keeps its items and gains some, and none of them was in the other.
 """
 
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from vmr.data.accounts import Account
 from vmr.data.schema import Pair, Schema
 from vmr.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class InParts:
+    """Pairs of a split in parts, each of which another process or machine may read by itself.
+
+    Attributes:
+      read: function from a part to its pairs, in order.
+      parts: files, or rows of a table, in order; they and `read` can be pickled.
+      if_empty: message of the UserError that a call raises if no part holds a pair.
+    """
+
+    read: Callable[[Any], Iterator[Pair]]
+    parts: Sequence[Any]
+    if_empty: str
+
+    def __call__(self) -> Iterator[Pair]:
+        """Yields the pairs of all parts, one part after the other."""
+        empty = True
+        for part in self.parts:
+            for pair in self.read(part):
+                empty = False
+                yield pair
+        if empty:
+            raise UserError(self.if_empty)
 
 
 @dataclass(frozen=True)
@@ -24,8 +51,11 @@ class Source:
       description: sentences about the pairs and their origin, for the card.
       licence: licence of the pairs, as far as it is known.
       schema: fields of every pair.
-      splits: function of each split that yields its pairs, from the first to the last.
+      splits: function of each split that yields its pairs, from the first to the last; `InParts`
+        where they can be read in parallel.
       totals: number of pairs of each split for which it is known; for the progress bar only.
+      extractors: account of the extractor of each modality, see `vmr.data.accounts`; empty if not
+        known.
     """
 
     name: str
@@ -34,6 +64,7 @@ class Source:
     schema: Schema
     splits: Mapping[str, Callable[[], Iterator[Pair]]]
     totals: Mapping[str, int] = field(default_factory=dict)
+    extractors: Mapping[str, Account] = field(default_factory=dict)
 
 
 _HASHES = 2**32

@@ -27,7 +27,7 @@ from vmr.data.modality import Modality
 from vmr.data.quiet_tensorflow import tf
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.sources.labels import Vocabulary
-from vmr.data.sources.source import SPLITS, Source, require_share, split_of
+from vmr.data.sources.source import SPLITS, InParts, Source, require_share, split_of
 from vmr.data.tfrecords import read_records
 from vmr.errors import UserError
 
@@ -37,8 +37,6 @@ MUSIC_WIDTH = 128
 MAX_FRAMES = {"youtube8m": 300, "audioset": 10}
 
 _ID_KEYS = ("id", "video_id")
-
-Splits = dict[str, Callable[[], Iterator[Pair]]]
 
 
 def youtube8m(
@@ -202,8 +200,8 @@ def splits_of(
     read: Callable[[bytes], Pair],
     labels: frozenset[int] | None,
     held_out: float,
-) -> Splits:
-    """Makes a function for each split that yields its pairs.
+) -> dict[str, InParts]:
+    """Makes a function for each split that yields its pairs; each file is a part.
 
     Args:
       files: TFRecord files of each split.
@@ -219,35 +217,32 @@ def splits_of(
     require_share(held_out, [f"--{split}" for split in files if split != "train"])
     # Each split held out reads all of train and keeps its own: three passes, but no memory.
     paths = dict.fromkeys(SPLITS, files["train"]) if held_out else files
+    wanted = "" if labels is None else f" with any of the {len(labels)} labels of --labels"
     return {
-        split: partial(_pairs, split, of_split, read, labels, held_out)
+        split: InParts(
+            partial(_pairs, split, read=read, labels=labels, held_out=held_out),
+            of_split,
+            f"{of_split[0]} and {len(of_split) - 1} more files: hold no video{wanted} for {split}",
+        )
         for split, of_split in paths.items()
     }
 
 
 def _pairs(
     split: str,
-    paths: Sequence[Path],
+    path: Path,
     read: Callable[[bytes], Pair],
     labels: frozenset[int] | None,
     held_out: float,
 ) -> Iterator[Pair]:
-    kept = 0
-    for path in paths:
-        for number, record in read_records(path):
-            try:
-                pair = read(record)
-            except ValueError as fault:
-                raise UserError(f"{path}: record {number} {fault}") from None
-            labelled = labels is None or not labels.isdisjoint(pair.labels)
-            if labelled and (not held_out or split_of(pair.video_id, held_out) == split):
-                kept += 1
-                yield pair
-    if not kept:
-        wanted = "" if labels is None else f" with any of the {len(labels)} labels of --labels"
-        raise UserError(
-            f"{paths[0]} and {len(paths) - 1} more files: hold no video{wanted} for {split}"
-        )
+    for number, record in read_records(path):
+        try:
+            pair = read(record)
+        except ValueError as fault:
+            raise UserError(f"{path}: record {number} {fault}") from None
+        labelled = labels is None or not labels.isdisjoint(pair.labels)
+        if labelled and (not held_out or split_of(pair.video_id, held_out) == split):
+            yield pair
 
 
 def describe_kept(labels: frozenset[int] | None, held_out: float) -> str:
