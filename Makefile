@@ -5,7 +5,7 @@ BEAM_VENV ?= .venv-beam
 DEMO ?= demo
 DEMO_VIDEO ?= video005916
 DEMO_MEDIA ?= demo-media
-DEMO_MEDIA_PAIRS ?= 600
+DEMO_CLIP ?= 00237
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BEAM_INSTALLED := $(BEAM_VENV)/.installed
@@ -39,25 +39,34 @@ demo: $(INSTALLED)
 	@echo 'embeddings  $(DEMO)/embeddings.npz'
 	@echo 'gallery     $(DEMO)/gallery/index.html, to open in a browser'
 
-# Items of two seconds' clips are sequences, for II-CLVM; items as a whole are vectors, for VM-NET.
 demo-media: $(INSTALLED)
-	$(BIN)/python -m tools.planted_media --output=$(DEMO_MEDIA)/media --pairs=$(DEMO_MEDIA_PAIRS)
-	for clips in 2 whole; do \
-	    $(BIN)/python -m tools.extract_features --videos=$(DEMO_MEDIA)/media/video \
-	        --music=$(DEMO_MEDIA)/media/music --pairs=$(DEMO_MEDIA)/media/pairs.csv \
-	        --clips=$$clips --output=$(DEMO_MEDIA)/features/$$clips && \
-	    { test -e $(DEMO_MEDIA)/data/$$clips || $(BIN)/python -m tools.build_dataset \
-	        --source=feature_files --input=$(DEMO_MEDIA)/features/$$clips --held_out=0.15 \
-	        --output=$(DEMO_MEDIA)/data/$$clips; } || exit 1; \
-	done
+	$(BIN)/python -m tools.planted_media --pairs=600 --jobs=2 --output=$(DEMO_MEDIA)/media
+	$(BIN)/python -m tools.extract_features --videos=$(DEMO_MEDIA)/media/video \
+	    --music=$(DEMO_MEDIA)/media/music --pairs=$(DEMO_MEDIA)/media/pairs.csv --clips=2 \
+	    --output=$(DEMO_MEDIA)/features
+	test -e $(DEMO_MEDIA)/data || $(BIN)/python -m tools.build_dataset --source=feature_files \
+	    --input=$(DEMO_MEDIA)/features --held_out=0.15 --output=$(DEMO_MEDIA)/data
+	@echo && echo 'II-CLVM, on sequences of clips:'
 	$(BIN)/python -m experiments.train --config=configs/ii_clvm.py:small \
-	    --config.dataset.data_dir=$(DEMO_MEDIA)/data/2 --workdir=$(DEMO_MEDIA)/ii_clvm
+	    --config.dataset.data_dir=$(DEMO_MEDIA)/data --workdir=$(DEMO_MEDIA)/ii_clvm
+	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO_MEDIA)/ii_clvm --split=test \
+	    --baseline=cca
+	@echo && echo 'VM-NET, on one vector an item, the mean of its clips:'
 	$(BIN)/python -m experiments.train --config=configs/vmnet.py:small \
-	    --config.dataset.data_dir=$(DEMO_MEDIA)/data/whole --workdir=$(DEMO_MEDIA)/vmnet
-	for run in ii_clvm vmnet; do \
-	    $(BIN)/python -m experiments.evaluate --workdir=$(DEMO_MEDIA)/$$run --split=test \
-	        --baseline=cca || exit 1; \
-	done
+	    --config.dataset.data_dir=$(DEMO_MEDIA)/data --workdir=$(DEMO_MEDIA)/vmnet
+	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO_MEDIA)/vmnet --split=test --baseline=cca
+	@echo && echo 'music for the file $(DEMO_CLIP).webm, whose own track is $(DEMO_CLIP):'
+	$(BIN)/python -m experiments.export --workdir=$(DEMO_MEDIA)/ii_clvm --split=test \
+	    --output=$(DEMO_MEDIA)/test.npz
+	$(BIN)/python -m experiments.search --model=$(DEMO_MEDIA)/ii_clvm \
+	    --embeddings=$(DEMO_MEDIA)/test.npz --video=$(DEMO_MEDIA)/media/video/$(DEMO_CLIP).webm \
+	    --top=5
+	$(BIN)/python -m experiments.gallery --workdir=$(DEMO_MEDIA)/ii_clvm --split=test \
+	    --against=$(DEMO_MEDIA)/vmnet --media=$(DEMO_MEDIA)/media --segments=5 \
+	    --output=$(DEMO_MEDIA)/gallery
+	@echo
+	@echo 'media       $(DEMO_MEDIA)/media, features $(DEMO_MEDIA)/features (report.csv)'
+	@echo 'gallery     $(DEMO_MEDIA)/gallery/index.html, to open in a browser'
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal

@@ -61,7 +61,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Object of a JSON file; UserError if the file cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is the JSON of a {type(content).__name__}, expected an object")
@@ -145,3 +145,23 @@ def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
             f"no space left on the disk of {path}: what was saved before is whole, free some "
             "space and run the same command again"
         ) from None
+
+
+def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the files in a folder and in its folders, in the order of names; links are followed.
+
+    Raises:
+      UserError: a folder cannot be read, or a link leads to a folder that it is in.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
+
+    # Links are followed, since a folder may lie on a larger disk.
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders.sort()
+        for name in folders:
+            link = pathlib.Path(place, name)
+            if link.is_symlink() and pathlib.Path(place).resolve().is_relative_to(link.resolve()):
+                raise UserError(f"{link} is a link to a folder that it is in, expected none")
+        yield from (pathlib.Path(place, name) for name in sorted(names))

@@ -13,7 +13,11 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def end_with_parent() -> None:
-    """Ends this process with the one that started it, even where that is killed by signal 9."""
+    """Has this process end with the one that started it, even where that is killed by signal 9."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -51,6 +51,14 @@ def accounts(root, content=None, **changed):
     (root / "extraction.json").write_text(json.dumps(content))
 
 
+def test_version_and_licence_may_be_known_to_nobody(root):
+    accounts(root, video=VIDEO | {"version": None, "licence": None})
+    dataset = build(root)
+    assert dataset.extractors["video"]["version"] is None
+    card = (dataset.data_dir / "README.md").read_text()
+    assert r"| video | onnx:a\|b.onnx | not known | not known | the whole item |" in card
+
+
 def build(root, name="out"):
     write_dataset(feature_files(root), root.parent / name, "a test")
     return open_dataset(root.parent / name)
@@ -110,6 +118,7 @@ def test_groups_are_in_all_tables_or_in_none(root):
     ("content", "expected"),
     [
         ("{", "cannot be read as JSON"),
+        ('{"a":' + "[" * 200_000, "cannot be read as JSON"),
         ("[]", "is the JSON of a list"),
         ({"video": VIDEO, "music": MUSIC}, "schema_version None, expected 1"),
         ({"schema_version": 1, "video": VIDEO}, "expected an object under 'music'"),

@@ -19,6 +19,7 @@ import numpy as np
 from vmr.errors import UserError
 
 SIZE, RATE = 2, 10
+_LONGEST_WAIT = 150  # seconds
 
 
 def _content(file):
@@ -40,7 +41,10 @@ def _content(file):
         os._exit(3)
     if "began" in content:
         pathlib.Path(content["began"]).write_text(str(os.getpid()))
+        # No longer: where the test has been killed, nobody makes the file.
+        deadline = time.monotonic() + _LONGEST_WAIT
         while not pathlib.Path(content["until"]).exists():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
     return content
 

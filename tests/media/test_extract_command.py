@@ -1,5 +1,6 @@
 """The command: processes that fail alone, stops that lose an item at most, shards, a cluster."""
 
+import contextlib
 import csv
 import os
 import pathlib
@@ -191,8 +192,9 @@ if __name__ == "__main__":
 """
 
 
+@contextlib.contextmanager
 def started(folder, *arguments):
-    """The command as a group of processes of its own, once its decoder is at v2."""
+    """The command as a group of processes of its own, once its decoder is at v2; none is left."""
     medium(
         folder / "videos" / "v2.mp4",
         *(2, 20, 30),
@@ -206,12 +208,17 @@ def started(folder, *arguments):
         command, env=environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (folder / "began").exists() or not (folder / "began").read_text():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "began").exists() or not (folder / "began").read_text():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # as it should be
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def gone(pid):
@@ -231,17 +238,17 @@ def gone(pid):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 @pytest.mark.parametrize("stop", ["group", "parent", "interrupt"])
 def test_a_stop_at_any_moment_loses_the_item_at_hand(folder, stop):
-    process = started(folder, *flags(folder, jobs=1))
-    worker = int((folder / "began").read_text())
-    if stop == "group":
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.send_signal(signal.SIGKILL if stop == "parent" else signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    if stop == "interrupt":
-        assert process.returncode == 130
-        assert err == "stopped by the keyboard\n"
-    assert gone(worker)
+    with started(folder, *flags(folder, jobs=1)) as process:
+        worker = int((folder / "began").read_text())
+        if stop == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGKILL if stop == "parent" else signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        if stop == "interrupt":
+            assert process.returncode == 130
+            assert err == "stopped by the keyboard\n"
+        assert gone(worker)
     done = {path.name for path in (folder / "out").rglob("*.npy")}
     assert done == {"v0.npy", "v1.npy"}
 

@@ -60,7 +60,7 @@ def report(folder):
 def test_the_folder_is_what_a_dataset_is_built_of(folder):
     summary = extracted(folder, clips=2)
     assert summary.text.splitlines() == [
-        "video: 3 extracted (2 of damaged files)",
+        "video: 3 extracted, 2 of them damaged",
         "music: 2 extracted",
         "pairs: 3 (train 2, test 1)",
         f"feature files in {folder / 'out'}, report: {folder / 'out' / 'report.csv'}",
@@ -74,8 +74,8 @@ def test_the_folder_is_what_a_dataset_is_built_of(folder):
         f"video,a,{folder}/videos/a.mp4,ok,3.000,2,3,0,0,",
         f"video,c,{folder}/videos/c.mp4,ok,3.000,2,3,2,0,",
         f"video,deep/b b,{folder}/videos/deep/b b.mp4,ok,3.000,2,3,1,0,",
-        f"music,x,{folder}/music/x.ogg,ok,2.000,1,,0,,",
-        f'music,"é, y","{folder}/music/é, y.ogg",ok,2.000,1,,0,,',
+        f"music,x,{folder}/music/x.ogg,ok,2.000,1,,0,0,",
+        f'music,"é, y","{folder}/music/é, y.ogg",ok,2.000,1,,0,0,',
     ]
     found = np.load(folder / "out" / "video" / "deep" / "b b.npy")
     np.testing.assert_allclose(found[:, 0] * 256, [15, 30])

@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from tools.bench.pictures import write_onnx
+from vmr.data.accounts import checked_accounts
 from vmr.errors import UserError
 from vmr.media.efficientnet_lite0 import folded, read_weights, weights_file
 from vmr.media.extractor import load_extractor
+from vmr.media.recipe import Recipe
 
 PICTURES = {
     "size": 6,
@@ -186,6 +188,7 @@ def test_account_has_what_decides(pictures):
         "licence": None,
         "width": 6,
     }
+    checked_accounts({"video": Recipe("video", f"onnx:{pictures}").account()}, "extraction.json")
     described = account(version="2", licence="MIT")
     assert described == plain | {"version": "2", "licence": "MIT"}
     assert account(std=[0.5, 1.0, 2.0]) == plain

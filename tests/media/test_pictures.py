@@ -121,6 +121,16 @@ def test_goes_on_where_timestamps_start_again(tmp_path):
     assert numbers_of(joined) == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("keyframes", [False, True])
+def test_pictures_that_are_decoded_seconds_out_of_order_are_no_break(tmp_path, suffix, keyframes):
+    options = {"bf": "3", "x264-params": "b-adapt=0"}
+    slides = numbered(20)
+    file = write_video(tmp_path / f"s.{suffix}", slides, rate=1, codec="libx264", options=options)
+    listed, pictures = pictures_of(file, keyframes=keyframes)
+    assert (len(listed), pictures.seconds) == (20, 20.0)
+
+
 def test_a_single_picture_of_a_fifth_of_a_second(tmp_path):
     file = write_video(tmp_path / "one.mp4", numbered(1), rate=5)
     listed, pictures = pictures_of(file)

@@ -104,6 +104,8 @@ def test_other_recipes_are_refused_and_other_versions_remarked():
         require_same(mine | one, mine | other, "clip.mp4")
     remark = require_same(mine, mine | {"version": "2", "licence": "MIT"}, "clip.mp4")
     assert remark == "clip.mp4 is of stand_in 2, not 1: features may differ slightly"
+    remark = require_same(mine, mine | {"version": None}, "x")
+    assert remark.startswith("x is of stand_in of unknown version, not 1: ")
     with pytest.raises(
         UserError, match="has keyframes None, per_second None; expected keyframes F"
     ):

@@ -116,10 +116,11 @@ def test_silence_and_a_single_sample_are_sound(tmp_path):
     assert read_sound(single, 12000).samples.tolist() == [0.5]
 
 
-@pytest.mark.parametrize("suffix", ["m4a", "flac", "mka", "ogg", "wav"])
+@pytest.mark.parametrize("suffix", ["m4a", "flac", "mka", "mp3", "wav", "aiff", "ogg", "opus"])
 def test_counts_the_missing_end_of_a_track_that_was_cut(tmp_path, suffix):
     codec = "flac" if suffix == "mka" else None
-    file = write_sound(tmp_path / f"whole.{suffix}", stereo(6), codec=codec)
+    rate = 48000 if suffix == "opus" else 24000
+    file = write_sound(tmp_path / f"whole.{suffix}", stereo(6, rate), rate, codec)
     if suffix == "m4a":
         file = with_index_first(file)
     assert read_sound(file, 12000).damage == Damage()
@@ -143,7 +144,7 @@ def test_bytes_changed_anywhere_give_sound_or_one_line(tmp_path, suffix, capfd):
             assert np.isfinite(sound.samples).all()
             lost += sound.damage.packets_lost > 0
     assert not any("/" in line or "\n" in line for line in lines)
-    assert lost or suffix in ("wav", "ogg")  # bytes in their middle tell nothing
+    assert lost or suffix in ("wav", "ogg")  # a WAV has nothing that tells, Ogg says nothing
     assert capfd.readouterr() == ("", "")  # libmpg123 would write there
 
 
@@ -168,6 +169,27 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path):
     broken = np.array([0, np.nan, 0.5], np.float32)
     content = write_wav(tmp_path / "nan.wav", broken, 12000, "FLOAT").read_bytes()
     refused("nan.wav", content, "has samples that are not finite numbers")
+
+
+@pytest.mark.parametrize(("suffix", "rate"), [("ogg", 24000), ("opus", 48000)])
+def test_joined_tracks_are_read_to_the_end(tmp_path, suffix, rate):
+    one = write_sound(tmp_path / f"one.{suffix}", stereo(2, rate), rate).read_bytes()
+    (tmp_path / f"joined.{suffix}").write_bytes(one + one)
+    sound = read_sound(tmp_path / f"joined.{suffix}", 12000)
+    assert (sound.seconds, sound.damage) == (pytest.approx(4, abs=0.1), Damage())
+
+
+def test_a_length_that_a_pipe_left_open_is_no_damage(tmp_path):
+    file = write_wav(tmp_path / "piped.wav", stereo(), 24000, "PCM_16")
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
+    assert read_sound(file, 12000).damage == Damage()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp3")
+    with pytest.raises(UserError, match=r"pipe\.mp3: is a pipe or a device"):
+        read_sound(tmp_path / "pipe.mp3", 12000)
 
 
 def test_closes_its_file_whatever_happens(tmp_path):

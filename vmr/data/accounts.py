@@ -12,6 +12,7 @@ from typing import Any
 
 from vmr.disk import read_json
 from vmr.errors import UserError
+from vmr.tables import markdown
 
 EXTRACTION_FILE = "extraction.json"
 
@@ -28,8 +29,9 @@ def _is_positive(value: Any) -> bool:
 
 _ANY: dict[str, tuple[Callable[[Any], bool], str]] = {
     "extractor": (lambda value: _is_text(value) and bool(value), "a name"),
-    "version": (_is_text, "text"),
-    "licence": (_is_text, "text"),
+    # Those of a network that anybody brings may be known to nobody.
+    "version": (lambda value: value is None or _is_text(value), "text or null"),
+    "licence": (lambda value: value is None or _is_text(value), "text or null"),
     "sha256": (
         lambda value: (
             value is None or (_is_text(value) and bool(re.fullmatch("[0-9a-f]{64}", value)))
@@ -86,8 +88,12 @@ def checked_accounts(accounts: Any, place: str) -> dict[str, Account]:
     return {side: dict(account) for side, account in accounts.items()}
 
 
-def account_in_words(account: Mapping[str, Any]) -> list[str]:
-    """Cells for a table: extractor, its version, its licence, and the stretch that a row covers."""
-    clip = account["clip_seconds"]
-    row = "the whole item" if clip is None else f"{clip:g} s"
-    return [account["extractor"], account["version"], account["licence"] or "not known", row]
+def accounts_table(accounts: Mapping[str, Account]) -> str:
+    """Markdown table of the extractors, for a card."""
+    rows = [("modality", "extractor", "version", "licence of the extractor", "a row covers")]
+    for side, account in accounts.items():
+        version, licence = (account[key] or "not known" for key in ("version", "licence"))
+        clip = account["clip_seconds"]
+        covers = "the whole item" if clip is None else f"{clip:g} s"
+        rows.append((side, account["extractor"], version, licence, covers))
+    return markdown(rows, "l")

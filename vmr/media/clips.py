@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_ROUNDING = 1e-6  # seconds; 10 · 1.1 is a little more than 11, where a picture begins
+
 
 def clip_bounds(seconds: float, clip_seconds: float) -> np.ndarray:
     """Start and end of each clip of a medium, in seconds: (T, 2) float64, T ≥ 1.
@@ -18,6 +20,11 @@ def clip_bounds(seconds: float, clip_seconds: float) -> np.ndarray:
     return np.stack([starts, [*starts[1:], max(seconds, starts[-1])]], axis=1)
 
 
+def first_rows(times: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Number of the first row that begins in each clip or after it: (n,), (T, 2) -> (T,) int."""
+    return np.searchsorted(times, bounds[:, 0] - _ROUNDING, side="left")
+
+
 def clip_means(rows: np.ndarray, times: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Means of the rows of each clip: (n, D), (n,), (T, 2) -> (T, D) float32.
 
@@ -28,7 +35,7 @@ def clip_means(rows: np.ndarray, times: np.ndarray, bounds: np.ndarray) -> np.nd
       times: seconds at which each row begins, ascending.
       bounds: of the clips, see `clip_bounds`.
     """
-    first = np.searchsorted(times, bounds[:, 0], side="left")
+    first = first_rows(times, bounds)
     last = np.append(first[1:], len(rows))
     means = [
         rows[start:stop].mean(axis=0, dtype=np.float64) if stop > start else rows[max(start - 1, 0)]

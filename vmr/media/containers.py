@@ -2,8 +2,9 @@
 
 import contextlib
 import pathlib
+import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from vmr.errors import UserError, reason_of
 from vmr.media.damage import Damage
@@ -14,10 +15,25 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,av1,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,"
     "mp3,mpeg,mpegts,mpegvideo,mxf,obu,ogg,rm,tta,w64,wav,webm,wv"
 )
-# Formats that state their length; that of others is guessed from what is there.
-_STATED = frozenset({"mov", "matroska", "flac", "aiff"})
+# Formats that state their length; that of others is guessed from what is there, as is that of an
+# MP3 of one rate without a Xing header.
+_STATED = frozenset({"mov", "matroska", "flac", "aiff", "mp3"})
 _MISSING = 1.0  # seconds at the end of a stated length, from which on a file has been cut
 _FAILURES = 100  # of reading, one after another, before the rest of a file is given up
+
+
+def open_file(file: pathlib.Path) -> BinaryIO:
+    """Opens a media file; UserError, which begins with the file, if it cannot be or is empty."""
+    try:
+        found = file.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            # To open a pipe would wait for ever.
+            raise UserError(f"{file}: is a pipe or a device, expected a video or a track")
+        if not found.st_size:
+            raise UserError(f"{file}: is empty, expected a video or a track")
+        return file.open("rb")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -34,14 +50,8 @@ def open_container(file: pathlib.Path) -> Iterator[Any]:
         raise package_needed("av", "media") from None
     av.logging.set_level(None)  # FFmpeg writes to the terminal otherwise
     with contextlib.ExitStack() as stack:
-        try:
-            require_regular(file)
-            if not file.stat().st_size:
-                raise UserError(f"{file}: is empty, expected a video or a track")
-            # An open file rather than its name, which FFmpeg might take for an address.
-            bytes_of_file = stack.enter_context(file.open("rb"))
-        except OSError as error:
-            raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
+        # An open file rather than its name, which FFmpeg might take for an address.
+        bytes_of_file = stack.enter_context(open_file(file))
         try:
             container = av.open(
                 bytes_of_file, metadata_errors="replace", options={"format_whitelist": _FORMATS}
@@ -49,12 +59,6 @@ def open_container(file: pathlib.Path) -> Iterator[Any]:
         except (av.FFmpegError, ValueError) as error:
             raise UserError(f"{file}: {_why_not(file, error)}") from None
         yield stack.enter_context(container)
-
-
-def require_regular(file: pathlib.Path) -> None:
-    """Raises UserError for a pipe or a device: reading it might have no end."""
-    if file.exists() and not file.is_file() and not file.is_dir():
-        raise UserError(f"{file}: is a pipe or a device, expected a video or a track")
 
 
 def _why_not(file: pathlib.Path, error: Exception) -> str:

@@ -1,9 +1,9 @@
 """Files of media: their suffixes, and the files of a folder by id."""
 
-import os
 import pathlib
 import unicodedata
 
+from vmr.disk import files_below
 from vmr.errors import UserError
 
 # In order of preference, where several files have one id.
@@ -52,22 +52,15 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
         found = "is a file" if folder.exists() else "no such folder"
         raise UserError(f"{folder}: {found}, expected a folder of {side} files")
     files = MediaFiles()
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        _require_no_loop(pathlib.Path(place), folders)
-        for name in sorted(names):
-            file = pathlib.Path(place, name)
-            # What macOS lays beside each file on other disks has the file's own suffix.
-            if name.startswith("._") or file.suffix[1:].lower() not in MEDIA_SUFFIXES[side]:
-                files.others += 1
-                continue
-            item = _id(folder, file)
-            if item in files:
-                raise UserError(f"{folder}: {files[item].name} and {name} are both of id {item}")
-            files[item] = file
+    for file in files_below(folder):
+        # What macOS lays beside each file on other disks has the file's own suffix.
+        if file.name.startswith("._") or file.suffix[1:].lower() not in MEDIA_SUFFIXES[side]:
+            files.others += 1
+            continue
+        item = _id(folder, file)
+        if item in files:
+            raise UserError(f"{folder}: {files[item].name} and {file.name} are both of id {item}")
+        files[item] = file
     if not files:
         raise UserError(
             f"{folder}: holds no {side} file (other files: {files.others:,}), expected files such "
@@ -84,10 +77,3 @@ def _id(folder: pathlib.Path, file: pathlib.Path) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in item):
         raise UserError(f"{folder}: the file name {item!r} is not UTF-8 and gives no id")
     return item
-
-
-def _require_no_loop(place: pathlib.Path, folders: list[str]) -> None:
-    for folder in folders:
-        link = place / folder
-        if link.is_symlink() and place.resolve().is_relative_to(link.resolve()):
-            raise UserError(f"{link} is a link to a folder that it is in, expected none")

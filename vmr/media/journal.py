@@ -58,6 +58,11 @@ class Outcome(NamedTuple):
     stored: int = 0
     reason: str = ""
 
+    @property
+    def is_damaged(self) -> bool:
+        """True if the features are of what could be decoded of a damaged file."""
+        return bool(self.packets_lost or self.frames_damaged)
+
 
 Key = tuple[str, str]  # side and id
 

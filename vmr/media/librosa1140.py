@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from vmr.errors import UserError
+from vmr.media.clips import first_rows
 from vmr.media.extractor import package_needed
 from vmr.media.samples import finite_samples
 
@@ -135,7 +136,7 @@ class Librosa1140:
         samples = finite_samples(samples)
         frames = 1 + len(samples) // HOP
         centres = np.arange(frames) * (HOP / RATE)
-        firsts = np.searchsorted(centres, bounds[:, 0], side="left")
+        firsts = first_rows(centres, bounds)
         rows = [np.concatenate(each, axis=1) for each in zip(*_stretches(samples), strict=True)]
         return _statistics(rows, firsts)
 

@@ -123,10 +123,10 @@ class Pictures:
         of_frames, of_packets = _Clock(start, usual), _Clock(start, usual)
         for packet, frames in decoded(self._container, self._stream, self.damage):
             for frame in frames:
-                yield of_frames.read(frame), frame
+                yield of_frames.read(frame, _stamp(frame)), frame
             # Frames alone would not tell how long the last key frame stays.
             if packet is not None and packet.size and not packet.is_discard:
-                of_packets.read(packet)
+                of_packets.read(packet, packet.dts)
             self.seconds = float(max(of_frames.end, of_packets.end))
             if self.seconds > _LONGEST_SECONDS:
                 hours = _LONGEST_SECONDS // 3600
@@ -192,22 +192,37 @@ class _Clock:
         self.end = Fraction(0)
         self._start = start
         self._usual = usual
-        self._last = Fraction(0)
+        self._last = start
 
-    def read(self, timed: Any) -> Fraction:
-        """Seconds at which a frame or packet begins."""
-        stamp = timed.pts if timed.pts is not None else timed.dts
+    def read(self, timed: Any, order: int | None) -> Fraction:
+        """Seconds at which a frame or packet begins.
+
+        Args:
+          timed: the frame or packet.
+          order: its timestamp that should ascend, by which a break is seen, if it has one: of
+            packets that of decoding, which may come seconds out of the order of display.
+        """
+        stamp = _stamp(timed)
         if stamp is None or not timed.time_base:
             now = self.end
         else:
             now = stamp * timed.time_base - self._start
-            if not -_LEAP_BACK < now - self._last < _LEAP:
-                self._start += now - self.end
+            if order is not None:
+                step = order * timed.time_base - self._last
+                self._last += step
+                if not -_LEAP_BACK < step < _LEAP:
+                    self._start += now - self.end
+                    now = self.end
+            if now > self.end + _LEAP:  # the time of display alone is damaged
                 now = self.end
         length = (timed.duration or 0) * (timed.time_base or 0)
         self.end = max(self.end, now + (length if 0 < length < _LEAP else self._usual))
-        self._last = now
         return now
+
+
+def _stamp(timed: Any) -> int | None:
+    """Timestamp at which a frame or packet is shown, as far as the file has it."""
+    return timed.dts if timed.pts is None else timed.pts
 
 
 def _stream_of(container: Any, file: pathlib.Path) -> Any:

@@ -28,7 +28,7 @@ import numpy as np
 from vmr import disk
 from vmr.errors import UserError
 from vmr.media.extractor import package_needed
-from vmr.processes import SPAWN
+from vmr.processes import SPAWN, end_with_parent
 
 SECONDS = 10
 RATE = 24000  # samples a second
@@ -222,7 +222,7 @@ def make(
             work(number)
     else:
         try:
-            with ProcessPoolExecutor(jobs, mp_context=SPAWN) as pool:
+            with ProcessPoolExecutor(jobs, SPAWN, initializer=end_with_parent) as pool:
                 list(pool.map(work, numbers))
         except BrokenProcessPool:
             raise UserError("a process has ended early: the same command goes on") from None

@@ -135,8 +135,9 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
         )
     if expected["version"] == found["version"]:
         return ""
+    versions = [account["version"] or "of unknown version" for account in (found, expected)]
     return (
-        f"{what} is of {found['extractor']} {found['version']}, not {expected['version']}: "
+        f"{what} is of {found['extractor']} {versions[0]}, not {versions[1]}: "
         "features may differ slightly"
     )
 

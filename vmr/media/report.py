@@ -29,12 +29,11 @@ def report_row(item: Item, outcome: Outcome | None) -> dict[str, Any]:
         return row
     row |= {"status": outcome.status, "reason": outcome.reason}
     if outcome.status == "ok":
-        row |= {
-            "seconds": f"{outcome.seconds:.3f}",
-            **{name: str(getattr(outcome, name)) for name in ("rows", "packets_lost")},
-        }
+        counts = ("rows", "packets_lost", "frames_damaged")
+        row |= {name: str(getattr(outcome, name)) for name in counts}
+        row["seconds"] = f"{outcome.seconds:.3f}"
         if item.side == "video":
-            row |= {name: str(getattr(outcome, name)) for name in ("frames", "frames_damaged")}
+            row["frames"] = str(outcome.frames)
     return row
 
 
@@ -105,13 +104,12 @@ def _summary(plan: Plan, outcomes: Mapping[Item, Outcome | None], pairs: Mapping
     lines = [plan.note] if plan.note else []
     by_side = {side: Counter[str]() for side in plan.digests}
     for item, outcome in outcomes.items():
-        counts = by_side[item.side]
-        counts[outcome.status if outcome else "waiting"] += 1
-        counts["damaged"] += bool(outcome and (outcome.packets_lost or outcome.frames_damaged))
+        by_side[item.side][outcome.status if outcome else "waiting"] += 1
+        by_side[item.side]["of them damaged"] += bool(outcome and outcome.is_damaged)
+    words = ("of them damaged", "failed", "waiting")
     for side, counts in by_side.items():
-        others = [f"{counts[word]:,} {word}" for word in ("failed", "waiting") if counts[word]]
-        damaged = f" ({counts['damaged']:,} of damaged files)" if counts["damaged"] else ""
-        lines.append(f"{side}: " + ", ".join([f"{counts['ok']:,} extracted{damaged}", *others]))
+        others = [f"{counts[word]:,} {word}" for word in words if counts[word]]
+        lines.append(f"{side}: " + ", ".join([f"{counts['ok']:,} extracted", *others]))
     failures = [each for each in outcomes.values() if each and each.status == "failed"]
     lines += [f"failed: {each.side} {each.id}: {each.reason}" for each in failures[:_NAMED]]
     report = plan.request.output / REPORT

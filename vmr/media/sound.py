@@ -1,19 +1,15 @@
 """Sound of a track or of a video: decoded to one channel at the rate that an extractor takes."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.media.containers import (
-    decoded,
-    open_container,
-    require_decoder,
-    require_regular,
-)
+from vmr.media.containers import decoded, open_container, open_file, require_decoder
 from vmr.media.damage import Damage
 from vmr.media.extractor import package_needed
 
@@ -21,9 +17,12 @@ _BLOCK = 2**18  # samples that are read at a time
 # First bytes of files for libsndfile: WAV, FLAC, Ogg, AIFF, CAF. It can read MP3 too, but then
 # libmpg123 writes to the terminal, and damage is not told.
 _BY_SOUNDFILE = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
-_UNSTATED = 2**31 - 2**16  # a WAV written into a pipe states such a length, or more
-_LONGEST_PAGE = 65_307  # bytes of an Ogg page
+_OPUS = b"OpusHead"  # in the first page of an Ogg; of several that are joined, it reads the first
 _UNKNOWN_FORMAT = 1  # libsndfile's number of the error
+_PAGE = 2**16  # bytes of an Ogg page, at most
+_LAST_PAGE = 4  # flag in the head of a page (RFC 3533)
+_UNTOLD = 0x7FFF0000  # bytes; programs that write into a pipe state such lengths, or more
+_SLOPPY = 64  # bytes by which stated lengths are often wrong
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ class Sound:
 def read_sound(file: pathlib.Path, rate: int) -> Sound:
     """Reads the sound of a file: the mean of its channels, at another rate by soxr's HQ filter.
 
-    libsndfile reads WAV, FLAC, Ogg, AIFF and CAF, and FFmpeg the rest, what libsndfile cannot read
-    to its end, and the sound of videos. The file is read in
-    blocks, so that memory is taken for the result alone: 4 · rate bytes a second of sound, twice
-    that while its blocks are joined. Damaged pages of Ogg are passed over without a count, but not
-    a missing end.
+    libsndfile reads WAV, FLAC, Vorbis, AIFF and CAF, and FFmpeg the rest, what libsndfile cannot
+    read to its end, and the sound of videos. The file is read in blocks, so that memory is taken
+    for the result alone: 4 · rate bytes a second of sound, twice that while its blocks are joined.
+    Damaged pages of Ogg are passed over without a count, unless the last one is missing.
 
     Args:
       file: track or video.
@@ -64,11 +62,12 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
         import soxr
     except ImportError as error:
         raise package_needed(error.name or "soundfile", "media") from None
-    try:
-        samples = _resampled(_by_soundfile(file, damage), rate, soxr)
-    except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
-        samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
-    damage.packets_lost = damage.packets_lost or int(_is_cut(file))
+    with open_file(file) as opened:
+        try:
+            samples = _resampled(_by_soundfile(file, opened, damage), rate, soxr)
+        except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
+            samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
+        damage.packets_lost += _is_cut(opened)
     if not len(samples):
         lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
         raise UserError(f"{file}: its sound has not one sample that can be decoded{lost}")
@@ -92,39 +91,39 @@ def _resampled(blocks: Iterator[tuple[np.ndarray, int]], rate: int, soxr: Any) -
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _by_soundfile(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:
+def _is_cut(opened: BinaryIO) -> bool:
+    """True for a WAV or AIFF shorter than it says, or an Ogg without its last page."""
+    opened.seek(0)
+    head = opened.read(8)
+    size = opened.seek(0, os.SEEK_END)
+    if head[:4] in (b"RIFF", b"FORM"):
+        stated = int.from_bytes(head[4:], "little" if head[:4] == b"RIFF" else "big")
+        return size + _SLOPPY < stated < _UNTOLD
+    if head[:4] != b"OggS":
+        return False
+    opened.seek(max(0, size - 2 * _PAGE))
+    flags = opened.read().rpartition(b"OggS")[2][1:2]
+    return not (flags and flags[0] & _LAST_PAGE)
+
+
+def _by_soundfile(
+    file: pathlib.Path, opened: BinaryIO, damage: Damage
+) -> Iterator[tuple[np.ndarray, int]]:
     """Yields blocks of the mean of the channels, and their rate."""
     import soundfile
 
     try:
-        require_regular(file)
-        with file.open("rb") as bytes_of_file:
-            if bytes_of_file.read(4) not in _BY_SOUNDFILE:
-                raise soundfile.LibsndfileError(_UNKNOWN_FORMAT)
-            bytes_of_file.seek(0)
-            with soundfile.SoundFile(bytes_of_file) as sound:
-                damage.packets_lost = 1  # until its end is reached: FFmpeg may not tell
-                while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
-                    yield block.mean(axis=1), sound.samplerate
-                damage.packets_lost = 0
+        head = opened.read(64)
+        if head[:4] not in _BY_SOUNDFILE or _OPUS in head:
+            raise soundfile.LibsndfileError(_UNKNOWN_FORMAT)
+        opened.seek(0)
+        with soundfile.SoundFile(opened) as sound:
+            damage.packets_lost = 1  # until its end is reached: FFmpeg may not tell
+            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+                yield block.mean(axis=1), sound.samplerate
+            damage.packets_lost = 0
     except OSError as error:
-        raise UserError(f"{file}: cannot be opened: {error.strerror}") from None
-
-
-def _is_cut(file: pathlib.Path) -> bool:
-    """True for a WAV shorter than it states, and for Ogg whose last page is not marked as such."""
-    with file.open("rb") as bytes_of_file:
-        start = bytes_of_file.read(8)
-        size = bytes_of_file.seek(0, 2)
-        bytes_of_file.seek(max(0, size - _LONGEST_PAGE))
-        end = bytes_of_file.read()
-    if start.startswith(b"RIFF"):
-        stated = int.from_bytes(start[4:], "little") + 8
-        return size + 1 < stated < _UNSTATED  # some leave out the byte that fills up
-    if start.startswith(b"OggS"):
-        flags = end[end.rfind(b"OggS") :][5:6]  # RFC 3533: 4 is the end of the stream
-        return not (flags and flags[0] & 4)
-    return False
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _by_ffmpeg(file: pathlib.Path, damage: Damage) -> Iterator[tuple[np.ndarray, int]]:

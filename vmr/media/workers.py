@@ -6,7 +6,6 @@ that dies costs no more than the item that it was at.
 
 import contextlib
 import os
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -104,6 +103,7 @@ def _in_processes(
                     if item is None:
                         raise UserError(f"{death} while it loaded its extractor") from None
                     workers.remove(worker)
+                    worker.kill()
                     yield item, death.how
                     if waiting:
                         workers.append(Worker(recipes))
@@ -185,7 +185,7 @@ class Worker:
 
 def _serve(connection: Connection, recipes: Mapping[str, Recipe]) -> None:
     """Answers one request after the other, in a process that has just been started."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     connection.send(_answer(load_accounts, recipes))
     with contextlib.suppress(EOFError):
         while True:

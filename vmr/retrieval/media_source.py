@@ -85,7 +85,7 @@ def media_source(
     source = of_features(options.features / side, side, list(stored))
     source = _of_media(source, folder, stored, content)
     notes = [remark, f"other files left out: {files.others:,}" if files.others else ""]
-    damaged = sum(bool(each.packets_lost or each.frames_damaged) for each in outcomes.values())
+    damaged = sum(each.is_damaged for each in outcomes.values())
     if damaged:
         notes.append(f"{damaged:,} files are damaged, and embedded as far as they can be decoded")
     if failed:

@@ -9,7 +9,6 @@ read without a million files. Folders of media are in `vmr.retrieval.media_sourc
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from vmr import embeddings
 from vmr.collection import ids_of, mapped_part, read_parts, require_unique
 from vmr.data.accounts import Account
 from vmr.data.sources.files import read_floats
+from vmr.disk import files_below
 from vmr.errors import UserError
 from vmr.media.files import MEDIA_SUFFIXES
 from vmr.retrieval.media_features import account_of
@@ -317,23 +317,7 @@ def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
 
 def _names(folder: pathlib.Path) -> Iterator[str]:
     """Yields the files of a folder and its folders, by their names below it."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    # Links are followed: a folder may lie on a larger disk.
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        _require_no_loop(pathlib.Path(place), folders)
-        nested = pathlib.Path(place).relative_to(folder).as_posix()
-        prefix = "" if nested == "." else f"{nested}/"
-        yield from (prefix + name for name in names)
-
-
-def _require_no_loop(place: pathlib.Path, folders: Iterable[str]) -> None:
-    for folder in folders:
-        link = place / folder
-        if link.is_symlink() and place.resolve().is_relative_to(link.resolve()):
-            raise UserError(f"{link} is a link to a folder that it is in, expected none")
+    return (file.relative_to(folder).as_posix() for file in files_below(folder))
 
 
 def _read_features(file: pathlib.Path, sequence: bool, first: pathlib.Path) -> np.ndarray:

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
 from multiprocessing.connection import wait
@@ -194,7 +193,7 @@ class _Process:
 
 def _work(job: Job, slot: int, slots: int) -> None:
     """Trains a job in a process that has just been started."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     gpus = _gpus()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, slots))

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from vmr.data.accounts import Account, account_in_words
+from vmr.data.accounts import accounts_table
 from vmr.data.dataset import chance_levels
 from vmr.data.modality import Modality
 from vmr.data.schema import Text
 from vmr.data.sources.source import Source
-from vmr.tables import markdown
 
 
 def dataset_card(
@@ -48,7 +47,7 @@ def dataset_card(
         "| music_index | int64, the track among the distinct tracks of all splits |",
         *(["| labels | int64 list, as the source gives them |"] if schema.has_labels else []),
         *(["| group | int64, items of equal group go together |"] if schema.has_groups else []),
-        *_extractors(source.extractors),
+        *(["", accounts_table(source.extractors)] if source.extractors else []),
         "",
         "Built by:",
         "",
@@ -60,15 +59,6 @@ def dataset_card(
         "`tensorflow_datasets.builder_from_directory`.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _extractors(accounts: Mapping[str, Account]) -> list[str]:
-    """Table of the extractors, after an empty line; nothing where none is known."""
-    if not accounts:
-        return []
-    head = ("modality", "extractor", "version", "licence of the extractor", "a row covers")
-    rows = [(side, *account_in_words(account)) for side, account in accounts.items()]
-    return ["", markdown([head, *rows], "l")]
 
 
 def _row(split: str, multiplicities: list[int]) -> str:
