@@ -73,6 +73,28 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def names_below(folder: pathlib.Path) -> Iterator[str]:
+    """Yields the files in a folder and in its folders, as paths below it with `/`; follows links.
+
+    Raises:
+      UserError: a folder cannot be read, or a link leads to a folder that it is in.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
+
+    # Links are followed: a folder may lie on a larger disk.
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        parent = pathlib.Path(place)
+        for name in folders:
+            link = parent / name
+            if link.is_symlink() and parent.resolve().is_relative_to(link.resolve()):
+                raise UserError(f"{link} is a link to a folder that it is in, expected none")
+        nested = parent.relative_to(folder).as_posix()
+        prefix = "" if nested == "." else f"{nested}/"
+        yield from (prefix + name for name in names)
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """Locks a folder against other processes; the system frees it however this process ends.

@@ -1,9 +1,9 @@
 """Files of media: their suffixes, and the files of a folder by id."""
 
-import os
 import pathlib
 import unicodedata
 
+from vmr.disk import names_below
 from vmr.errors import UserError
 
 # In order of preference, where several files have one id.
@@ -51,22 +51,14 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, expected one of {side} files")
     files = MediaFiles()
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        _require_no_loop(pathlib.Path(place), folders)
-        for name in sorted(names):
-            file = pathlib.Path(place, name)
-            # What macOS lays beside each file on other disks has the file's own suffix.
-            if name.startswith("._") or file.suffix[1:].lower() not in MEDIA_SUFFIXES[side]:
-                files.others += 1
-                continue
-            item = _id(folder, file)
-            if item in files:
-                raise UserError(f"{folder}: {files[item].name} and {name} are both of id {item}")
-            files[item] = file
+    for name in sorted(names_below(folder)):
+        if not is_named_as(side, name):
+            files.others += 1
+            continue
+        item = _id(folder, name)
+        if item in files:
+            raise UserError(f"{folder}: {files[item].name} and {name} are both of id {item}")
+        files[item] = folder / name
     if not files:
         raise UserError(
             f"{folder}: holds no {side} file ({files.others:,} others), expected files such as "
@@ -77,16 +69,16 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
     return in_order
 
 
-def _id(folder: pathlib.Path, file: pathlib.Path) -> str:
-    item = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
+def is_named_as(side: str, name: str) -> bool:
+    """True for the path of a media file of a modality, by its suffix."""
+    path = pathlib.PurePosixPath(name)
+    # What macOS lays beside each file on other disks has the file's own suffix.
+    return path.suffix[1:].lower() in MEDIA_SUFFIXES[side] and not path.name.startswith("._")
+
+
+def _id(folder: pathlib.Path, name: str) -> str:
+    item = unicodedata.normalize("NFC", pathlib.PurePosixPath(name).with_suffix("").as_posix())
     # Python gives bytes that are not UTF-8 as surrogates, which no table can store.
     if any("\ud800" <= letter <= "\udfff" for letter in item):
         raise UserError(f"{folder}: the file name {item!r} is not UTF-8 and gives no id")
     return item
-
-
-def _require_no_loop(place: pathlib.Path, folders: list[str]) -> None:
-    for folder in folders:
-        link = place / folder
-        if link.is_symlink() and place.resolve().is_relative_to(link.resolve()):
-            raise UserError(f"{link} is a link to a folder that it is in, expected none")

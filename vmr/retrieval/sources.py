@@ -22,8 +22,9 @@ from vmr import embeddings
 from vmr.collection import ids_of, mapped_part, read_parts, require_unique
 from vmr.data.accounts import Account
 from vmr.data.sources.files import read_floats
+from vmr.disk import names_below
 from vmr.errors import UserError
-from vmr.media.files import MEDIA_SUFFIXES
+from vmr.media.files import is_named_as
 from vmr.retrieval.media_features import account_of
 
 _DATASET = "dataset_info.json"  # marks the folder of a dataset
@@ -293,11 +294,10 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
     if any((folder / "metadata").glob("*.parquet")):
         return False
     media, features = "", ""
-    for name in _names(folder):
-        suffix = name.rpartition(".")[2].lower()
-        if suffix == "npy":
+    for name in names_below(folder):
+        if name.endswith(".npy"):
             features = min(features or name, name)
-        elif suffix in MEDIA_SUFFIXES[side] and not name.rpartition("/")[2].startswith("._"):
+        elif is_named_as(side, name):
             media = min(media or name, name)
     if media and features:
         raise UserError(f"{folder} holds media ({media}) and features ({features}): expected one")
@@ -306,34 +306,13 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
 
 def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
     """Sorted ids of the npy files in a folder and its folders, and the number of other files."""
-    names = list(_names(folder))
+    names = list(names_below(folder))
     ids = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     for item in ids:
         # Python gives bytes that are not UTF-8 as surrogates, which Parquet cannot store.
         if item.endswith("/") or not item or any("\ud800" <= letter <= "\udfff" for letter in item):
             raise UserError(f"{folder}: the file name {item + '.npy'!r} gives no id")
     return sorted(ids), len(names) - len(ids)
-
-
-def _names(folder: pathlib.Path) -> Iterator[str]:
-    """Yields the files of a folder and its folders, by their names below it."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    # Links are followed: a folder may lie on a larger disk.
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        _require_no_loop(pathlib.Path(place), folders)
-        nested = pathlib.Path(place).relative_to(folder).as_posix()
-        prefix = "" if nested == "." else f"{nested}/"
-        yield from (prefix + name for name in names)
-
-
-def _require_no_loop(place: pathlib.Path, folders: Iterable[str]) -> None:
-    for folder in folders:
-        link = place / folder
-        if link.is_symlink() and place.resolve().is_relative_to(link.resolve()):
-            raise UserError(f"{link} is a link to a folder that it is in, expected none")
 
 
 def _read_features(file: pathlib.Path, sequence: bool, first: pathlib.Path) -> np.ndarray:
