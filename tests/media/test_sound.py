@@ -186,6 +186,12 @@ def test_a_length_that_a_pipe_left_open_is_no_damage(tmp_path):
     assert read_sound(file, 12000).damage == Damage()
 
 
+def test_an_impossible_rate_fills_no_memory(tmp_path):
+    file = write_wav(tmp_path / "slow.wav", stereo(), 1, "PCM_16")
+    with pytest.raises(UserError, match=r"slow\.wav: has 1 samples a second, expected 1,000 to"):
+        read_sound(file, 12000)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp3")
     with pytest.raises(UserError, match=r"pipe\.mp3: is a pipe or a device"):

@@ -9,7 +9,6 @@ read without a million files. Folders of media are in `vmr.retrieval.media_sourc
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
