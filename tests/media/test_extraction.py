@@ -176,6 +176,24 @@ def test_what_has_failed_waits_for_a_change_or_retry(folder):
     assert "c,x" not in (folder / "out" / "train.csv").read_text()
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_file_that_is_as_it_was_before_has_its_own_features_again(folder, shards):
+    extracted(folder)
+    whole = content(folder / "out")
+    file = folder / "videos" / "a.mp4"
+    earlier, times = file.read_bytes(), file.stat()
+    medium(file, 7, 8, 9)
+    extracted(folder, shards=shards)
+    assert content(folder / "out") != whole
+    file.write_bytes(earlier)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for _ in range(2):
+        count = len(lines(folder))
+        extracted(folder)
+        assert content(folder / "out") == whole
+    assert len(lines(folder)) == count  # once will do
+
+
 def test_what_is_no_longer_whole_is_made_again(folder):
     extracted(folder)
     whole = content(folder / "out")
