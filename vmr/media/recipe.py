@@ -7,7 +7,7 @@ beside the features and goes with the model that was trained on them, is enough 
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,6 +62,11 @@ class Recipe:
         if self.side == "video":
             account |= {"keyframes": self.keyframes, "per_second": float(self.per_second)}
         return account
+
+    def absolute(self) -> "Recipe":
+        """This recipe with an absolute path of the extractor's file, if that has one."""
+        kind, colon, file = self.extractor.partition(":")
+        return replace(self, extractor=f"{kind}:{Path(file).absolute()}") if colon else self
 
     @classmethod
     def of_account(cls, account: Mapping[str, Any], onnx: str | Path | None = None) -> "Recipe":
