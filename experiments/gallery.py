@@ -17,6 +17,10 @@ _AGAINST = flags.DEFINE_string(
 _MEDIA = flags.DEFINE_string(
     "media", None, "Folder of <id>.mp4, <id>.mp3, <id>.jpg and the like. Default: plots instead."
 )
+_VIDEOS = flags.DEFINE_string(
+    "videos", None, "Folder of the videos' files, if it is another than the tracks'."
+)
+_MUSIC = flags.DEFINE_string("music", None, "Folder of the tracks' files, likewise.")
 _TOP = flags.DEFINE_integer("top", 5, "Retrieved items to show of each query.", lower_bound=1)
 _QUERIES = flags.DEFINE_integer(
     "queries", 200, "Queries to show in each direction, at most.", lower_bound=1
@@ -32,13 +36,15 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the page, index.html.",
 def main(_: list[str]) -> None:
     """Writes the page, prints what is in it."""
     from vmr.retrieval.gallery import write_gallery  # seconds of imports, after the flags
+    from vmr.retrieval.media_files import MediaFolders
 
+    folders = [pathlib.Path(f.value) if f.value else None for f in (_MEDIA, _VIDEOS, _MUSIC)]
     lines = write_gallery(
         pathlib.Path(_OUTPUT.value),
         pathlib.Path(_WORKDIR.value),
         _SPLIT.value,
         against=pathlib.Path(_AGAINST.value) if _AGAINST.value else None,
-        media=pathlib.Path(_MEDIA.value) if _MEDIA.value else None,
+        media=MediaFolders(*folders) if any(folders) else None,
         top=_TOP.value,
         queries=_QUERIES.value,
         data_dir=_DATA_DIR.value,

@@ -73,28 +73,6 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def names_below(folder: pathlib.Path) -> Iterator[str]:
-    """Yields the files in a folder and in its folders, as paths below it with `/`; follows links.
-
-    Raises:
-      UserError: a folder cannot be read, or a link leads to a folder that it is in.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
-
-    # Links are followed: a folder may lie on a larger disk.
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        parent = pathlib.Path(place)
-        for name in folders:
-            link = parent / name
-            if link.is_symlink() and parent.resolve().is_relative_to(link.resolve()):
-                raise UserError(f"{link} is a link to a folder that it is in, expected none")
-        nested = parent.relative_to(folder).as_posix()
-        prefix = "" if nested == "." else f"{nested}/"
-        yield from (prefix + name for name in names)
-
-
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """Locks a folder against other processes; the system frees it however this process ends.
@@ -167,3 +145,23 @@ def full_disk_in_one_line(path: pathlib.Path) -> Iterator[None]:
             f"no space left on the disk of {path}: what was saved before is whole, free some "
             "space and run the same command again"
         ) from None
+
+
+def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the files in a folder and in its folders, in the order of names; links are followed.
+
+    Raises:
+      UserError: a folder cannot be read, or a link leads to a folder that it is in.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}")
+
+    # Links are followed, since a folder may lie on a larger disk.
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders.sort()
+        for name in folders:
+            link = pathlib.Path(place, name)
+            if link.is_symlink() and pathlib.Path(place).resolve().is_relative_to(link.resolve()):
+                raise UserError(f"{link} is a link to a folder that it is in, expected none")
+        yield from (pathlib.Path(place, name) for name in sorted(names))

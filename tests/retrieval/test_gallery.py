@@ -38,7 +38,7 @@ from vmr.evaluation.diagnosis.false_negatives import Items, false_negatives
 from vmr.evaluation.diagnosis.similarity import measured_rule
 from vmr.retrieval.gallery import write_gallery
 from vmr.retrieval.gallery_page import Cards, clock, plotted, render
-from vmr.retrieval.media_files import MediaFolder, address, thumbnails
+from vmr.retrieval.media_files import MediaFolders, address, thumbnails
 from vmr.retrieval.outcomes import chosen_queries, outcomes
 from vmr.runs.evaluate import evaluate_run
 from vmr.runs.parts import Parts, embed_parts
@@ -143,7 +143,7 @@ def page(
 ) -> tuple[pathlib.Path, list[str]]:
     """The page with everything on it, and what is said of it."""
     folder = media.parent / "gallery"
-    lines = write_gallery(folder, workdir, "test", against=other, media=media, top=3)
+    lines = write_gallery(folder, workdir, "test", against=other, media=MediaFolders(media), top=3)
     return folder / "index.html", lines
 
 
@@ -358,7 +358,7 @@ def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
     names = ("x.mp4", "x.mp3", "y.mkv", "y.wav", "a/b.c.OGG", "e\u0301.flac", "...mp3", "z.txt")
     for name in (*names, "t.png", "video/t.webm"):
         (tmp_path / name).touch()
-    folder = MediaFolder(tmp_path)
+    folder = MediaFolders(tmp_path)
 
     def file(side: str, item: str) -> tuple[str | None, str | None]:
         found = folder.of(side, item)
@@ -386,7 +386,28 @@ def test_media_are_found_by_id_in_any_spelling(tmp_path: pathlib.Path) -> None:
         if message == "no media":
             folder_of_none.mkdir()
         with pytest.raises(UserError, match=message):
-            MediaFolder(folder_of_none)
+            MediaFolders(folder_of_none)
+
+
+def test_videos_and_tracks_of_one_id_lie_in_folders_of_their_own(tmp_path: pathlib.Path) -> None:
+    for name in ("videos/x.mp4", "disk/x.mp4", "both/x.mp4", "both/y.mp3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "music").symlink_to(tmp_path / "disk")
+    folders = MediaFolders(tmp_path / "both", tmp_path / "videos", tmp_path / "music")
+    for side, item, file in (
+        ("video", "x", "videos/x.mp4"),
+        ("music", "x", "music/x.mp4"),
+        ("music", "y", "both/y.mp3"),
+    ):
+        found = folders.of(side, item)
+        assert found is not None
+        assert found.file == tmp_path / file
+    with pytest.raises(UserError, match=f"--music={tmp_path / 'none'}: no such folder"):
+        MediaFolders(music=tmp_path / "none")
+    (tmp_path / "both" / "loop").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="loop is a link to a folder that it is in"):
+        MediaFolders(tmp_path / "both")
 
 
 def test_thumbnails_fit_and_broken_ones_are_told(tmp_path: pathlib.Path) -> None:
@@ -474,7 +495,9 @@ def of_parts(
     loop.train(config, folder / "run", jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dataset, "row_seconds", lambda self, side: 0.8)
-        write_gallery(folder / "page", folder / "run", "test", media=media, top=3, segments=3)
+        write_gallery(
+            folder / "page", folder / "run", "test", media=MediaFolders(media), top=3, segments=3
+        )
     return folder / "run", folder / "page" / "index.html"
 
 
@@ -522,7 +545,7 @@ def test_parts_of_unknown_length_are_shares_and_start_nowhere(
     of_parts: tuple[pathlib.Path, pathlib.Path], media: pathlib.Path
 ) -> None:
     output = of_parts[0].parent / "shares"
-    write_gallery(output, of_parts[0], "test", media=media, segments=3, queries=4)
+    write_gallery(output, of_parts[0], "test", media=MediaFolders(media), segments=3, queries=4)
     text = (output / "index.html").read_text()
     assert "#t=" not in text
     assert re.search(r"(0–33|33–67|67–100) % of the video fits (0–33|33–67|67–100) % of the", text)

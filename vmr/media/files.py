@@ -3,7 +3,7 @@
 import pathlib
 import unicodedata
 
-from vmr.disk import names_below
+from vmr.disk import files_below
 from vmr.errors import UserError
 
 # In order of preference, where several files have one id.
@@ -51,14 +51,14 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, expected one of {side} files")
     files = MediaFiles()
-    for name in sorted(names_below(folder)):
-        if not is_named_as(side, name):
+    for file in files_below(folder):
+        if not is_named_as(side, file):
             files.others += 1
             continue
-        item = _id(folder, name)
+        item = _id(folder, file)
         if item in files:
-            raise UserError(f"{folder}: {files[item].name} and {name} are both of id {item}")
-        files[item] = folder / name
+            raise UserError(f"{folder}: {files[item].name} and {file.name} are both of id {item}")
+        files[item] = file
     if not files:
         raise UserError(
             f"{folder}: holds no {side} file ({files.others:,} others), expected files such as "
@@ -69,15 +69,14 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
     return in_order
 
 
-def is_named_as(side: str, name: str) -> bool:
-    """True for the path of a media file of a modality, by its suffix."""
-    path = pathlib.PurePosixPath(name)
+def is_named_as(side: str, file: pathlib.Path) -> bool:
+    """True for the name of a media file of a modality."""
     # What macOS lays beside each file on other disks has the file's own suffix.
-    return path.suffix[1:].lower() in MEDIA_SUFFIXES[side] and not path.name.startswith("._")
+    return file.suffix[1:].lower() in MEDIA_SUFFIXES[side] and not file.name.startswith("._")
 
 
-def _id(folder: pathlib.Path, name: str) -> str:
-    item = unicodedata.normalize("NFC", pathlib.PurePosixPath(name).with_suffix("").as_posix())
+def _id(folder: pathlib.Path, file: pathlib.Path) -> str:
+    item = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
     # Python gives bytes that are not UTF-8 as surrogates, which no table can store.
     if any("\ud800" <= letter <= "\udfff" for letter in item):
         raise UserError(f"{folder}: the file name {item!r} is not UTF-8 and gives no id")

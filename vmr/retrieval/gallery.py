@@ -11,7 +11,7 @@ from vmr.evaluation import Ranks, metrics, pair_ranks
 from vmr.evaluation.lists import Direction
 from vmr.progress_bar import progress_bar
 from vmr.retrieval.gallery_page import MARK, Cards, render
-from vmr.retrieval.media_files import MediaFolder
+from vmr.retrieval.media_files import MediaFolders
 from vmr.retrieval.outcomes import outcomes
 from vmr.runs.diagnose import suspicion
 from vmr.runs.parts import embed_parts, require_sequences
@@ -28,7 +28,7 @@ def write_gallery(
     split: str,
     *,
     against: pathlib.Path | None = None,
-    media: pathlib.Path | None = None,
+    media: MediaFolders | None = None,
     top: int = 5,
     queries: int = 200,
     data_dir: str | None = None,
@@ -44,7 +44,7 @@ def write_gallery(
       workdir: the run's folder.
       split: split of the run's dataset.
       against: folder of another run on the same data, to tell what rank a query has there.
-      media: folder of media files named by id, see `MediaFolder`.
+      media: media files of the items, or None.
       top: retrieved items to show of each query.
       queries: to show in each direction, at most.
       data_dir: where the dataset lies now; None where it lay in training.
@@ -60,7 +60,6 @@ def write_gallery(
         items of one vector.
     """
     _require_gallery_or_nothing(output)
-    folder = MediaFolder(media) if media else None
     _require_two_modalities(workdir)
     if against:
         if against.resolve() == workdir.resolve():
@@ -82,7 +81,7 @@ def write_gallery(
         way: outcomes(way, items, rule, ranks[way], earlier.get(way), top=top, most=queries)
         for way in ranks
     }
-    cards = Cards(embedded, items, annotations(run.dataset, split), folder, output)
+    cards = Cards(embedded, items, annotations(run.dataset, split), media, output)
     parts = embed_parts(run, split, segments) if segments > 1 else None
     page = render(found, cards, rule, run, parts, workdir=workdir, split=split, against=against)
     write_text(output / PAGE, page)

@@ -17,7 +17,7 @@ from vmr.evaluation import metrics
 from vmr.evaluation.diagnosis.false_negatives import Items
 from vmr.evaluation.diagnosis.similarity import Rule
 from vmr.evaluation.lists import Direction
-from vmr.retrieval.media_files import Media, MediaFolder, Thumbnail, address, thumbnails
+from vmr.retrieval.media_files import Media, MediaFolders, Thumbnail, address, thumbnails
 from vmr.retrieval.outcomes import Outcomes
 from vmr.runs.parts import SECONDS, Parts, Span
 from vmr.runs.restore import TrainedRun
@@ -53,7 +53,7 @@ class Cards:
         embedded: Embeddings,
         items: Items,
         read: Annotations,
-        folder: MediaFolder | None,
+        folder: MediaFolders | None,
         output: pathlib.Path,
     ) -> None:
         self._ids = {"video": embedded.video_ids, "music": embedded.music_ids}

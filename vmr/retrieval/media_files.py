@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from vmr.disk import files_below
 from vmr.errors import UserError
 from vmr.media.files import (
     SOUND_SUFFIXES,
@@ -48,43 +49,35 @@ class Media:
     thumbnail: pathlib.Path | None
 
 
-class MediaFolder:
-    """Files of a folder and of the folders in it, by id.
+class MediaFolders:
+    """Media files by id, of one folder for both modalities, of one for each, or of all.
 
-    The file of an item is `<id>.<suffix>`, or `video/<id>.<suffix>` and `music/<id>.<suffix>` where
-    a video and a track may share an id. An id with a slash lies in a folder of the folder. Ids
-    are looked up among the files that are there, so none leads out of the folder, whatever its
-    characters.
+    The file of an item is `<id>.<suffix>` in the folder of its modality; in the folder of both it
+    may be `video/<id>.<suffix>` or `music/<id>.<suffix>`, where a video and a track share an id. An
+    id with a slash lies in a folder of the folder. Ids are looked up among the files that are
+    there, so none leads out of the folders, whatever its characters.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        """Lists the folder.
+    def __init__(
+        self,
+        both: pathlib.Path | None = None,
+        videos: pathlib.Path | None = None,
+        music: pathlib.Path | None = None,
+    ) -> None:
+        """Lists the folders that are given.
 
         Raises:
           UserError: there is no such folder, or it holds no media.
         """
-        if not folder.is_dir():
-            raise UserError(f"--media={folder}: no such folder, expected files such as <id>.mp4")
-        self._files: dict[str, dict[str, pathlib.Path]] = {}
-        for parent, folders, names in os.walk(folder):
-            folders.sort()
-            inside = os.path.relpath(parent, folder).replace(os.sep, "/")
-            for name in sorted(names):
-                stem, _, suffix = name.rpartition(".")
-                if stem and suffix.lower() in _KNOWN:
-                    key = _plain(stem if inside == "." else f"{inside}/{stem}")
-                    of_item = self._files.setdefault(key, {})
-                    of_item.setdefault(suffix.lower(), pathlib.Path(parent, name))
-        if not self._files:
-            raise UserError(f"--media={folder}: holds no media, expected files such as <id>.mp4")
+        self._both = _by_id("media", both)
+        self._own = {"video": _by_id("videos", videos), "music": _by_id("music", music)}
 
     def of(self, side: str, item: str) -> Media | None:
         """Media of a video (`video`) or a track (`music`); None if there is none."""
-        names = item, f"{side}/{item}"
         files = {
-            suffix: file
-            for name in names
-            for suffix, file in self._files.get(_plain(name), {}).items()
+            **self._both.get(_plain(item), {}),
+            **self._both.get(_plain(f"{side}/{item}"), {}),
+            **self._own[side].get(_plain(item), {}),
         }
         if not files:
             return None
@@ -95,6 +88,22 @@ class MediaFolder:
             file=files[suffix] if suffix else None,
             thumbnail=files[image] if image else None,
         )
+
+
+def _by_id(flag: str, folder: pathlib.Path | None) -> dict[str, dict[str, pathlib.Path]]:
+    """Files of a folder by id and suffix; none if no folder is given."""
+    files: dict[str, dict[str, pathlib.Path]] = {}
+    if folder is None:
+        return files
+    if not folder.is_dir():
+        raise UserError(f"--{flag}={folder}: no such folder, expected files such as <id>.mp4")
+    for file in files_below(folder):
+        stem, _, suffix = file.relative_to(folder).as_posix().rpartition(".")
+        if not stem.endswith("/") and stem and suffix.lower() in _KNOWN:
+            files.setdefault(_plain(stem), {}).setdefault(suffix.lower(), file)
+    if not files:
+        raise UserError(f"--{flag}={folder}: holds no media, expected files such as <id>.mp4")
+    return files
 
 
 def _plain(text: str) -> str:

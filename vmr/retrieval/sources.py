@@ -21,7 +21,7 @@ from vmr import embeddings
 from vmr.collection import ids_of, mapped_part, read_parts, require_unique
 from vmr.data.accounts import Account
 from vmr.data.sources.files import read_floats
-from vmr.disk import names_below
+from vmr.disk import files_below
 from vmr.errors import UserError
 from vmr.media.files import is_named_as
 from vmr.retrieval.media_features import account_of
@@ -292,12 +292,12 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
         return False
     if any((folder / "metadata").glob("*.parquet")):
         return False
-    media, features = "", ""
-    for name in names_below(folder):
-        if name.endswith(".npy"):
-            features = min(features or name, name)
-        elif is_named_as(side, name):
-            media = min(media or name, name)
+    media = features = None
+    for file in files_below(folder):
+        if file.suffix == ".npy":
+            features = features or file.relative_to(folder)
+        elif is_named_as(side, file):
+            media = media or file.relative_to(folder)
     if media and features:
         raise UserError(f"{folder} holds media ({media}) and features ({features}): expected one")
     return bool(media)
@@ -305,7 +305,7 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
 
 def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
     """Sorted ids of the npy files in a folder and its folders, and the number of other files."""
-    names = list(names_below(folder))
+    names = [file.relative_to(folder).as_posix() for file in files_below(folder)]
     ids = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     for item in ids:
         # Python gives bytes that are not UTF-8 as surrogates, which Parquet cannot store.
