@@ -6,13 +6,10 @@ It needs neither the dataset nor TensorFlow, except to hash the words of text.
 import dataclasses
 import datetime
 import functools
-import hashlib
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.traverse_util
 import jax
 import ml_collections
 import numpy as np
@@ -20,17 +17,14 @@ import numpy as np
 from vmr.data.accounts import Account, checked_accounts
 from vmr.data.modality import Modality
 from vmr.data.sampling import embedded_tokens, mean_frame, sampled_clips, segment_offsets
-from vmr.disk import read_json
 from vmr.errors import UserError
 from vmr.training import devices as on_devices
-from vmr.training.base_config import base_config
-from vmr.training.build import abstract_state, build_model
-from vmr.training.checkpoints import Checkpoints
-from vmr.training.config import differing, resolved
+from vmr.training.build import build_model
+from vmr.training.config import resolved
 from vmr.training.embed import embedded_rows
-from vmr.training.run_dir import saved_config
-from vmr.training.state import Trained, TrainState
+from vmr.training.state import Trained
 from vmr.training.step import embed_side_step
+from vmr.training.trained import SavedModel, fingerprint_of, read_run, read_saved
 
 # (N, P) vectors, or N sequences of (T_i, P).
 Features = np.ndarray | Sequence[np.ndarray]
@@ -39,28 +33,8 @@ Text = Sequence[str] | Sequence[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """Two trained towers, or one of a unimodal run, without their dataset.
-
-    Attributes:
-      folder: the run's or the model's folder.
-      config: config of the run.
-      step: step of the parameters.
-      trained: parameters, and the statistics that standardise the inputs.
-      data: account of the training data, as `Dataset.description`; without `features` if the run is
-        older than that key.
-    """
-
-    folder: pathlib.Path
-    config: ml_collections.ConfigDict
-    step: int
-    trained: Trained
-    data: Mapping[str, Any]
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that decides an embedding, see `fingerprint_of`."""
-        return fingerprint_of(self.config, self.trained)
+class Model(SavedModel):
+    """Two trained towers, or one of a unimodal run, without their dataset; see `SavedModel`."""
 
     @property
     def extractors(self) -> dict[str, Account]:
@@ -219,29 +193,6 @@ class Model:
         return meta_of(self.config, self.step, self.trained, content, self.extractors)
 
 
-def arrays_of(trained: Trained) -> dict[str, np.ndarray]:
-    """All arrays by their path, `params/video_encoder/…`, in the order of the paths."""
-    tree = {field.name: getattr(trained, field.name) for field in dataclasses.fields(trained)}
-    flat = flax.traverse_util.flatten_dict(tree, sep="/")
-    return {name: np.asarray(flat[name]) for name in sorted(flat)}
-
-
-def fingerprint_of(config: ml_collections.ConfigDict, trained: Trained) -> str:
-    """SHA-256 of all that decides an embedding; a run and the model made of it have the same."""
-    # Only what is not at its default: a field that is added to configs later changes nothing.
-    chosen = differing(resolved(base_config()), resolved(config))
-    deciding = {
-        field: value
-        for field, (_, value) in chosen.items()
-        if field.split(".")[0] in ("pairing", "sampling", "model")
-    }
-    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
-    for name, array in arrays_of(trained).items():
-        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
 def meta_of(
     config: ml_collections.ConfigDict,
     step: int,
@@ -264,47 +215,18 @@ def load(folder: str | pathlib.Path) -> Model:
     """A trained model from a run's folder, at its best checkpoint, or from a model folder.
 
     Raises:
-      UserError: neither lies there, it has no validated checkpoint yet, or it is damaged.
+      UserError: see `read_saved`.
     """
-    from vmr.runs import model_folder  # here, since it imports this module
-
-    folder = pathlib.Path(folder).expanduser()
-    if model_folder.is_model(folder):
-        return model_folder.read(folder)
-    return model_of_run(folder)
+    return _model(read_saved(pathlib.Path(folder).expanduser()))
 
 
 def model_of_run(workdir: pathlib.Path) -> Model:
-    """The model of the run in a folder, at its best checkpoint by validation.
-
-    Raises:
-      UserError: no run there, none of its checkpoints was validated yet, or the best is damaged.
-    """
-    if not workdir.is_dir():
-        raise UserError(f"{workdir}: no such folder, expected a run's or a model's")
-    config = saved_config(workdir)
-    step, state = best_state(workdir, config)
-    environment = read_json(workdir / "environment.json")
-    data = {"fingerprint": environment.get("dataset_fingerprint"), **environment.get("dataset", {})}
-    return Model(workdir, config, step, state.trained, data)
+    """The model of the run in a folder, at its best checkpoint by validation; see `load`."""
+    return _model(read_run(workdir))
 
 
-def best_state(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[int, TrainState]:
-    """Step and state of a run's best checkpoint; the checkpoint itself gives the feature widths.
-
-    The whole state is read, since its checksum is of the whole.
-
-    Raises:
-      UserError: there is none that was validated, or it is damaged.
-    """
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"{workdir} has no checkpoint yet: train it first")
-    with Checkpoints(workdir, config.selection, read_only=True) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise UserError(f"{workdir} has no validated checkpoint yet: train it further")
-        like = abstract_state(config, checkpoints.feature_widths(step))
-        return step, checkpoints.restore(step, like)
+def _model(saved: SavedModel) -> Model:
+    return Model(*(getattr(saved, field.name) for field in dataclasses.fields(saved)))
 
 
 def checked_features(features: Features, width: int, first: int = 0) -> Features:

@@ -1,8 +1,7 @@
 """A model folder, which can be sent to somebody: `model.safetensors`, `config.json`, a card.
 
 The card, README.md, tells what the model is, what features it expects, its table with intervals,
-and what data it was trained on. The arrays are checked against their fingerprint when they are
-read.
+and what data it was trained on. `vmr.training.trained` reads it.
 """
 
 import json
@@ -11,28 +10,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.traverse_util
 import ml_collections
-import safetensors
 import safetensors.numpy
 
 from vmr.data.accounts import accounts_table
 from vmr.disk import read_json, write_json
-from vmr.errors import UserError, reason_of
+from vmr.errors import UserError
 from vmr.evaluation import render_markdown
-from vmr.runs.model import Model, arrays_of
+from vmr.runs.model import Model
 from vmr.training.config import resolved
-from vmr.training.run_dir import saved_config
-from vmr.training.state import Trained
+from vmr.training.trained import ARRAYS, KEY, arrays_of
 
-ARRAYS = "model.safetensors"
 _FILES = {ARRAYS, "config.json", "README.md"}
-_KEY = "vmr"  # of the facts among the metadata of the arrays' file
-
-
-def is_model(folder: pathlib.Path) -> bool:
-    """True if a folder holds a model rather than a run."""
-    return (folder / ARRAYS).is_file()
 
 
 def write(model: Model, output: pathlib.Path) -> None:
@@ -65,39 +54,17 @@ def write(model: Model, output: pathlib.Path) -> None:
 
 def _fill(model: Model, folder: pathlib.Path) -> None:
     facts = {"fingerprint": model.fingerprint, "step": model.step, "data": dict(model.data)}
-    metadata = {_KEY: json.dumps(facts)}
+    metadata = {KEY: json.dumps(facts)}
     # Its own writer of files would make one that nobody else may read.
     content = safetensors.numpy.save(arrays_of(model.trained), metadata=metadata)
     (folder / ARRAYS).write_bytes(content)
     # Where the data lay is nobody else's matter.
     config = ml_collections.ConfigDict(resolved(model.config))
     config.dataset.data_dir = "not part of a model"
+    if config.init_from:
+        config.init_from = "not part of a model"
     write_json(folder / "config.json", resolved(config))
     (folder / "README.md").write_text(card(model, _results(model)), encoding="utf-8")
-
-
-def read(folder: pathlib.Path) -> Model:
-    """The model in a folder that `write` wrote.
-
-    Raises:
-      UserError: a file is missing or damaged, or of a model that this code no longer builds.
-    """
-    path = folder / ARRAYS
-    try:
-        with safetensors.safe_open(path, "numpy") as opened:
-            facts = json.loads((opened.metadata() or {}).get(_KEY, "null"))
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        fingerprint, step, data = facts["fingerprint"], int(facts["step"]), dict(facts["data"])
-        tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
-        trained = Trained(tree["params"], tree.get("batch_stats", {}), tree["standardization"])
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no model of vmr, or damaged: {reason_of(error)}") from None
-    model = Model(folder, saved_config(folder), step, trained, data)
-    if model.fingerprint != fingerprint:
-        raise UserError(
-            f"{folder} is damaged: its arrays or its config.json are not those that were written"
-        )
-    return model
 
 
 def _results(model: Model) -> dict[str, dict[str, Any]]:
@@ -137,13 +104,14 @@ def card(model: Model, results: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _account(model: Model) -> str:
-    config = model.config
+    config, start = model.config, model.data.get("init_from")
     towers = {side: config.model[side].encoder for side in model.widths}
     encoders = " and ".join(f"{side} by a {name}" for side, name in towers.items())
     return (
         f"It embeds {encoders} encoder into one space of {model.embedding_width} numbers, where "
         f"inner products of unit vectors are scores. It was trained with the losses "
-        f"`{config.loss.inter}` between and `{config.loss.intra}` within the modalities."
+        f"`{config.loss.inter}` between and `{config.loss.intra}` within the modalities"
+        + (f", from the parameters of model `{start['fingerprint']}`." if start else ".")
     )
 
 

@@ -14,8 +14,7 @@ from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
 from vmr.encoders.two_tower import TwoTower
 from vmr.errors import UserError
-from vmr.runs.model import best_state, meta_of
-from vmr.runs.model_folder import is_model
+from vmr.runs.model import meta_of
 from vmr.training import devices as on_devices
 from vmr.training.build import build_model
 from vmr.training.embed import embed_batches
@@ -27,6 +26,7 @@ from vmr.training.reading import (
 from vmr.training.run_dir import require_same_data, saved_config
 from vmr.training.state import TrainState
 from vmr.training.step import embed_step
+from vmr.training.trained import best_state, is_model
 
 Batch = Mapping[str, np.ndarray]
 

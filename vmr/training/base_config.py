@@ -12,6 +12,7 @@ def base_config() -> ConfigDict:
     """Config with every field but the names and weights of the losses."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # folder of a run or a model that it starts from
     config.batch_size = 500  # pairs, global
     config.microbatch = 0  # pairs that pass the encoders at a time, globally; 0: the whole batch
     config.steps = 1000  # at most; a step is one batch

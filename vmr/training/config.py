@@ -157,7 +157,7 @@ _RANGES: tuple[_Range, ...] = (
         ("evals",),
     ),
     (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear")),
-    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir")),
+    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from")),
 )
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),

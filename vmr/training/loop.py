@@ -37,7 +37,9 @@ from vmr.training.reading import (
     step_inputs,
 )
 from vmr.training.signals import StopRequest, stop_requests
+from vmr.training.start import start_of
 from vmr.training.state import TrainState
+from vmr.training.trained import SavedModel
 
 Batches = Sequence[Mapping[str, np.ndarray]]  # one per seed
 Slot = tuple[int, int]  # row (seed) and column of a run in the grid
@@ -112,10 +114,13 @@ def _train(
     spec = batch_spec_of(configs[0], dataset)
     # On any error the stack closes what is open: saves in the background end, locks are let go.
     with contextlib.ExitStack() as opened:
-        for run in (run for row in grid for run in row):
-            opened.enter_context(run_folder.claimed(run.workdir, run.config, dataset.description))
+        starts = {run.workdir: start_of(*run) for row in grid for run in row}
+        for config, workdir in (run for row in grid for run in row):
+            start = starts[workdir]
+            account = start.account if start else None
+            opened.enter_context(run_folder.claimed(workdir, config, dataset.description, account))
         runs = [[opened.enter_context(OpenRun(*run)) for run in row] for row in grid]
-        state = _first_state(runs, dataset, spec)
+        state = _first_state(runs, dataset, spec, starts)
         trace = StepTrace(grid[0][0].workdir / "profile", profile)
         with stop_requests() as stop:
             loop = _Loop(grid, runs, dataset, spec, devices, stop, trace)
@@ -126,7 +131,10 @@ def _train(
 
 
 def _first_state(
-    runs: Sequence[Sequence[OpenRun]], dataset: Dataset, spec: BatchSpec
+    runs: Sequence[Sequence[OpenRun]],
+    dataset: Dataset,
+    spec: BatchSpec,
+    starts: Mapping[pathlib.Path, SavedModel | None],
 ) -> TrainState:
     """First states of the runs, stacked, fresh or restored; UserError if their steps differ."""
 
@@ -136,7 +144,7 @@ def _first_state(
         return standardization_of(dataset, spec)
 
     widths = feature_widths(dataset, spec)
-    states = [[run.start(widths, measured) for run in row] for row in runs]
+    states = [[run.start(widths, measured, starts[run.workdir]) for run in row] for row in runs]
     steps = {
         int(state.step): run.workdir
         for row, states_of_row in zip(runs, states, strict=True)

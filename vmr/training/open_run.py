@@ -9,11 +9,13 @@ import ml_collections
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.training.build import abstract_state, build_state
+from vmr.training.build import abstract_state
 from vmr.training.checkpoints import Checkpoints
 from vmr.training.log import MetricsLog, require_finite
 from vmr.training.progress import stops_early
+from vmr.training.start import first_state
 from vmr.training.state import TrainState
+from vmr.training.trained import SavedModel
 
 Scalars = Mapping[str, float]
 
@@ -47,7 +49,10 @@ class OpenRun:
         self._files.__exit__(*raised)
 
     def start(
-        self, widths: Mapping[str, int], measured: Callable[[], Mapping[str, Any]]
+        self,
+        widths: Mapping[str, int],
+        measured: Callable[[], Mapping[str, Any]],
+        start: SavedModel | None = None,
     ) -> TrainState:
         """First state of the run, restored or fresh; opens the log at its step.
 
@@ -55,12 +60,13 @@ class OpenRun:
           widths: feature widths of `video` and of `music`.
           measured: function that gives statistics of the training split, called for a fresh run
             only, since it takes a pass over the data.
+          start: what a fresh run starts from, see `start_of`.
 
         Raises:
-          UserError: no checkpoint can be restored.
+          UserError: no checkpoint can be restored, or `start` is of other shapes.
         """
         if self.checkpoints.latest_step is None:
-            state = build_state(self.config, measured())
+            state = first_state(self.config, start, widths, measured)
         else:
             state = self.checkpoints.restore_latest(abstract_state(self.config, widths))
         step = int(state.step)

@@ -35,7 +35,10 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-d
 
 @contextlib.contextmanager
 def claimed(
-    workdir: pathlib.Path, config: ml_collections.ConfigDict, data: Mapping[str, Any]
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    data: Mapping[str, Any],
+    start: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Claims `workdir` for this config, and keeps other processes out; the folder may be new.
 
@@ -46,6 +49,7 @@ def claimed(
       workdir: folder of the run.
       config: config of the run.
       data: `Dataset.description` of what it trains on.
+      start: `SavedModel.account` of what a fresh run starts from.
 
     Raises:
       UserError: the folder holds a run of another config or of other data, or checkpoints without
@@ -59,7 +63,8 @@ def claimed(
         if latest_step(workdir):
             _take_over(workdir, config, data["fingerprint"])
         else:  # a run that failed before its first checkpoint may be mended
-            write_json(workdir / "environment.json", environment(data))
+            started = {"init_from": dict(start)} if start else {}
+            write_json(workdir / "environment.json", environment(data) | started)
             write_json(workdir / "config.json", resolved(config))
         yield
 
