@@ -60,7 +60,7 @@ def report(folder):
 def test_the_folder_is_what_a_dataset_is_built_of(folder):
     summary = extracted(folder, clips=2)
     assert summary.text.splitlines() == [
-        "video: 3 extracted, 2 of them damaged",
+        "video: 3 extracted (2 of damaged files)",
         "music: 2 extracted",
         "pairs: 3 (train 2, test 1)",
         f"feature files in {folder / 'out'}, report: {folder / 'out' / 'report.csv'}",
@@ -280,7 +280,7 @@ def test_another_recipe_in_the_same_output_is_refused(folder):
     extracted(folder)
     before = content(folder)
     for changed in ({"clips": 2.0}, {"recipes": request(folder, clips=1).recipes}):
-        with pytest.raises(UserError, match="another extraction: video has clip_seconds None"):
+        with pytest.raises(UserError, match="another extraction: video has clip_seconds whole"):
             extracted(folder, **changed)
     assert content(folder) == before
 

@@ -69,7 +69,7 @@ def test_a_bad_file_costs_a_line_and_the_rest_goes_through(
     }
     assert printed.splitlines() == [
         *told.values(),
-        f"{tracks}: 3 music items; 1 other files are left out; 2 of 5 files cannot be decoded: "
+        f"{tracks}: 3 music items; other files left out: 1; 2 of 5 files cannot be decoded: "
         "left out",
         f"embeddings written to {tracks.parent}/{output}",
     ]
@@ -135,7 +135,7 @@ def test_features_of_another_extractor_are_refused(tracks: pathlib.Path, model: 
     done = run(DOOR, *flags(features / "music", "other"))
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {features}/music has clip_seconds 2.0; expected clip_seconds None\n"
+        f"error: {features}/music has clip_seconds 2.0; expected clip_seconds whole\n"
     )
     (features / EXTRACTION_FILE).write_text(json.dumps({**content, **model.extractors}))
     assert source_for(model, str(features / "music"), "music").note == ""  # type: ignore[arg-type]

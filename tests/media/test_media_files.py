@@ -1,11 +1,14 @@
 """Tests of the media files of a folder."""
 
+import os
 import unicodedata
 
 import pytest
 
 from vmr.errors import UserError
+from vmr.media.containers import open_container
 from vmr.media.files import media_files
+from vmr.media.sound import read_sound
 
 
 def touch(folder, *names):
@@ -47,9 +50,24 @@ def test_follows_links_but_no_loop(tmp_path):
         media_files(tmp_path / "near", "music")
 
 
+def test_a_pipe_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.webm")
+    with pytest.raises(UserError, match=r"a\.webm: is a pipe or a device, expected a video"):
+        read_sound(tmp_path / "a.webm", 16_000)
+    with (
+        pytest.raises(UserError, match=r"a\.webm: is a pipe or a device, expected a video"),
+        open_container(tmp_path / "a.webm"),
+    ):
+        pass
+
+
 def test_folders_without_media_are_refused(tmp_path):
+    touch(tmp_path, "b.mp4")
+    with pytest.raises(UserError, match=r"b\.mp4: is a file, expected a folder of video files"):
+        media_files(tmp_path / "b.mp4", "video")
+    (tmp_path / "b.mp4").unlink()
     with pytest.raises(UserError, match="no such folder"):
         media_files(tmp_path / "none", "video")
     touch(tmp_path, "notes.txt")
-    with pytest.raises(UserError, match=r"holds no video file \(1 others\)"):
+    with pytest.raises(UserError, match=r"holds no video file \(other files: 1\)"):
         media_files(tmp_path, "video")

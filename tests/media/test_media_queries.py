@@ -91,7 +91,7 @@ def test_features_below_an_extraction_are_held_against_the_model(
     assert known == (f"{file} is of stand_in features, and nothing says the same of runs/mine",)
     with pytest.raises(UserError) as raised:
         asked(file, "video", catalogue, Model(clip_seconds=2.0))
-    assert str(raised.value) == f"{file} has clip_seconds None; expected clip_seconds 2.0"
+    assert str(raised.value) == f"{file} has clip_seconds whole; expected clip_seconds 2.0"
     write("{")
     with pytest.raises(UserError, match=r"extraction.json cannot be read as JSON"):
         asked(file, "video", catalogue, model)
@@ -110,7 +110,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("empty.webm", {}, "empty.webm: is no media file"),
     ("deaf.mp4", {}, "deaf.mp4: has no picture"),
     ("odd.mp4", {}, "odd.mp4: stand_in gives features that are not finite"),
-    ("absent.mp4", {}, "'absent.mp4' is no npy or media file"),
+    ("absent.mp4", {}, "'absent.mp4' is no npy or media file that is there"),
     ("x", {"onnx": "net.onnx"}, "--onnx=net.onnx extracts features of media, and 'x' is no"),
     ("x", {"text": "words"}, "--text comes with a file, and 'x' is no npy or media file"),
 ]

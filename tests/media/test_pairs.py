@@ -41,7 +41,7 @@ def test_the_sound_of_each_video_is_its_track(folders):
     assert list(pairs.items) == expected
     assert not pairs.note
     (videos / "notes.txt").touch()
-    assert pairs_of("own_sound", videos).note == f"1 other files in {videos} are no video"
+    assert pairs_of("own_sound", videos).note == f"1 other file in {videos} left out: no video"
     with pytest.raises(UserError, match=r"--music=.*: with --pairs=own_sound the videos are the"):
         pairs_of("own_sound", videos, music)
 
@@ -57,13 +57,13 @@ def test_a_track_of_several_videos_is_extracted_once(folders):
     assert ids(pairs) == expected
     assert [item.id for item in pairs.items] == ["a", "café,1", "deep/er/b b", "x", "y"]
     assert pairs.items[-1].file == folders[1] / "y.wav"
-    assert pairs.note == "1 media files are in no pair, and left out"
+    assert pairs.note == "1 media file is in no pair, and left out"
 
 
 def test_tracks_may_be_videos(folders):
     pairs = pairs_of(table(folders, "video_id,music_id\na,deep/er/b b\n"), folders[0])
     assert [item.file.name for item in pairs.items] == ["a.mp4", "b b.webm"]
-    assert pairs.note == "1 media files are in no pair, and left out"
+    assert pairs.note == "1 media file is in no pair, and left out"
 
 
 def test_ids_are_found_in_any_form_of_unicode(folders):
@@ -100,7 +100,10 @@ def test_pairs_without_a_file_are_counted(folders):
             "music id .x. in group 2, .*line 2",
         ),
         ("video_id,music_id,group\na,x,one\n", "line 2 has group 'one', expected a whole number"),
-        ("video_id,music_id\n../v/a,x\n", "leads out of"),
+        (
+            "video_id,music_id\n../v/a,x\n",
+            "which leads out of the folder of video files, expected a path below it",
+        ),
         ("video_id,music_id\n,x\n", "line 2 has an empty video_id"),
         ("video_id,music_id\n", "has no rows, expected at least one pair"),
         ("", "lacks column video_id, music_id"),
@@ -117,5 +120,7 @@ def test_folders_without_media_and_tables_that_are_not_there_are_told(folders, t
         pairs_of("own_sound", tmp_path / "no-such")
     with pytest.raises(UserError, match="empty"):
         pairs_of("own_sound", tmp_path / "empty")
-    with pytest.raises(UserError, match=r"own_sounds: cannot be read as CSV: .*No such file"):
+    with pytest.raises(
+        UserError, match="--pairs=own_sounds: no such file, expected a CSV or own_sound"
+    ):
         pairs_of("own_sounds", *folders)

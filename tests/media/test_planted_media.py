@@ -84,7 +84,7 @@ def test_a_video_can_carry_its_music(tmp_path):
 def test_another_set_in_the_folder_is_refused(folder, tmp_path):
     refused = run("tools.planted_media", f"--output={folder}", "--pairs=2", "--seed=1")
     assert refused.returncode == 1
-    assert "holds media of {'seed': 0, 'sound': 'beside'}" in refused.stderr
+    assert "holds media of seed 0, sound beside, expected" in refused.stderr
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="is no folder of planted media"):
         planted_media.make(tmp_path, 1, 0)

@@ -98,10 +98,16 @@ def test_other_recipes_are_refused_and_other_versions_remarked():
         "keyframes": True,
         "sha256": "f",
     }.items():
+        told = "whole" if value is None else value
         with pytest.raises(
-            UserError, match=rf"clip.mp4 has {key} {value}; expected {key} {mine[key]}"
+            UserError, match=rf"clip.mp4 has {key} {told}; expected {key} {mine[key]}"
         ):
             require_same(mine, mine | {key: value}, "clip.mp4")
+    one, other = ({"extractor": f"onnx:{name}", "sha256": name} for name in "ab")
+    with pytest.raises(
+        UserError, match="has extractor onnx:b, sha256 b; expected extractor onnx:a"
+    ):
+        require_same(mine | one, mine | other, "clip.mp4")
     remark = require_same(mine, mine | {"version": "2", "licence": "MIT"}, "clip.mp4")
     assert remark == "clip.mp4 is of stand_in 2, not 1: features may differ slightly"
     remark = require_same(mine, mine | {"version": None}, "x")

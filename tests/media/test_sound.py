@@ -144,7 +144,7 @@ def test_bytes_changed_anywhere_give_sound_or_one_line(tmp_path, suffix, capfd):
             assert np.isfinite(sound.samples).all()
             lost += sound.damage.packets_lost > 0
     assert not any("/" in line or "\n" in line for line in lines)
-    assert lost or suffix in ("wav", "ogg")  # a WAV has nothing that tells, Ogg says nothing
+    assert lost or suffix in ("wav", "ogg")  # bytes in their middle tell nothing
     assert capfd.readouterr() == ("", "")  # libmpg123 would write there
 
 

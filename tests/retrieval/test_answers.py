@@ -234,7 +234,7 @@ def test_an_index_answers_as_embeddings_do(folder: pathlib.Path, tmp_path: pathl
         ({"video": ""}, "give --video=ITEM to search music"),
         (
             {"video": "v01"},
-            "'v01' is no npy or media file, and there are no .* video items .* --que",
+            "'v01' is no npy or media file that is there, and there are no .* video items .* --que",
         ),
         (
             {"video": "v1", "queries_of": "video.npz"},

@@ -49,7 +49,8 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
         two files have one id, a name gives no id, or a link leads to a folder that it is in.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder, expected one of {side} files")
+        found = "is a file" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {found}, expected a folder of {side} files")
     files = MediaFiles()
     for file in files_below(folder):
         if not is_named_as(side, file):
@@ -61,8 +62,8 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
         files[item] = file
     if not files:
         raise UserError(
-            f"{folder}: holds no {side} file ({files.others:,} others), expected files such as "
-            f"<id>.{MEDIA_SUFFIXES[side][0]}"
+            f"{folder}: holds no {side} file (other files: {files.others:,}), expected files such "
+            f"as <id>.{MEDIA_SUFFIXES[side][0]}"
         )
     in_order = MediaFiles(sorted(files.items()))
     in_order.others = files.others

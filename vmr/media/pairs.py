@@ -65,7 +65,9 @@ def pairs_of(pairs: str, videos: Path, music: Path | None = None) -> Pairs:
 
 
 def _of_table(table: Path, videos: Path, music: Path | None) -> Pairs:
-    rows = [_with_split(row) for row in read_rows(videos, table, splits=True)]
+    if not table.exists():
+        raise UserError(f"--pairs={table}: no such file, expected a CSV or {OWN_SOUND}")
+    rows = [_with_split(row) for row in read_rows(table, splits=True)]
     require_one_group(rows)
     _require_one_spelling(rows)
     of_videos = media_files(videos, "video")
@@ -87,7 +89,7 @@ def _of_table(table: Path, videos: Path, music: Path | None) -> Pairs:
         raise UserError(f"{table}: no pair has both its files in {videos}{_and(music)}: {told}")
     items = _items(there, of_videos, of_music)
     unused = len({*of_videos.values(), *of_music.values()} - {item.file for item in items})
-    left_out = f"{unused:,} media files are in no pair, and left out" if unused else ""
+    left_out = _told_unused(unused)
     others = [_told_others(videos, "video", of_videos)]
     if music is not None and music.resolve() != videos.resolve():
         others.append(_told_others(music, "music", of_music))
@@ -95,7 +97,16 @@ def _of_table(table: Path, videos: Path, music: Path | None) -> Pairs:
 
 
 def _told_others(folder: Path, side: str, files: MediaFiles) -> str:
-    return f"{files.others:,} other files in {folder} are no {side}" if files.others else ""
+    if not files.others:
+        return ""
+    others = f"{files.others:,} other files" if files.others > 1 else "1 other file"
+    return f"{others} in {folder} left out: no {side}"
+
+
+def _told_unused(count: int) -> str:
+    if count > 1:
+        return f"{count:,} media files are in no pair, and left out"
+    return "1 media file is in no pair, and left out" if count else ""
 
 
 def _with_split(row: Row) -> Row:

@@ -230,13 +230,19 @@ def make(
     return len(numbers)
 
 
+def _told(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
 def _claim(output: pathlib.Path, options: dict[str, Any]) -> None:
     """Marks a folder as that of a seed; refuses one that holds anything else."""
     mark = output / "planted.json"
     if mark.exists():
         there = disk.read_json(mark)
         if there != options:
-            raise UserError(f"{output} holds media of {there}, expected {options} or a new folder")
+            raise UserError(
+                f"{output} holds media of {_told(there)}, expected {_told(options)} or a new folder"
+            )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is no folder of planted media, expected a new one")
     disk.write_json(mark, options)

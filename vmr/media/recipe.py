@@ -132,6 +132,8 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
     keys = deciding(expected) | deciding(found)
     differing = [key for key in keys if expected.get(key) != found.get(key)]
     if differing:
+        if "extractor" not in differing and expected["extractor"] != found["extractor"]:
+            differing = ["extractor", *differing]  # says more than the digests of two files
         raise UserError(
             f"{what} has {_told(found, differing)}; expected {_told(expected, differing)}"
         )
@@ -145,7 +147,9 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: st
 
 
 def _told(account: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key} {account.get(key)}" for key in keys)
+    # A clip of no length in an account is the whole medium, as --clips calls it.
+    told = {**account} | ({"clip_seconds": "whole"} if account.get("clip_seconds") is None else {})
+    return ", ".join(f"{key} {told.get(key)}" for key in keys)
 
 
 @dataclass(frozen=True)

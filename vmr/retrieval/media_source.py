@@ -84,7 +84,7 @@ def media_source(
     stored = {item.id: item.file for item in items if item.id not in failed}
     source = of_features(options.features / side, side, list(stored))
     source = _of_media(source, folder, stored, content)
-    notes = [remark, f"{files.others:,} other files are left out" if files.others else ""]
+    notes = [remark, f"other files left out: {files.others:,}" if files.others else ""]
     damaged = sum(each.is_damaged for each in outcomes.values())
     if damaged:
         notes.append(f"{damaged:,} files are damaged, and embedded as far as they can be decoded")

@@ -282,9 +282,10 @@ def _looked_up(
     itself = queries is None and searched.side == side
     source = searched if itself else queries
     if source is None:
+        known = "" if os.path.exists(item) else " that is there"
         raise UserError(
-            f"{item!r} is no npy or media file, and there are no embedded {side} items to look it "
-            "up in: give --queries=FILE.npz|FOLDER"
+            f"{item!r} is no npy or media file{known}, and there are no embedded {side} items to "
+            "look it up in: give --queries=FILE.npz|FOLDER"
         )
     row = _row_of(item, source.ids)
     if row is None:

@@ -65,7 +65,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
     if not (root / "train.csv").is_file():
         raise UserError(f"{root / 'train.csv'}: missing, expected columns {','.join(PAIR_COLUMNS)}")
     tables = {
-        split: read_rows(root, root / f"{split}.csv")
+        split: read_rows(root / f"{split}.csv")
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }

@@ -31,11 +31,10 @@ class Row:
     split: str | None = None
 
 
-def read_rows(root: Path, file: Path, splits: bool = False) -> list[Row]:
+def read_rows(file: Path, splits: bool = False) -> list[Row]:
     """Reads the rows of a CSV, at least one.
 
     Args:
-      root: folder whose folders `video` and `music` hold the items, which no id may leave.
       file: the CSV.
       splits: True to read the column `split`, if it is there.
 
@@ -47,7 +46,7 @@ def read_rows(root: Path, file: Path, splits: bool = False) -> list[Row]:
     lines: dict[str, str] = {}
     optional = [GROUP_COLUMN, SPLIT_COLUMN] if splits else [GROUP_COLUMN]
     for line, entry in read_table(file, PAIR_COLUMNS, optional):
-        row = _row(root, line, entry)
+        row = _row(line, entry)
         if row.video_id in lines:
             raise UserError(
                 f"{line} repeats video id {row.video_id!r} of "
@@ -60,7 +59,7 @@ def read_rows(root: Path, file: Path, splits: bool = False) -> list[Row]:
     return rows
 
 
-def _row(root: Path, line: str, entry: Mapping[str, str]) -> Row:
+def _row(line: str, entry: Mapping[str, str]) -> Row:
     group = _group(line, entry[GROUP_COLUMN]) if GROUP_COLUMN in entry else None
     row = Row(line, entry["video_id"], entry["music_id"], group, entry.get(SPLIT_COLUMN))
     for folder, item in (("video", row.video_id), ("music", row.music_id)):
@@ -69,7 +68,8 @@ def _row(root: Path, line: str, entry: Mapping[str, str]) -> Row:
         # Judged by its name, not resolved: a file may be a symbolic link to a larger disk.
         if Path(item).is_absolute() or ".." in Path(item).parts:
             raise UserError(
-                f"{line} names {folder} id {item!r}, which leads out of {root / folder}"
+                f"{line} names {folder} id {item!r}, which leads out of the folder of {folder} "
+                "files, expected a path below it"
             )
     return row
 
