@@ -1,10 +1,13 @@
 """Workers of Apache Beam do the shards of an extraction: the same files, the same report."""
 
+import pathlib
+
 import front_doors
 import pytest
 from media import stand_ins
 from media.stand_ins import content, medium, request
 
+from vmr.disk import write_bytes
 from vmr.errors import UserError
 from vmr.media import extraction, launch, workers
 
@@ -41,6 +44,16 @@ def test_shards_under_beam_are_an_extraction_without_it(folder):
     assert "video: 5 extracted, 1 failed" in shown
     assert content(folder / "out") == content(folder / "plain")
     assert not list((folder / "out" / "journal").glob("*.pickle"))
+
+
+def test_workers_need_not_be_in_the_folder_of_the_command(folder, monkeypatch):
+    def written(path, content):
+        write_bytes(path, content)
+        monkeypatch.chdir("/")  # the pipeline runs next
+
+    monkeypatch.setattr("vmr.media.beam.write_bytes", written)
+    monkeypatch.chdir(folder)
+    assert extract_under_beam(request(pathlib.Path(), shards=2), beam_options()).pairs == 5
 
 
 def test_what_is_done_is_not_done_again(folder):

@@ -124,6 +124,8 @@ def test_groups_are_in_all_tables_or_in_none(root):
         ({"schema_version": 1, "video": VIDEO}, "expected an object under 'music'"),
         ({"music": MUSIC | {"clip_seconds": -1}}, "music: clip_seconds is -1, expected seconds"),
         ({"music": MUSIC | {"clip_seconds": float("nan")}}, "music: clip_seconds is nan"),
+        ({"music": MUSIC | {"clip_seconds": 1e-9}}, "music: clip_seconds is 1e-09, expected sec"),
+        ({"video": VIDEO | {"per_second": 1e9}}, "video: per_second is 1000000000.0, expected p"),
         ({"music": MUSIC | {"clip_seconds": True}}, "music: clip_seconds is True"),
         ({"music": MUSIC | {"width": 0}}, "music: width is 0"),
         ({"video": VIDEO | {"sha256": "abc"}}, "video: sha256 is 'abc', expected 64 hex"),

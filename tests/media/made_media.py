@@ -123,13 +123,15 @@ def write_sound(
     rate: int = 24000,
     codec: str | None = None,
     cover: np.ndarray | None = None,
+    options: dict[str, str] | None = None,
+    coder_options: dict[str, str] | None = None,
 ) -> pathlib.Path:
     """Writes a track by FFmpeg in the container that its suffix names, with a cover picture."""
     sound = np.atleast_2d(sound)
-    with av.open(str(file), "w") as container:
+    with av.open(str(file), "w", options=options or {}) as container:
         codec = codec or container.default_audio_codec
         layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
-        voice = container.add_stream(codec, rate=rate, layout=layout)
+        voice = container.add_stream(codec, rate=rate, layout=layout, options=coder_options or {})
         picture = None
         if cover is not None:
             picture = container.add_stream("mjpeg", rate=1)

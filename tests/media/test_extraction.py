@@ -60,7 +60,7 @@ def report(folder):
 def test_the_folder_is_what_a_dataset_is_built_of(folder):
     summary = extracted(folder, clips=2)
     assert summary.text.splitlines() == [
-        "video: 3 extracted, 2 of them damaged",
+        "video: 3 extracted (2 of damaged files)",
         "music: 2 extracted",
         "pairs: 3 (train 2, test 1)",
         f"feature files in {folder / 'out'}, report: {folder / 'out' / 'report.csv'}",
@@ -174,6 +174,24 @@ def test_what_has_failed_waits_for_a_change_or_retry(folder):
     medium(file, error="is cut short again")
     assert "video c: is cut short again" in extracted(folder).text
     assert "c,x" not in (folder / "out" / "train.csv").read_text()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_file_that_is_as_it_was_before_has_its_own_features_again(folder, shards):
+    extracted(folder)
+    whole = content(folder / "out")
+    file = folder / "videos" / "a.mp4"
+    earlier, times = file.read_bytes(), file.stat()
+    medium(file, 7, 8, 9)
+    extracted(folder, shards=shards)
+    assert content(folder / "out") != whole
+    file.write_bytes(earlier)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for _ in range(2):
+        count = len(lines(folder))
+        extracted(folder)
+        assert content(folder / "out") == whole
+    assert len(lines(folder)) == count  # once will do
 
 
 def test_what_is_no_longer_whole_is_made_again(folder):

@@ -1,5 +1,7 @@
 """A recipe: the same features from its account, and no other's taken for them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import stand_ins
@@ -80,6 +82,10 @@ def test_the_file_of_an_onnx_model_is_asked_for(tmp_path):
     (tmp_path / "moved.onnx").touch()
     found = Recipe.of_account(account, tmp_path / "moved.onnx")
     assert found.extractor == f"onnx:{tmp_path / 'moved.onnx'}"
+    assert (
+        Recipe("music", "onnx:a.onnx").absolute().extractor == f"onnx:{Path('a.onnx').absolute()}"
+    )
+    assert Recipe("music", "stand_in").absolute() == Recipe("music", "stand_in")
     with pytest.raises(UserError, match="the extractor is stand_in, which has no such file"):
         Recipe.of_account(account | {"extractor": "stand_in"}, tmp_path / "moved.onnx")
 

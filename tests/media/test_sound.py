@@ -144,7 +144,7 @@ def test_bytes_changed_anywhere_give_sound_or_one_line(tmp_path, suffix, capfd):
             assert np.isfinite(sound.samples).all()
             lost += sound.damage.packets_lost > 0
     assert not any("/" in line or "\n" in line for line in lines)
-    assert lost or suffix in ("wav", "ogg")  # a WAV has nothing that tells, Ogg says nothing
+    assert lost or suffix in ("wav", "ogg")  # bytes in their middle tell nothing
     assert capfd.readouterr() == ("", "")  # libmpg123 would write there
 
 
@@ -184,6 +184,21 @@ def test_a_length_that_a_pipe_left_open_is_no_damage(tmp_path):
     content = file.read_bytes()
     file.write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
     assert read_sound(file, 12000).damage == Damage()
+
+
+def test_an_mp3_that_states_no_length_is_not_taken_for_cut(tmp_path):
+    # Of a varying rate, whose length FFmpeg guesses from that of the silence at the start: 66 s.
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8 * 24000)
+    samples = np.concatenate([np.zeros(2 * 24000), noise]).astype(np.float32)
+    options = {"options": {"write_xing": "0"}, "coder_options": {"flags": "+qscale"}}
+    sound = read_sound(write_sound(tmp_path / "a.mp3", samples, **options), 12000)
+    assert (sound.seconds, sound.damage) == (pytest.approx(10, abs=0.1), Damage())
+
+
+def test_an_impossible_rate_fills_no_memory(tmp_path):
+    file = write_wav(tmp_path / "slow.wav", stereo(), 1, "PCM_16")
+    with pytest.raises(UserError, match=r"slow\.wav: has 1 samples a second, expected 1,000 to"):
+        read_sound(file, 12000)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -15,6 +15,8 @@ from vmr.errors import UserError
 from vmr.tables import markdown
 
 EXTRACTION_FILE = "extraction.json"
+# A model may be anybody's: its account must not ask for more than the memory holds.
+SHORTEST_CLIP, _MOST_PICTURES = 0.1, 1000.0  # seconds; a second
 
 Account = dict[str, Any]
 
@@ -23,8 +25,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_positive(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+def _is_within(value: Any, low: float, high: float) -> bool:
+    return type(value) in (int, float) and low <= value <= high and math.isfinite(value)
 
 
 _ANY: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -39,13 +41,19 @@ _ANY: dict[str, tuple[Callable[[Any], bool], str]] = {
         "64 hexadecimal digits or null",
     ),
     "width": (lambda value: type(value) is int and value > 0, "a number of features"),
-    "clip_seconds": (lambda value: value is None or _is_positive(value), "seconds or null"),
+    "clip_seconds": (
+        lambda value: value is None or _is_within(value, SHORTEST_CLIP, math.inf),
+        f"seconds, {SHORTEST_CLIP} or more, or null",
+    ),
 }
 _OF_SIDE = {
     "video": _ANY
     | {
         "keyframes": (lambda value: isinstance(value, bool), "true or false"),
-        "per_second": (_is_positive, "pictures a second"),
+        "per_second": (
+            lambda value: _is_within(value, 1 / _MOST_PICTURES, _MOST_PICTURES),
+            "pictures a second",
+        ),
     },
     "music": _ANY,
 }

@@ -26,12 +26,13 @@ def extract_under_beam(request: Request, options: Any) -> Summary:
     Raises:
       UserError: see `vmr.media.launch.extract_media`.
     """
+    request = request.absolute()  # workers elsewhere have working folders of their own
     with Worker(request.recipes) as worker:
         plan = plan_of(request, worker.answer)
     # A file and not an argument of the transform: a plan lists all items, and engines limit the
     # size of a pipeline.
     content = pickle.dumps(plan)
-    file = plan.journal.absolute() / f"plan-{hashlib.sha256(content).hexdigest()[:16]}.pickle"
+    file = plan.journal / f"plan-{hashlib.sha256(content).hexdigest()[:16]}.pickle"
     write_bytes(file, content)
     try:
         with as_raised(), beam.Pipeline(options=options) as pipeline:

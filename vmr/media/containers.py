@@ -15,9 +15,8 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,av1,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,"
     "mp3,mpeg,mpegts,mpegvideo,mxf,obu,ogg,rm,tta,w64,wav,webm,wv"
 )
-# Formats that state their length; that of others is guessed from what is there, as is that of an
-# MP3 of one rate without a Xing header.
-_STATED = frozenset({"mov", "matroska", "flac", "aiff", "mp3"})
+# Formats that state their length; that of others is guessed from what is there.
+_STATED = frozenset({"mov", "matroska", "flac", "aiff"})
 _MISSING = 1.0  # seconds at the end of a stated length, from which on a file has been cut
 _FAILURES = 100  # of reading, one after another, before the rest of a file is given up
 
@@ -113,9 +112,16 @@ def _packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
             failures += 1
     else:
         yield None  # has the decoder give the frames that it holds back
-    if not _STATED.isdisjoint(container.format.name.split(",")) and container.duration:
+    if _states_length(container):
         stated = (container.duration + (container.start_time or 0)) / av.time_base
         damage.packets_lost += stated - end > _MISSING
+
+
+def _states_length(container: Any) -> bool:
+    names = container.format.name.split(",")
+    # An MP3 that tells its encoder's delay, by which it starts, tells its length beside it (LAME).
+    stated = not _STATED.isdisjoint(names) or ("mp3" in names and container.start_time)
+    return bool(stated and container.duration)
 
 
 def _end_of(packet: Any) -> float:

@@ -53,8 +53,7 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
         raise UserError(f"{folder}: {found}, expected a folder of {side} files")
     files = MediaFiles()
     for file in files_below(folder):
-        # What macOS lays beside each file on other disks has the file's own suffix.
-        if file.name.startswith("._") or file.suffix[1:].lower() not in MEDIA_SUFFIXES[side]:
+        if not is_named_as(side, file):
             files.others += 1
             continue
         item = _id(folder, file)
@@ -69,6 +68,12 @@ def media_files(folder: pathlib.Path, side: str) -> MediaFiles:
     in_order = MediaFiles(sorted(files.items()))
     in_order.others = files.others
     return in_order
+
+
+def is_named_as(side: str, file: pathlib.Path) -> bool:
+    """True for the name of a media file of a modality."""
+    # What macOS lays beside each file on other disks has the file's own suffix.
+    return file.suffix[1:].lower() in MEDIA_SUFFIXES[side] and not file.name.startswith("._")
 
 
 def _id(folder: pathlib.Path, file: pathlib.Path) -> str:

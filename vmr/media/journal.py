@@ -145,15 +145,19 @@ def read_outcomes(journal: Path, facts: Mapping[Key, Facts]) -> dict[Key, dict[s
       facts: state of each item that is asked about.
 
     Returns:
-      of each item the latest outcome of each status, of those that agree with its facts.
+      of each item the latest outcome of each status, of those that agree with its facts; no `ok`
+      whose features have been written over since, of another recipe or state of the file.
     """
     outcomes: dict[Key, dict[str, Outcome]] = {}
-    for path in sorted(journal.glob(f"*/{_NAME}")):
+    # Not at the same time do journals of several numbers of shards grow, see `claimed`.
+    for path in sorted(journal.glob(f"*/{_NAME}"), key=lambda path: path.stat().st_mtime_ns):
         with path.open("rb") as file:
-            for line in file:
-                outcome = _parsed(line)
-                if outcome and facts.get((outcome.side, outcome.id)) == outcome.facts:
-                    outcomes.setdefault((outcome.side, outcome.id), {})[outcome.status] = outcome
+            for outcome in filter(None, map(_parsed, file)):
+                key = outcome.side, outcome.id
+                if facts.get(key) == outcome.facts:
+                    outcomes.setdefault(key, {})[outcome.status] = outcome
+                elif outcome.status == "ok":
+                    outcomes.get(key, {}).pop("ok", None)
     return outcomes
 
 

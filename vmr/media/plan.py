@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,16 @@ class Request:
     output: Path
     shards: int = 1
     retry: bool = False
+
+    def absolute(self) -> "Request":
+        """This request with absolute paths, for processes in another working folder."""
+        return replace(
+            self,
+            videos=self.videos.absolute(),
+            music=self.music and self.music.absolute(),
+            recipes={side: recipe.absolute() for side, recipe in self.recipes.items()},
+            output=self.output.absolute(),
+        )
 
 
 def require_shards(shard: int | None, shards: int | None, elsewhere: str | None) -> int:

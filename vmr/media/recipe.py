@@ -7,19 +7,18 @@ beside the features and goes with the model that was trained on them, is enough 
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from vmr.data.accounts import Account
+from vmr.data.accounts import SHORTEST_CLIP, Account
 from vmr.errors import UserError
 from vmr.media.clips import clip_bounds, clip_means
 from vmr.media.damage import Damage
 from vmr.media.extractor import PictureExtractor, SoundExtractor, load_extractor
 
-_SHORTEST_CLIP = 0.1  # seconds
 _AT_ONCE = 32  # pictures that an extractor takes in one call
 # A new version of a package is told, but seldom changes a weight; a licence changes no number.
 _NOT_DECISIVE = ("version", "licence")
@@ -62,6 +61,11 @@ class Recipe:
         if self.side == "video":
             account |= {"keyframes": self.keyframes, "per_second": float(self.per_second)}
         return account
+
+    def absolute(self) -> "Recipe":
+        """This recipe with an absolute path of the extractor's file, if that has one."""
+        kind, colon, file = self.extractor.partition(":")
+        return replace(self, extractor=f"{kind}:{Path(file).absolute()}") if colon else self
 
     @classmethod
     def of_account(cls, account: Mapping[str, Any], onnx: str | Path | None = None) -> "Recipe":
@@ -106,9 +110,9 @@ def clip_seconds_of(text: str) -> float | None:
         return None
     with contextlib.suppress(ValueError):
         seconds = float(text)
-        if math.isfinite(seconds) and seconds >= _SHORTEST_CLIP:
+        if math.isfinite(seconds) and seconds >= SHORTEST_CLIP:
             return seconds
-    raise UserError(f"--clips={text}: expected seconds a clip, {_SHORTEST_CLIP} or more, or whole")
+    raise UserError(f"--clips={text}: expected seconds a clip, {SHORTEST_CLIP} or more, or whole")
 
 
 def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> str:

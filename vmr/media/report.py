@@ -105,11 +105,11 @@ def _summary(plan: Plan, outcomes: Mapping[Item, Outcome | None], pairs: Mapping
     by_side = {side: Counter[str]() for side in plan.digests}
     for item, outcome in outcomes.items():
         by_side[item.side][outcome.status if outcome else "waiting"] += 1
-        by_side[item.side]["of them damaged"] += bool(outcome and outcome.is_damaged)
-    words = ("of them damaged", "failed", "waiting")
+        by_side[item.side]["damaged"] += bool(outcome and outcome.is_damaged)
     for side, counts in by_side.items():
-        others = [f"{counts[word]:,} {word}" for word in words if counts[word]]
-        lines.append(f"{side}: " + ", ".join([f"{counts['ok']:,} extracted", *others]))
+        others = [f"{counts[word]:,} {word}" for word in ("failed", "waiting") if counts[word]]
+        damaged = f" ({counts['damaged']:,} of damaged files)" if counts["damaged"] else ""
+        lines.append(f"{side}: " + ", ".join([f"{counts['ok']:,} extracted{damaged}", *others]))
     failures = [each for each in outcomes.values() if each and each.status == "failed"]
     lines += [f"failed: {each.side} {each.id}: {each.reason}" for each in failures[:_NAMED]]
     report = plan.request.output / REPORT

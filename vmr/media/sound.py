@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from vmr.media.damage import Damage
 from vmr.media.extractor import package_needed
 
 _BLOCK = 2**18  # samples that are read at a time
+_RATES = range(1000, 1_000_001)  # a damaged rate of 1 would make hours of each second
 # First bytes of files for libsndfile: WAV, FLAC, Ogg, AIFF, CAF. It can read MP3 too, but then
 # libmpg123 writes to the terminal, and damage is not told.
 _BY_SOUNDFILE = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff")
@@ -59,14 +60,14 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
     damage = Damage()
     try:
         import soundfile
-        import soxr
+        import soxr  # noqa: F401, used below
     except ImportError as error:
         raise package_needed(error.name or "soundfile", "media") from None
     with open_file(file) as opened:
         try:
-            samples = _resampled(_by_soundfile(file, opened, damage), rate, soxr)
+            samples = _resampled(file, _by_soundfile(file, opened, damage), rate)
         except soundfile.LibsndfileError:  # not its format, or damaged, which FFmpeg reads around
-            samples = _resampled(_by_ffmpeg(file, damage), rate, soxr)
+            samples = _resampled(file, _by_ffmpeg(file, damage), rate)
         damage.packets_lost += _is_cut(opened)
     if not len(samples):
         lost = f" ({damage.packets_lost:,} packets are damaged)" if damage.packets_lost else ""
@@ -76,11 +77,20 @@ def read_sound(file: pathlib.Path, rate: int) -> Sound:
     return Sound(samples, len(samples) / rate, damage)
 
 
-def _resampled(blocks: Iterator[tuple[np.ndarray, int]], rate: int, soxr: Any) -> np.ndarray:
+def _resampled(
+    file: pathlib.Path, blocks: Iterator[tuple[np.ndarray, int]], rate: int
+) -> np.ndarray:
     """Joins blocks of mono sound, each with the rate of all, at another rate."""
+    import soxr
+
     resampler = None
     parts = []
     for block, own_rate in blocks:
+        if own_rate not in _RATES:
+            raise UserError(
+                f"{file}: has {own_rate:,} samples a second, expected {_RATES.start:,} to "
+                f"{_RATES.stop - 1:,}"
+            )
         if own_rate == rate:
             parts.append(block)
             continue

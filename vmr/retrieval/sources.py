@@ -23,7 +23,7 @@ from vmr.data.accounts import Account
 from vmr.data.sources.files import read_floats
 from vmr.disk import files_below
 from vmr.errors import UserError
-from vmr.media.files import MEDIA_SUFFIXES
+from vmr.media.files import is_named_as
 from vmr.retrieval.media_features import account_of
 
 _DATASET = "dataset_info.json"  # marks the folder of a dataset
@@ -292,13 +292,12 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
         return False
     if any((folder / "metadata").glob("*.parquet")):
         return False
-    media, features = "", ""
-    for name in _names(folder):
-        suffix = name.rpartition(".")[2].lower()
-        if suffix == "npy":
-            features = min(features or name, name)
-        elif suffix in MEDIA_SUFFIXES[side] and not name.rpartition("/")[2].startswith("._"):
-            media = min(media or name, name)
+    media = features = None
+    for file in files_below(folder):
+        if file.suffix == ".npy":
+            features = features or file.relative_to(folder)
+        elif is_named_as(side, file):
+            media = media or file.relative_to(folder)
     if media and features:
         raise UserError(f"{folder} holds media ({media}) and features ({features}): expected one")
     return bool(media)
@@ -306,18 +305,13 @@ def holds_media(folder: pathlib.Path, side: str) -> bool:
 
 def _walked(folder: pathlib.Path) -> tuple[list[str], int]:
     """Sorted ids of the npy files in a folder and its folders, and the number of other files."""
-    names = list(_names(folder))
+    names = [file.relative_to(folder).as_posix() for file in files_below(folder)]
     ids = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     for item in ids:
         # Python gives bytes that are not UTF-8 as surrogates, which Parquet cannot store.
         if item.endswith("/") or not item or any("\ud800" <= letter <= "\udfff" for letter in item):
             raise UserError(f"{folder}: the file name {item + '.npy'!r} gives no id")
     return sorted(ids), len(names) - len(ids)
-
-
-def _names(folder: pathlib.Path) -> Iterator[str]:
-    """Yields the files of a folder and its folders, by their names below it."""
-    return (file.relative_to(folder).as_posix() for file in files_below(folder))
 
 
 def _read_features(file: pathlib.Path, sequence: bool, first: pathlib.Path) -> np.ndarray:
