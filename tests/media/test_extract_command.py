@@ -180,7 +180,7 @@ def test_mistakes_are_told_in_a_line(folder, changed, message):
 
 
 COMMAND = """
-import sys
+import signal
 import stand_ins
 from tools import extract_features
 from vmr.command import run
@@ -188,6 +188,8 @@ from vmr.media import workers
 
 if __name__ == "__main__":
     workers._serve = stand_ins.serve
+    # What a shell starts in the background, as these tests perhaps, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(extract_features.main)
 """
 
