@@ -71,6 +71,8 @@ def test_runs_that_are_told_to_stop_are_all_saved(
 
 
 def test_the_first_ctrl_c_is_noted_and_the_second_stops_at_once() -> None:
+    # What a shell starts in the background, as these tests perhaps, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal is signal.SIGINT
