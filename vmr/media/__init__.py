@@ -1,0 +1,1 @@
+"""Media files decoded, and the features of their pictures and sound."""

@@ -23,7 +23,6 @@ _MODULES = {
         "onnx": "vmr.media.onnx_model",
     },
 }
-DEFAULTS = {"video": "efficientnet_lite0", "music": "librosa1140"}
 
 
 class PictureExtractor(Protocol):

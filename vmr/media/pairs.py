@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from vmr.data.sources.files import composed
 from vmr.data.sources.pair_rows import Row, read_rows, require_one_group
+from vmr.data.sources.source import SPLITS
 from vmr.errors import UserError
 from vmr.media.files import MediaFiles, media_files
 
 OWN_SOUND = "own_sound"
-SPLITS = ("train", "validation", "test")
 
 
 class Item(NamedTuple):

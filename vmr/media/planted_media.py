@@ -33,7 +33,6 @@ from vmr.processes import SPAWN, end_with_parent
 SECONDS = 10
 RATE = 24000  # samples a second
 WIDTH, HEIGHT, PER_SECOND = 160, 120, 8
-SOUNDS = ("beside", "in_video")
 _OPUS_RATE = 48000  # the largest of the rates that Opus knows
 _IN_A_GROUP = 3  # items, about
 _MAJOR, _MINOR = (0, 4, 7, 12), (0, 3, 7, 12)  # semitones

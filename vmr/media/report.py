@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmr.data.sources.pair_rows import GROUP_COLUMN, PAIR_COLUMNS
+from vmr.data.sources.source import SPLITS
 from vmr.disk import locked, write_text
 from vmr.media.journal import Outcome
-from vmr.media.pairs import SPLITS, Item
+from vmr.media.pairs import Item
 from vmr.media.plan import Plan, outcomes_of
 
 REPORT = "report.csv"

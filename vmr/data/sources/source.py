@@ -8,11 +8,13 @@ share each keeps its items and gains some, and none of them was in the other.
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmr.data.accounts import Account
-from vmr.data.schema import Pair, Schema
 from vmr.errors import UserError
+
+if TYPE_CHECKING:  # imports TensorFlow, which those who list pairs of media do without
+    from vmr.data.schema import Pair, Schema
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,11 +29,11 @@ class InParts:
       if_empty: message of the UserError that a call raises if no part holds a pair.
     """
 
-    read: Callable[[Any], Iterator[Pair]]
+    read: "Callable[[Any], Iterator[Pair]]"
     parts: Sequence[Any]
     if_empty: str
 
-    def __call__(self) -> Iterator[Pair]:
+    def __call__(self) -> "Iterator[Pair]":
         """Yields the pairs of all parts, one part after the other."""
         empty = True
         for part in self.parts:
@@ -61,8 +63,8 @@ class Source:
     name: str
     description: str
     licence: str
-    schema: Schema
-    splits: Mapping[str, Callable[[], Iterator[Pair]]]
+    schema: "Schema"
+    splits: "Mapping[str, Callable[[], Iterator[Pair]]]"
     totals: Mapping[str, int] = field(default_factory=dict)
     extractors: Mapping[str, Account] = field(default_factory=dict)
 
