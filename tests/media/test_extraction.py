@@ -157,6 +157,13 @@ def lines(folder):
     ]
 
 
+def test_a_track_that_fails_costs_the_pairs_of_all_its_videos(folder):
+    (folder / "music" / "x.ogg").write_text("nothing of the kind")
+    assert extracted(folder).pairs == 1
+    assert not (folder / "out" / "train.csv").exists()
+    assert len((folder / "out" / "test.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
 def test_what_has_failed_waits_for_a_change_or_retry(folder):
     file = medium(folder / "videos" / "c.mp4", error="is cut short")
     assert extracted(folder).pairs == 2

@@ -57,6 +57,16 @@ def test_files_hold_what_was_made(folder):
     assert np.corrcoef(sound.samples, music)[0, 1] > 0.98
 
 
+def test_more_valence_is_heard_in_higher_notes():
+    def share_above(valence):
+        values = Hidden(tempo=0.5, energy=0.0, brightness=0.0, valence=valence)
+        power = np.abs(np.fft.rfft(planted_media.music(values, 0, 0))) ** 2
+        hertz = np.arange(len(power)) / planted_media.SECONDS
+        return power[hertz > 1000].sum() / power.sum()
+
+    assert share_above(1.0) > 2 * share_above(0.0)
+
+
 def test_goes_on_and_makes_the_same(folder, tmp_path):
     half = tmp_path / "half"
     assert planted_media.make(half, 1, 0) == 1

@@ -25,10 +25,12 @@ def not_measured() -> dict:
     raise AssertionError("the statistics of the inputs are those of the start")
 
 
+# Two Transformers, and two branches with batch normalisation.
+@pytest.mark.parametrize("name", ["ii_clvm:runlocal", "vmnet:runlocal"])
 def test_a_run_starts_from_a_run_and_from_the_model_made_of_it(
-    run_of: RunOf, tmp_path: pathlib.Path
+    name: str, run_of: RunOf, tmp_path: pathlib.Path
 ) -> None:
-    before = run_of("ii_clvm:runlocal")
+    before = run_of(name)
     model_folder.write(model_of_run(before.workdir), tmp_path / "model")
     config = before.config.copy_and_resolve_references()
     config.optimizer.average_decay = 0.5
