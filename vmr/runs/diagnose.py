@@ -163,7 +163,7 @@ def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str
     for batch in batches:
         # Track ids are no input of the model, and stay in the batch as they are.
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
-        video, music = inputs_of(shown, run.state.standardization)
+        video, music = inputs_of(shown, run.trained.standardization)
         kept = {name: rows for name, rows in batch.items() if name not in shown}
         yield {**kept, "video": np.asarray(video), "music": np.asarray(music)}
 

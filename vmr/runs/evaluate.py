@@ -21,6 +21,7 @@ from vmr.evaluation import cca, evaluate, evaluate_segments, table, trec
 from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
 from vmr.runs import judgements, larger_gallery, trec_files
+from vmr.runs.ensemble import Ensemble
 from vmr.runs.judgements import Judgements
 from vmr.runs.parts import embed_parts, require_sequences, write_fits
 from vmr.runs.restore import TrainedRun, restore_run
@@ -78,17 +79,40 @@ def evaluate_run(
         the run's data cannot give, or as `score_beyond`.
     """
     run = restore_run(workdir, data_dir)
+    return evaluate_restored(run, str(workdir), split, baseline, segments, beyond, fits)
+
+
+def evaluate_restored(
+    run: TrainedRun | Ensemble,
+    name: str,
+    split: str,
+    baseline: str = "none",
+    segments: int = 1,
+    beyond: Beyond | None = None,
+    fits: pathlib.Path | None = None,
+) -> dict[str, Any]:
+    """Results of a restored run or of an ensemble on a split; see `evaluate_run`.
+
+    Args:
+      run: the run or the ensemble; segments need a run.
+      name: its name in messages.
+      split: as in `evaluate_run`.
+      baseline: as in `evaluate_run`.
+      segments: as in `evaluate_run`.
+      beyond: as in `evaluate_run`.
+      fits: as in `evaluate_run`.
+    """
     run.dataset.examples(split)  # raises where it is missing
-    _require_comparable(run, workdir, baseline, segments)
+    _require_comparable(run, name, baseline, segments)
     if beyond and beyond.catalogue is not None and run.spec.pairing == "video":
-        raise UserError(f"{workdir} compares video with itself; a larger gallery is of tracks")
+        raise UserError(f"{name} compares video with itself; a larger gallery is of tracks")
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score_beyond(embedded, run.step, beyond or Beyond())
     if baseline == "cca":
         # One vector an item; what is truly relevant is what it is for the run.
         spec = BatchSpec(label_counts=run.spec.label_counts)
         found["baselines"] = {"CCA": score_cca(run.dataset, split, spec)}
-    if segments > 1:
+    if segments > 1 and isinstance(run, TrainedRun):
         parts = embed_parts(run, split, segments)
         found["segments"] = _score_segments(parts.embedded, run.step)
         if fits is not None:
@@ -97,15 +121,17 @@ def evaluate_run(
 
 
 def _require_comparable(
-    run: TrainedRun, workdir: pathlib.Path, baseline: str, segments: int
+    run: TrainedRun | Ensemble, name: str, baseline: str, segments: int
 ) -> None:
     """Raises UserError for what the run's data cannot give."""
     if baseline == "cca" and run.spec.pairing != "video_music":
         raise UserError(
-            f"--baseline=cca is between video and music; {workdir} compares {run.spec.pairing} "
+            f"--baseline=cca is between video and music; {name} compares {run.spec.pairing} "
             "with itself"
         )
     if segments > 1:
+        if not isinstance(run, TrainedRun):
+            raise UserError(f"--segments={segments}: {name} is an ensemble, expected a run")
         require_sequences(run, segments)
 
 
