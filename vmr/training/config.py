@@ -101,6 +101,8 @@ _RANGES: tuple[_Range, ...] = (
             "optimizer.weight_decay",
             "optimizer.clip_norm",
             "optimizer.epsilon",
+            "augment.noise",
+            "augment.mixup",
         ),
     ),
     (
@@ -156,7 +158,7 @@ _RANGES: tuple[_Range, ...] = (
         ),
         ("evals",),
     ),
-    (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear")),
+    (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear", "model.residual")),
     (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from")),
 )
 _CHOICES = {
@@ -302,7 +304,7 @@ def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
             return name in (config.loss.inter, config.loss.intra)
         case ["model", name, _] if name in ENCODERS:
             return name in _encoders(config).values()
-        case ["model", "batch_norm", _] | ["model", "linear"]:
+        case ["model", "batch_norm", _] | ["model", "linear" | "residual"]:
             return "branch" in _encoders(config).values()
         case ["model", ("video" | "music") as side, "hidden"]:
             return _encoders(config).get(side) == "branch"
