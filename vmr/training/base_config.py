@@ -107,6 +107,15 @@ def loss_options() -> ConfigDict:
         "weight_temperature": 0.0035,  # of the anchors' weights by connectivity
         "learnt": False,
     }
+    loss.distillation = {
+        "temperature": 0.07,
+        "teacher_temperature": 0.07,  # of the teacher's scores
+        "share": 0.5,  # of the teacher in the target
+        "learnt": False,
+    }
+    # npz of a teacher's embeddings of the training split, for `distillation`; as
+    # `experiments.export --split=train --output=FILE.npz` writes it.
+    loss.teacher = ""
 
     # Within a modality. `structure`, `ii_mse`, `gram` and `rkd_distance` have no options.
     loss.structure_adjacent = {"top_k": 100}

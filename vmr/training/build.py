@@ -31,6 +31,7 @@ INTER: dict[str, Loss] = {
     "infonce": inter.infonce,
     "siglip": inter.siglip,
     "crossclr": inter.crossclr,
+    "distillation": inter.distillation,
 }
 INTRA: dict[str, Loss] = {
     "structure": intra.structure,

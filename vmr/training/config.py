@@ -132,6 +132,8 @@ _RANGES: tuple[_Range, ...] = (
             "loss.infonce.temperature",
             "loss.siglip.scale",
             "loss.crossclr.temperature",
+            "loss.distillation.temperature",
+            "loss.distillation.teacher_temperature",
             "loss.crossclr.weight_temperature",
             "loss.ii_kl.temperature",
             "loss.js.temperature",
@@ -143,6 +145,7 @@ _RANGES: tuple[_Range, ...] = (
         lambda value: 0 < value <= 1,
         ("loss.crossclr.threshold", "dataset.train_share"),
     ),
+    (_NUMBER, "in [0, 1]", lambda value: 0 <= value <= 1, ("loss.distillation.share",)),
     (_NUMBER, "", lambda _: True, ("loss.ranking.margin", "loss.siglip.bias")),
     (
         _WIDTHS,
@@ -159,7 +162,7 @@ _RANGES: tuple[_Range, ...] = (
         ("evals",),
     ),
     (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear", "model.residual")),
-    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from")),
+    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from", "loss.teacher")),
 )
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
@@ -188,11 +191,32 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
             f"config.sampling.clips is {clips}, but config.sampling.method=mean takes all clips of "
             f"a sequence: expected {default}, the default, or global_sparse or contiguous"
         )
+    _require_teacher(config)
     warmup = config.optimizer.warmup_steps
     if warmup and warmup >= config.steps:
         raise UserError(
             f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
             f"{config.steps}"
+        )
+
+
+def _require_teacher(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError if a teacher is needed and not named, or named and not read."""
+    distils = config.loss.inter == "distillation"
+    if distils and not config.loss.teacher.strip():
+        raise UserError(
+            "config.loss.teacher is empty, expected an npz of embeddings of the training split for "
+            "config.loss.inter=distillation: experiments.export --split=train --output=FILE.npz"
+        )
+    if config.loss.teacher and not distils:
+        raise UserError(
+            f"config.loss.teacher is {config.loss.teacher!r}, which "
+            f"config.loss.inter={config.loss.inter} does not read: expected '' or distillation"
+        )
+    if distils and config.pairing != "video_music":
+        raise UserError(
+            f"config.loss.inter=distillation needs config.pairing=video_music, found "
+            f"{config.pairing!r}"
         )
 
 

@@ -43,7 +43,8 @@ def train_step(
     Args:
       state: state before the step.
       batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int, their positive
-        ids: pairs of equal `track` are positives of each other.
+        ids: pairs of equal `track` are positives of each other. Optionally `video_teacher` and
+        `music_teacher` (n, T), a teacher's embeddings.
       weights: scalar weights of the terms m2v, v2m, music, video.
       logs: True adds the norms of the parameters and of each term's gradient. Static, hence two
         programs: a condition inside one would make XLA on a GPU wait for the host at every step.
@@ -86,7 +87,15 @@ def train_step(
     # Intra-modal losses compare embeddings with inputs: of a sequence, the mean over its clips. A
     # mixture is an item of its own; noise, as dropout, is not part of what an item is.
     inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
-    pairs = Pairs(embeddings[0], embeddings[1], inputs[0], inputs[1], batch["track"])
+    pairs = Pairs(
+        embeddings[0],
+        embeddings[1],
+        inputs[0],
+        inputs[1],
+        batch["track"],
+        video_teacher=batch.get("video_teacher"),
+        music_teacher=batch.get("music_teacher"),
+    )
     weights = _warmed_up(weights, state.step, warmup_steps)
     found = objective.value_and_gradient(pairs, weights, learnt, axis_name)
 
