@@ -7,10 +7,13 @@ Variants, after a colon, several parted by commas in any order, at most one for 
 recipe (`--config=configs/ii_clvm.py:muvi_sync,kl`). The losses:
   kl               the intra-modal term as a divergence of neighbourhoods, `ii_kl`
   inter_only       the contrastive term alone: what the II loss is compared with
+  distilled        the contrastive term and a teacher's scores, no intra-modal term; the teacher is
+                   --config.loss.teacher=FILE.npz, see docs/losses.md
   vmnet            VM-NET's branches and losses on the mean of the same clips, for one table
 Recipes:
   small            a few hundred pairs, of vectors or sequences: batches of 50
   youtube8m_music  about 10,000 pairs of vectors, where a sequence has one clip: VM-NET's branches
+  transfer         youtube8m_music's for a run that starts from another: --config.init_from=DIR
   muvi_sync        about 600 pairs of sequences
   planted          the planted dataset's vectors, with VM-NET's branches
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset with both modalities
@@ -72,6 +75,17 @@ def _youtube8m_music(config: ConfigDict) -> None:
     config.optimizer.clip_norm = 0.0
 
 
+def _transfer(config: ConfigDict) -> None:
+    _youtube8m_music(config)
+    config.batch_size = 1000
+    config.steps = 160
+    config.eval_every = 20
+    config.patience = 5
+    config.model.dropout = 0.5
+    config.model.input_dropout = 0.25
+    config.optimizer.learning_rate = 5e-4
+
+
 def small(config: ConfigDict) -> None:
     """Recipe for a few hundred pairs."""
     _muvi_sync(config)
@@ -117,6 +131,11 @@ def inter_only(config: ConfigDict) -> None:
     config.loss.intra = "none"
 
 
+def _distilled(config: ConfigDict) -> None:
+    config.loss.inter = "distillation"
+    config.loss.intra = "none"
+
+
 def _vmnet(config: ConfigDict) -> None:
     published = vmnet.get_config()
     _branches(config)
@@ -148,7 +167,9 @@ RECIPES: Variants = {
 VARIANTS: Variants = {
     "kl": Variant("losses", _kl),
     "inter_only": Variant("losses", inter_only),
+    "distilled": Variant("losses", _distilled),
     "vmnet": Variant("losses", _vmnet),
+    "transfer": Variant("recipe", _transfer),
     "runlocal": Variant("smoke", runlocal),
     **RECIPES,
 }

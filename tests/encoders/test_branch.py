@@ -80,6 +80,22 @@ def test_linear_ablation_leaves_every_relu_out() -> None:
     np.testing.assert_allclose(up, -down, atol=1e-5)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_residual_adds_a_linear_map_of_the_input(train: bool) -> None:
+    plain, model = (Branch((8,), width=4, dropout=0.0, residual=on) for on in (False, True))
+    x = features(6)
+    variables = model.init(KEY, items(x), train=False)
+    layers = dict(variables["params"])
+    skip = layers.pop("Dense_residual")
+    assert skip.keys() == {"kernel"}
+    jax.tree.map(  # the other layers start as they do without
+        np.testing.assert_array_equal, layers, plain.init(KEY, items(x), train=False)["params"]
+    )
+    of_plain = trunk(plain, {**variables, "params": layers}, items(x), jnp.arange(6), train=train)
+    found = trunk(model, variables, items(x), jnp.arange(6), train=train)
+    np.testing.assert_allclose(found, of_plain + x @ skip["kernel"], atol=1e-5)
+
+
 def test_clips_are_averaged_first() -> None:
     model, x = Branch((8,), width=4), features(6)
     variables = model.init(KEY, items(x), train=False)

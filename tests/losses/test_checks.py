@@ -18,7 +18,7 @@ X = jnp.asarray(RNG.normal(size=(N, D)), jnp.float32)
 INPUTS = jnp.asarray(RNG.normal(size=(N, P)), jnp.float32)
 SAME = jnp.eye(N, dtype=bool)
 ROWS = jnp.arange(N)
-INTER = (inter.ranking, inter.infonce, inter.siglip, inter.crossclr)
+INTER = (inter.ranking, inter.infonce, inter.siglip, inter.crossclr, inter.distillation)
 INTRA = (
     *(intra.structure, intra.structure_adjacent, intra.ii_mse, intra.ii_kl),
     *(intra.js, intra.gram, intra.rkd_distance),

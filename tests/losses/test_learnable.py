@@ -9,6 +9,7 @@ OPTIONS = {
     "infonce": {"temperature": 0.07},
     "siglip": {"scale": 10.0, "bias": -10.0},
     "crossclr": {"temperature": 0.03},
+    "distillation": {"temperature": 0.07},
 }
 
 

@@ -47,11 +47,17 @@ def within(loss: Loss) -> RowLoss:
     )
 
 
+def distillation(batch: Batch, rows: np.ndarray) -> jax.Array:
+    teacher = inter.Teacher(batch.inputs[rows], batch.gallery[:, ::-1])
+    return between(functools.partial(inter.distillation, teacher=teacher))(batch, rows)
+
+
 LOSSES = {
     "ranking": between(functools.partial(inter.ranking, top_k=2)),
     "infonce": between(functools.partial(inter.infonce, label_smoothing=0.1)),
     "siglip": between(inter.siglip),
     "crossclr": crossclr,
+    "distillation": distillation,
     "structure": within(intra.structure),
     "structure_adjacent": within(intra.structure_adjacent),
     "ii_mse": within(intra.ii_mse),

@@ -34,6 +34,8 @@ def config_of(name: str, data_dir: str) -> ml_collections.ConfigDict:
     file, variant = name.split(":")
     config = importlib.import_module(f"configs.{file}").get_config(variant)
     config.dataset.data_dir = data_dir
+    if config.loss.inter == "distillation":  # which traced steps do without
+        config.loss.teacher = "train.npz"
     return config
 
 

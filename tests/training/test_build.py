@@ -21,7 +21,7 @@ from vmr.training.state import placeholder_standardization
 @pytest.mark.parametrize("name", [*build.INTER, *build.INTRA])
 def test_the_defaults_of_a_loss_are_those_of_the_configs(name: str) -> None:
     function = {**build.INTER, **build.INTRA}[name]
-    data = ("own", "means")  # what the objective tells a loss, not the config
+    data = ("own", "means", "teacher")  # what the objective tells a loss, not the config
     defaults = {
         option: parameter.default
         for option, parameter in inspect.signature(function).parameters.items()

@@ -99,6 +99,8 @@ def test_variants_mean_the_same_in_any_order(file: str) -> None:
         assert found[0] == found[1] == found[2], names
         config = FILES[file].get_config(",".join(names))
         config.dataset.data_dir = "anywhere"
+        if "distilled" in names:
+            config.loss.teacher = "train.npz"
         if "tokens" in names and config.model.video.encoder == "branch":  # which has no tokens
             with pytest.raises(UserError, match=r"needs config\.model\.video\.encoder="):
                 require_sound(config)
@@ -121,6 +123,10 @@ def _is_at_work(name: str, config: ml_collections.ConfigDict) -> bool:
             return config.loss.intra == "ii_kl"
         case "inter_only":
             return config.loss.intra == "none"
+        case "distilled":
+            return (config.loss.inter, config.loss.intra) == ("distillation", "none")
+        case "transfer":
+            return config.optimizer.learning_rate == 5e-4
         case "vmnet":
             return (config.loss.inter, config.model.video.encoder) == ("ranking", "branch")
         case "tokens":

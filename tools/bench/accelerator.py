@@ -214,7 +214,7 @@ def _loss_rows(bench: Bench, name: str, sizes: Sequence[int]) -> Rows:
     weighed = peers.IN_BFLOAT16 if name == "infonce bfloat16" else LOSSES[name]
     forms = {"ours": weighed.fused, "naive": _NAIVE.get(name, weighed.by_rows)}
     largest = _largest_batch(bench.small)
-    batches = {items: Pairs(*(x[:items] for x in largest)) for items in sizes}
+    batches = {items: largest.first(items) for items in sizes}
     programs = {
         (items, form): jax.jit(forms[form]).lower(batch)
         for items, batch in batches.items()

@@ -54,6 +54,19 @@ def count_of(dataset: Dataset, split: str, side: str) -> int:
     return tracks
 
 
+def pair_ids(dataset: Dataset, split: str) -> Iterator[tuple[str, str]]:
+    """Yields the video id and the track id of each pair of a split, in stored order.
+
+    Raises:
+      UserError: a record is broken.
+    """
+    records = records_in_order(dataset.shards[split]).batch(_AT_ONCE)
+    parsed = records.map(as_graph(lambda batch: parse_stored(batch, dataset.schema))).prefetch(2)
+    for fields in naming_faults(parsed, dataset.shards[split], dataset.schema):
+        for video, music in zip(fields["video_id"], fields["music_id"], strict=True):
+            yield video.decode(), music.decode()
+
+
 def items_of(dataset: Dataset, split: str, side: str, start: int = 0) -> Iterator[Item]:
     """Yields the videos, or the tracks, of a split from number `start` on.
 

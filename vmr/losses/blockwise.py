@@ -4,7 +4,8 @@ Each block's gradient is taken in the forward pass, right after its value: nothi
 backward pass and nothing is computed twice, at O(block · N + N · D) memory in all.
 
 A row loss gets more than the arrays of its kind if its signature has a keyword for it: `own`, the
-anchors' modality over the global batch, or `means`, the mean distances of the global batch.
+anchors' modality over the global batch, `teacher`, a teacher's embeddings, if the pairs have them,
+or `means`, the mean distances of the global batch.
 
 Letters: n anchors of this device, b of a block, N items of the global batch, D width.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vmr.losses.inter import Own
+from vmr.losses.inter import Own, Teacher
 from vmr.losses.intra import mean_distances
 from vmr.losses.learnable import as_options
 from vmr.losses.pairs import (
@@ -117,6 +118,9 @@ def _block_loss(loss: Loss, term: str, batch: Pairs) -> BlockLoss:
         options: dict[str, Any] = as_options(shared["learnt"])
         if "own" in shared:
             options["own"] = Own(shared["own"], batch.inputs(SIDES[term][0]), rows)
+        if wants(loss, "teacher") and batch.video_teacher is not None:
+            of_anchors, of_gallery = (batch.teacher(side) for side in SIDES[term])
+            options["teacher"] = Teacher(of_anchors[rows], of_gallery)
         positives = positive_ids[:, None] == batch.positive_ids[None, :]
         return loss(anchors, shared["gallery"], positives, **options)
 

@@ -65,6 +65,17 @@ def check_own(
     _check_rows(rows, anchors.shape[0], "rows")
 
 
+def check_teacher(
+    teacher_anchors: Array, teacher_gallery: Array, anchors: Array, gallery: Array
+) -> None:
+    """Asserts (n,T), (N,T) float, for the anchors (n,D) and the gallery (N,D)."""
+    chex.assert_rank([teacher_anchors, teacher_gallery], 2)
+    chex.assert_type([teacher_anchors, teacher_gallery], float)
+    chex.assert_equal_shape_suffix([teacher_anchors, teacher_gallery], 1)
+    chex.assert_equal_shape_prefix([teacher_anchors, anchors], 1)
+    chex.assert_equal_shape_prefix([teacher_gallery, gallery], 1)
+
+
 def check_intra(
     inputs: Array, embeddings: Array, all_inputs: Array, all_embeddings: Array, rows: Array
 ) -> None:
@@ -80,12 +91,21 @@ def check_intra(
 
 
 def check_pairs(
-    video: Array, music: Array, video_inputs: Array, music_inputs: Array, positive_ids: Array
+    video: Array,
+    music: Array,
+    video_inputs: Array,
+    music_inputs: Array,
+    positive_ids: Array,
+    video_teacher: Array | None = None,
+    music_teacher: Array | None = None,
 ) -> None:
-    """Asserts (n,D), (n,D), (n,P), (n,Q) float, (n,) int."""
+    """Asserts (n,D), (n,D), (n,P), (n,Q) float, (n,) int; (n,T), (n,T) float, or both None."""
     of_items = [video, music, video_inputs, music_inputs]
     chex.assert_rank(of_items, 2)
     chex.assert_type(of_items, float)
     chex.assert_equal_shape([video, music])
     chex.assert_equal_shape_prefix(of_items, 1)
     _check_rows(positive_ids, video.shape[0], "positive_ids")
+    assert (video_teacher is None) == (music_teacher is None), "a teacher of one modality"
+    if video_teacher is not None and music_teacher is not None:
+        check_teacher(video_teacher, music_teacher, video, music)

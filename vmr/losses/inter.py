@@ -17,7 +17,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vmr.losses.checks import check_inter, check_own, check_scalars, check_scores
+from vmr.losses.checks import (
+    check_inter,
+    check_own,
+    check_scalars,
+    check_scores,
+    check_teacher,
+)
 from vmr.losses.fused.top_k import top_k_weights
 from vmr.losses.similarity import constant_unit_rows, is_own
 
@@ -178,6 +184,51 @@ def crossclr(
     shares = connectivity / jnp.maximum(jnp.sum(jnp.abs(connectivity)), 1e-12)
     weights = connectivity.size * jax.nn.softmax(shares / weight_temperature)
     return weights[own.rows] * _contrast(scores, positives, both)
+
+
+class Teacher(NamedTuple):
+    """Embeddings of the same items by another model, or an ensemble, for `distillation`."""
+
+    anchors: Array  # (n, T) unit rows
+    gallery: Array  # (N, T) unit rows
+
+
+def distillation(
+    anchors: Array,
+    gallery: Array,
+    positives: Array,
+    *,
+    temperature: Array | float = 0.07,
+    teacher_temperature: float = 0.07,
+    share: float = 0.5,
+    teacher: Teacher | None = None,
+) -> Array:
+    """InfoNCE, and the cross-entropy to the gallery's distribution under a teacher.
+
+    ``L_i = (1 − λ) InfoNCE_i − λ Σ_j q_ij log softmax_j(s_i / τ)``, ``q_i = softmax(s'_i / τ')``
+    over all N items, s' the teacher's scores: what looks like a positive to the teacher is not
+    repelled as a negative.
+    Hinton, Vinyals, Dean 2015 (arXiv 1503.02531). Ours: the two temperatures differ, since an
+    ensemble's scores have another spread than a single model's, and the gradient is not multiplied
+    by τ²: InfoNCE has the same τ here.
+
+    Args:
+      temperature: τ, in units of cosine.
+      teacher_temperature: τ', in units of the teacher's scores.
+      share: λ, share of the teacher.
+      teacher: embeddings of the anchors and of the gallery; without it the loss is InfoNCE.
+    """
+    check_inter(anchors, gallery, positives)
+    check_scalars(temperature=temperature, teacher_temperature=teacher_temperature, share=share)
+    scores = (anchors @ gallery.T) / temperature
+    by_labels = _contrast(scores, positives, _log_sum_exp(scores, ~positives))
+    if teacher is None:
+        return by_labels
+    check_teacher(teacher.anchors, teacher.gallery, anchors, gallery)
+    of_teacher = jax.lax.stop_gradient(teacher.anchors @ teacher.gallery.T)
+    targets = jax.nn.softmax(of_teacher / teacher_temperature, axis=1)
+    by_teacher = -jnp.sum(targets * jax.nn.log_softmax(scores, axis=1), axis=1)
+    return (1.0 - share) * by_labels + share * by_teacher
 
 
 def _contrast(scores: Array, positives: Array, of_negatives: Array) -> Array:

@@ -16,6 +16,7 @@ LEARNABLE = {
     "infonce": ("log_temperature",),
     "siglip": ("log_scale", "bias"),
     "crossclr": ("log_temperature",),
+    "distillation": ("log_temperature",),
 }
 # CLIP's bound (Radford et al. 2021): scores are scaled by 100 at most.
 LEAST_TEMPERATURE = 0.01

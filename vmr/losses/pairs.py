@@ -38,6 +38,9 @@ class Pairs(NamedTuple):
       music_inputs: (n, Q) inputs of the music encoder.
       positive_ids: (n,) int; pairs of equal id, of one track or of one label, are positives of each
         other.
+      video_teacher: (n, T) unit embeddings of the videos by a teacher, for `distillation`; None
+        where there is no teacher.
+      music_teacher: (n, T) likewise, or None.
     """
 
     video: Array
@@ -45,6 +48,8 @@ class Pairs(NamedTuple):
     video_inputs: Array
     music_inputs: Array
     positive_ids: Array
+    video_teacher: Array | None = None
+    music_teacher: Array | None = None
 
     def embeddings(self, modality: str) -> Array:
         """Embeddings (n, D) of `video` or `music`."""
@@ -53,6 +58,12 @@ class Pairs(NamedTuple):
     def inputs(self, modality: str) -> Array:
         """Inputs (n, P or Q) of `video` or `music`."""
         return self.video_inputs if modality == "video" else self.music_inputs
+
+    def teacher(self, modality: str) -> Array:
+        """Teacher's embeddings (n, T) of `video` or `music`; there must be a teacher."""
+        rows = self.video_teacher if modality == "video" else self.music_teacher
+        assert rows is not None
+        return rows
 
     def first(self, count: int) -> "Pairs":
         """First `count` pairs, or all if there are fewer."""

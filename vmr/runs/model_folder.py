@@ -86,6 +86,8 @@ def fill(model: Model, folder: pathlib.Path) -> None:
     config.dataset.data_dir = "not part of a model"
     if config.init_from:
         config.init_from = "not part of a model"
+    if config.loss.teacher:
+        config.loss.teacher = "not part of a model"
     write_json(folder / "config.json", resolved(config))
     (folder / "README.md").write_text(card(model, _results(model)), encoding="utf-8")
 
@@ -128,14 +130,22 @@ def card(model: Model, results: Mapping[str, dict[str, Any]]) -> str:
 
 def _account(model: Model) -> str:
     config, start = model.config, model.data.get("init_from")
+    teacher = model.data.get("teacher")
     towers = {side: config.model[side].encoder for side in model.widths}
     encoders = " and ".join(f"{side} by a {name}" for side, name in towers.items())
     return (
         f"It embeds {encoders} encoder into one space of {model.embedding_width} numbers, where "
         f"inner products of unit vectors are scores. It was trained with the losses "
         f"`{config.loss.inter}` between and `{config.loss.intra}` within the modalities"
-        + (f", from the parameters of model `{start['fingerprint']}`." if start else ".")
+        + (f", from the parameters of model `{start['fingerprint']}`" if start else "")
+        + (f", distilled from {_teacher(teacher)}" if teacher else "")
+        + "."
     )
+
+
+def _teacher(teacher: Mapping[str, Any]) -> str:
+    model = teacher.get("model")
+    return f"model `{model}`" if model else f"embeddings of SHA-256 `{teacher.get('content')}`"
 
 
 def _features(model: Model) -> Sequence[str]:

@@ -23,6 +23,7 @@ from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
 from vmr.training.reading import batch_spec_of, sound_dataset_of
+from vmr.training.teacher import teacher_of
 
 
 def listed(path: pathlib.Path, config: ml_collections.ConfigDict, runs_per_job: int) -> str:
@@ -133,7 +134,9 @@ def _claimed(
         something else, or another sweep works there.
     """
     # Data that no point can read would otherwise fail each of them by itself, in its own process.
-    batch_spec_of(first, sound_dataset_of(first))
+    dataset = sound_dataset_of(first)
+    batch_spec_of(first, dataset)
+    teacher_of(first, dataset)
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
         claim(workdir, config)

@@ -37,6 +37,10 @@ def base_config() -> ConfigDict:
     config.sampling.method = "mean"  # of a sequence; or clips: global_sparse, contiguous
     config.sampling.clips = 32  # N, of each sequence; not read, and not to be set, under mean
 
+    config.augment = ConfigDict()  # of the standardised inputs, in training
+    config.augment.noise = 0.0  # standard deviation of Gaussian noise added; 0: none
+    config.augment.mixup = 0.0  # alpha of Beta, of pairs mixed with other pairs; 0: none
+
     config.model = model_options()
     config.loss = loss_options()
 
@@ -62,8 +66,9 @@ def model_options() -> ConfigDict:
     # branch | transformer | gated_conv; `hidden`: widths of a branch's hidden layers.
     model.video = {"encoder": "branch", "hidden": (2048,)}
     model.music = {"encoder": "branch", "hidden": (2048, 1024)}
-    # Of a branch: VM-NET's.
+    # Of a branch: VM-NET's, but for the residual.
     model.linear = False  # leaves every ReLU out
+    model.residual = False  # adds a learnt linear map of the input to the last layer
     model.batch_norm = {"decay": 0.99, "epsilon": 1e-3}
     model.transformer = {
         "model_width": 256,
@@ -102,6 +107,15 @@ def loss_options() -> ConfigDict:
         "weight_temperature": 0.0035,  # of the anchors' weights by connectivity
         "learnt": False,
     }
+    loss.distillation = {
+        "temperature": 0.07,
+        "teacher_temperature": 0.07,  # of the teacher's scores
+        "share": 0.5,  # of the teacher in the target
+        "learnt": False,
+    }
+    # npz of a teacher's embeddings of the training split, for `distillation`; as
+    # `experiments.export --split=train --output=FILE.npz` writes it.
+    loss.teacher = ""
 
     # Within a modality. `structure`, `ii_mse`, `gram` and `rkd_distance` have no options.
     loss.structure_adjacent = {"top_k": 100}

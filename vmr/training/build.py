@@ -31,6 +31,7 @@ INTER: dict[str, Loss] = {
     "infonce": inter.infonce,
     "siglip": inter.siglip,
     "crossclr": inter.crossclr,
+    "distillation": inter.distillation,
 }
 INTRA: dict[str, Loss] = {
     "structure": intra.structure,
@@ -78,6 +79,7 @@ def _branch(
     return Branch(
         hidden=tuple(model[side].hidden),
         linear=model.linear,
+        residual=model.residual,
         batch_norm_decay=model.batch_norm.decay,
         batch_norm_epsilon=model.batch_norm.epsilon,
         axis_name=axis_name,
@@ -194,6 +196,8 @@ def build_step(
         average_decay=config.optimizer.average_decay,
         warmup_steps=config.loss.warmup_steps,
         microbatch=config.microbatch // device_count or None,
+        noise=config.augment.noise,
+        mixup=config.augment.mixup,
     )
 
 

@@ -101,6 +101,8 @@ _RANGES: tuple[_Range, ...] = (
             "optimizer.weight_decay",
             "optimizer.clip_norm",
             "optimizer.epsilon",
+            "augment.noise",
+            "augment.mixup",
         ),
     ),
     (
@@ -130,6 +132,8 @@ _RANGES: tuple[_Range, ...] = (
             "loss.infonce.temperature",
             "loss.siglip.scale",
             "loss.crossclr.temperature",
+            "loss.distillation.temperature",
+            "loss.distillation.teacher_temperature",
             "loss.crossclr.weight_temperature",
             "loss.ii_kl.temperature",
             "loss.js.temperature",
@@ -141,6 +145,7 @@ _RANGES: tuple[_Range, ...] = (
         lambda value: 0 < value <= 1,
         ("loss.crossclr.threshold", "dataset.train_share"),
     ),
+    (_NUMBER, "in [0, 1]", lambda value: 0 <= value <= 1, ("loss.distillation.share",)),
     (_NUMBER, "", lambda _: True, ("loss.ranking.margin", "loss.siglip.bias")),
     (
         _WIDTHS,
@@ -156,8 +161,8 @@ _RANGES: tuple[_Range, ...] = (
         ),
         ("evals",),
     ),
-    (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear")),
-    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from")),
+    (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear", "model.residual")),
+    (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from", "loss.teacher")),
 )
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
@@ -186,11 +191,32 @@ def require_sound(config: ml_collections.ConfigDict) -> None:
             f"config.sampling.clips is {clips}, but config.sampling.method=mean takes all clips of "
             f"a sequence: expected {default}, the default, or global_sparse or contiguous"
         )
+    _require_teacher(config)
     warmup = config.optimizer.warmup_steps
     if warmup and warmup >= config.steps:
         raise UserError(
             f"config.optimizer.warmup_steps is {warmup}, expected fewer than config.steps, "
             f"{config.steps}"
+        )
+
+
+def _require_teacher(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError if a teacher is needed and not named, or named and not read."""
+    distils = config.loss.inter == "distillation"
+    if distils and not config.loss.teacher.strip():
+        raise UserError(
+            "config.loss.teacher is empty, expected an npz of embeddings of the training split for "
+            "config.loss.inter=distillation: experiments.export --split=train --output=FILE.npz"
+        )
+    if config.loss.teacher and not distils:
+        raise UserError(
+            f"config.loss.teacher is {config.loss.teacher!r}, which "
+            f"config.loss.inter={config.loss.inter} does not read: expected '' or distillation"
+        )
+    if distils and config.pairing != "video_music":
+        raise UserError(
+            f"config.loss.inter=distillation needs config.pairing=video_music, found "
+            f"{config.pairing!r}"
         )
 
 
@@ -302,7 +328,7 @@ def _is_read(config: ml_collections.ConfigDict, field: str) -> bool:
             return name in (config.loss.inter, config.loss.intra)
         case ["model", name, _] if name in ENCODERS:
             return name in _encoders(config).values()
-        case ["model", "batch_norm", _] | ["model", "linear"]:
+        case ["model", "batch_norm", _] | ["model", "linear" | "residual"]:
             return "branch" in _encoders(config).values()
         case ["model", ("video" | "music") as side, "hidden"]:
             return _encoders(config).get(side) == "branch"

@@ -14,7 +14,10 @@ Array = jax.Array
 Standardization = dict[str, dict[str, Array]]
 
 # Arrays that go to the devices; a batch may lack some of them.
-FIELDS = ("video", "video_mask", "music", "music_mask", "text", "text_mask", "track")
+FIELDS = (
+    *("video", "video_mask", "music", "music_mask", "text", "text_mask", "track"),
+    *("video_teacher", "music_teacher"),
+)
 
 
 def encoder_inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -39,6 +39,7 @@ from vmr.training.reading import (
 from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.start import start_of
 from vmr.training.state import TrainState
+from vmr.training.teacher import TeacherRows, teacher_of
 from vmr.training.trained import SavedModel
 
 Batches = Sequence[Mapping[str, np.ndarray]]  # one per seed
@@ -112,18 +113,22 @@ def _train(
     on_devices.keep_compiled_programs()
     dataset = sound_dataset_of(configs[0])
     spec = batch_spec_of(configs[0], dataset)
+    teacher = teacher_of(configs[0], dataset)
     # On any error the stack closes what is open: saves in the background end, locks are let go.
     with contextlib.ExitStack() as opened:
         starts = {run.workdir: start_of(*run) for row in grid for run in row}
         for config, workdir in (run for row in grid for run in row):
             start = starts[workdir]
             account = start.account if start else None
-            opened.enter_context(run_folder.claimed(workdir, config, dataset.description, account))
+            taught = teacher.account if teacher else None
+            opened.enter_context(
+                run_folder.claimed(workdir, config, dataset.description, account, taught)
+            )
         runs = [[opened.enter_context(OpenRun(*run)) for run in row] for row in grid]
         state = _first_state(runs, dataset, spec, starts)
         trace = StepTrace(grid[0][0].workdir / "profile", profile)
         with stop_requests() as stop:
-            loop = _Loop(grid, runs, dataset, spec, devices, stop, trace)
+            loop = _Loop(grid, runs, dataset, spec, devices, stop, trace, teacher)
             state = loop.train(state)
     print(loop.ending(), flush=True)
     stop.end()  # raises if a signal came, only now that every file is closed
@@ -189,6 +194,7 @@ class _Loop:
     devices: Sequence[jax.Device]
     stop: StopRequest
     trace: StepTrace
+    teacher: TeacherRows | None = None
 
     def __post_init__(self) -> None:
         self.config = config = self.grid[0][0].config  # for the fields that all runs share
@@ -287,6 +293,8 @@ class _Loop:
             train_batches(self.dataset, "train", size, row[0].config.seed, step, spec=self.spec)
             for row in self.grid
         ]
+        if self.teacher:
+            streams = [self.teacher.added(stream) for stream in streams]
         return zip(*streams, strict=True)
 
     def _require_finite(self, step: _Step | None, state: TrainState | None = None) -> None:

@@ -28,6 +28,7 @@ _FREE = frozenset(
         "dataset.name",
         "dataset.data_dir",
         "dataset.allow_invalid",
+        "loss.teacher",  # a path: the teacher's content may not change, see `_require_same_teacher`
     }
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -39,6 +40,7 @@ def claimed(
     config: ml_collections.ConfigDict,
     data: Mapping[str, Any],
     start: Mapping[str, Any] | None = None,
+    teacher: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Claims `workdir` for this config, and keeps other processes out; the folder may be new.
 
@@ -50,9 +52,10 @@ def claimed(
       config: config of the run.
       data: `Dataset.description` of what it trains on.
       start: `SavedModel.account` of what a fresh run starts from.
+      teacher: `TeacherRows.account` of what it is distilled from.
 
     Raises:
-      UserError: the folder holds a run of another config or of other data, or checkpoints without
+      UserError: the folder holds a run of another config, data or teacher, or checkpoints without
         a config, or another process trains there; it is left as it is.
     """
     try:
@@ -61,10 +64,11 @@ def claimed(
         raise UserError(f"--workdir={workdir} is a file, expected a folder") from None
     with locked(workdir):
         if latest_step(workdir):
-            _take_over(workdir, config, data["fingerprint"])
+            _take_over(workdir, config, data["fingerprint"], teacher)
         else:  # a run that failed before its first checkpoint may be mended
-            started = {"init_from": dict(start)} if start else {}
-            write_json(workdir / "environment.json", environment(data) | started)
+            origins = {"init_from": dict(start)} if start else {}
+            origins |= {"teacher": dict(teacher)} if teacher else {}
+            write_json(workdir / "environment.json", environment(data) | origins)
             write_json(workdir / "config.json", resolved(config))
         yield
 
@@ -76,7 +80,12 @@ def latest_step(workdir: pathlib.Path) -> int:
     return max((int(name) for name in numbers if name.isdigit()), default=0)
 
 
-def _take_over(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
+def _take_over(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    fingerprint: str,
+    teacher: Mapping[str, Any] | None,
+) -> None:
     """Checks that a run may go on under a config, and writes the fields that may change."""
     path = workdir / "config.json"
     if not path.exists():
@@ -95,6 +104,8 @@ def _take_over(workdir: pathlib.Path, config: ml_collections.ConfigDict, fingerp
     if "steps" in changed:
         _require_steps_may_change(workdir, config, *changed["steps"])
     require_same_data(workdir, fingerprint)
+    if teacher:
+        _require_same_teacher(workdir, teacher)
     if changed:
         write_json(path, resolved(config))
         told = (
@@ -130,6 +141,19 @@ def require_same_data(workdir: pathlib.Path, fingerprint: str) -> None:
         raise UserError(
             f"{workdir} was trained on other data: dataset fingerprint {trained_on[:12]} there, "
             f"{fingerprint[:12]} in the dataset folder now"
+        )
+
+
+def _require_same_teacher(workdir: pathlib.Path, teacher: Mapping[str, Any]) -> None:
+    """Raises UserError if the run in the folder was distilled from other embeddings."""
+    path = workdir / "environment.json"
+    before = read_json(path).get("teacher")
+    if not isinstance(before, dict) or not isinstance(before.get("content"), str):
+        raise UserError(f"{path}: teacher is {before!r}, expected its file, model and content")
+    if before["content"] != teacher["content"]:
+        raise UserError(
+            f"{workdir} was distilled from another teacher: content {before['content'][:12]} of "
+            f"{before.get('file')} there, {teacher['content'][:12]} of {teacher['file']} now"
         )
 
 

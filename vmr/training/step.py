@@ -12,6 +12,7 @@ from vmr.encoders.two_tower import TwoTower
 from vmr.losses.learnable import as_options, bounded
 from vmr.losses.objective import Objective
 from vmr.losses.pairs import INTRA_TERMS, Pairs, global_rows
+from vmr.training.augment import mixed_pairs, noisy_pairs
 from vmr.training.grad_cache import vjp_in_microbatches
 from vmr.training.inputs import model_inputs, side_inputs
 from vmr.training.state import Trained, TrainState
@@ -31,6 +32,8 @@ def train_step(
     average_decay: float = 0.0,
     warmup_steps: int = 0,
     microbatch: int | None = None,
+    noise: float = 0.0,
+    mixup: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Takes one training step on the global batch.
@@ -40,7 +43,8 @@ def train_step(
     Args:
       state: state before the step.
       batch: this device's rows, see `vmr.training.inputs`, and `track` (n,) int, their positive
-        ids: pairs of equal `track` are positives of each other.
+        ids: pairs of equal `track` are positives of each other. Optionally `video_teacher` and
+        `music_teacher` (n, T), a teacher's embeddings.
       weights: scalar weights of the terms m2v, v2m, music, video.
       logs: True adds the norms of the parameters and of each term's gradient. Static, hence two
         programs: a condition inside one would make XLA on a GPU wait for the host at every step.
@@ -50,6 +54,8 @@ def train_step(
       average_decay: decay of the moving average of the parameters, if the state has one.
       warmup_steps: number of steps in which the weights of the intra-modal terms rise from 0.
       microbatch: rows of this device that pass the encoders at a time; None passes all at once.
+      noise: standard deviation of noise added to the standardised inputs; 0 adds none.
+      mixup: α of the Beta distribution by which pairs are mixed; 0 mixes none.
       axis_name: pmapped axis that shards the batch; None for a single device.
 
     Returns:
@@ -57,9 +63,15 @@ def train_step(
     """
     params, learnt = _towers_and_learnt(state.params)
     video, music = model_inputs(batch, state.standardization)
-    rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
+    key = jax.random.fold_in(state.key, state.step)
+    rngs = {"dropout": key}
+    numbers = global_rows(batch["track"].size, axis_name)
+    if mixup:
+        video, music = mixed_pairs(video, music, numbers, alpha=mixup, key=key, axis_name=axis_name)
 
     def trunks(params: optax.Params, rows: tuple[Clips, Clips, Array]) -> Any:
+        if noise:
+            rows = *noisy_pairs(*rows, std=noise, key=key), rows[2]
         return model.apply({"params": params}, *rows, train=True, rngs=rngs, method="trunks")
 
     def heads(params: optax.Params, features: Any) -> tuple[Any, Any]:
@@ -69,12 +81,21 @@ def train_step(
         )
         return embeddings, updated.get("batch_stats", {})
 
-    rows = video, music, global_rows(batch["track"].size, axis_name)
+    rows = video, music, numbers
     features, pull_trunks = vjp_in_microbatches(trunks, params, rows, microbatch)
     embeddings, pull_heads, batch_stats = jax.vjp(heads, params, features, has_aux=True)
-    # Intra-modal losses compare embeddings with inputs: of a sequence, the mean over its clips.
+    # Intra-modal losses compare embeddings with inputs: of a sequence, the mean over its clips. A
+    # mixture is an item of its own; noise, as dropout, is not part of what an item is.
     inputs = [masked_mean(clips.features, clips.mask) for clips in (video, music)]
-    pairs = Pairs(embeddings[0], embeddings[1], inputs[0], inputs[1], batch["track"])
+    pairs = Pairs(
+        embeddings[0],
+        embeddings[1],
+        inputs[0],
+        inputs[1],
+        batch["track"],
+        video_teacher=batch.get("video_teacher"),
+        music_teacher=batch.get("music_teacher"),
+    )
     weights = _warmed_up(weights, state.step, warmup_steps)
     found = objective.value_and_gradient(pairs, weights, learnt, axis_name)
 

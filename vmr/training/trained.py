@@ -109,6 +109,8 @@ def read_run(workdir: pathlib.Path) -> SavedModel:
     data = {"fingerprint": environment.get("dataset_fingerprint"), **environment.get("dataset", {})}
     if start := environment.get("init_from"):  # where it lay is nobody else's matter
         data["init_from"] = {key: start[key] for key in ("fingerprint", "step")}
+    if teacher := environment.get("teacher"):
+        data["teacher"] = {key: teacher.get(key) for key in ("file", "model", "content")}
     return SavedModel(workdir, config, step, state.trained, data)
 
 
