@@ -94,6 +94,32 @@ def test_a_run_and_its_exported_embeddings_score_alike(folder: pathlib.Path) -> 
 
 
 @pytest.mark.slow
+def test_a_run_corrects_hubness_as_its_exported_embeddings_do(folder: pathlib.Path) -> None:
+    """The bank is the training split of its dataset, and settings are chosen on validation."""
+    for split in ("train", "validation"):
+        output = f"--output={folder}/{split}.npz"
+        succeed("experiments.export", f"--workdir={folder}/run", f"--split={split}", output)
+    corrections = "--hubness=nnn,qb_norm"
+    succeed(
+        *("experiments.evaluate", f"--workdir={folder}/run", "--split=test", corrections),
+        f"--output={folder}/of_run.json",
+    )
+    succeed(
+        *("experiments.evaluate", f"--embeddings={folder}/embeddings.npz", corrections),
+        *(f"--bank={folder}/train.npz", f"--validation={folder}/validation.npz"),
+        f"--output={folder}/of_file.json",
+    )
+    of_run, of_file = (
+        json.loads((folder / f"of_{name}.json").read_text())["hubness"] for name in ("run", "file")
+    )
+    assert of_run == of_file
+    assert of_run.keys() == {"bank", "nnn", "qb_norm"}
+    done = run("experiments.evaluate", f"--workdir={folder}/run", "--split=train", corrections)
+    assert done.returncode == 1
+    assert "--hubness learns the hubs from the split 'train'" in done.stderr
+
+
+@pytest.mark.slow
 def test_results_are_written_whatever_the_terminal_can_show(folder: pathlib.Path) -> None:
     """And a later look without the baseline leaves what was measured of it."""
     output = folder / "ascii.json"
