@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from front_doors import run, succeed
 
+from vmr.evaluation import tiles
+
 ROOT = pathlib.Path(__file__).parents[1]
 RUNLOCAL = "--config=configs/vmnet.py:runlocal"
 
@@ -94,8 +96,11 @@ def test_a_run_and_its_exported_embeddings_score_alike(folder: pathlib.Path) -> 
 
 
 @pytest.mark.slow
-def test_a_run_corrects_hubness_as_its_exported_embeddings_do(folder: pathlib.Path) -> None:
+def test_a_run_corrects_hubness_as_its_exported_embeddings_do(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bank is the training split of its dataset, and settings are chosen on validation."""
+    monkeypatch.setattr(tiles, "TILE", 128)
     for split in ("train", "validation"):
         output = f"--output={folder}/{split}.npz"
         succeed("experiments.export", f"--workdir={folder}/run", f"--split={split}", output)
