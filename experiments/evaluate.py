@@ -142,7 +142,7 @@ def _refuse_wrong_combinations() -> None:
                 f"--{flag.name} needs --workdir, --ensemble or --embeddings: a run file holds ids"
             )
     for flag in (_BANK, _VALIDATION):
-        if flag.value is not None and not (_HUBNESS.value and _EMBEDDINGS.value):
+        if flag.value is not None and (_HUBNESS.value is None or not _EMBEDDINGS.value):
             raise UserError(f"--{flag.name} is of --hubness with --embeddings=FILE.npz")
     if not _WORKDIR.value and _SEGMENTS.value > 1:
         raise UserError("--segments needs --workdir: whole items and ensembles have no segments")

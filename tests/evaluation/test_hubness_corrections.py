@@ -39,6 +39,12 @@ def naive_offsets(method, setting, scores, targets):
     return found - found.mean()
 
 
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """A tile of 1024 by 1024 scores would be mostly padding, for each of a hundred settings."""
+    monkeypatch.setattr(tiles, "TILE", 64)
+
+
 @pytest.fixture(scope="module")
 def space():
     """Bank of 70 videos and 50 tracks; 40 videos and 25 tracks with a hub among each."""

@@ -47,17 +47,17 @@ NAMES = {
 }
 Setting = Mapping[str, float]  # of k, alpha and beta, what the method has
 
-_BETAS = (5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
+_BETAS = (5.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0)
 GRIDS: Mapping[str, Sequence[Setting]] = {
-    "csls": [{"k": k} for k in (5, 10, 20, 50, 100)],
+    "csls": [{"k": k} for k in (5, 10, 20, 50, 100, 200, 500)],
     "nnn": [
         {"k": k, "alpha": alpha}
-        for k in (1, 2, 4, 8, 16, 32, 64, 128)
+        for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
         for alpha in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     ],
     "inverted_softmax": [{"beta": beta} for beta in _BETAS],
     "qb_norm": [{"beta": beta} for beta in _BETAS],
-    "sinkhorn": [{"beta": beta} for beta in _BETAS],
+    "sinkhorn": [{"beta": beta} for beta in (5.0, 10.0, 20.0, 50.0, 100.0)],
 }
 ITERATIONS = 10  # of Sinkhorn, as published
 SINKHORN_ITEMS = 4096  # of either bank: every iteration scores each of one with each of the other
