@@ -4,6 +4,7 @@ python -m experiments.export --workdir=runs/vmnet --split=test --output=embeddin
 python -m experiments.export --workdir=runs/vmnet --model=models/vmnet
 python -m experiments.export --ensemble=runs/a,runs/b --split=train --output=teacher.npz
 python -m experiments.export --ensemble=runs/a,runs/b --model=models/ensemble
+python -m experiments.export --soup=runs/a,runs/b --model=models/soup
 """
 
 import pathlib
@@ -26,6 +27,10 @@ _ENSEMBLE = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_enum(
     "ensemble_weights", "equal", ["equal", "chosen"], "chosen: greedily, on the validation split."
 )
+_SOUP = flags.DEFINE_list(
+    "soup", None, "Folders of runs instead, by commas, that were fine-tuned from one start: the "
+    "mean of their parameters is one model, for --model.",
+)  # fmt: skip
 _SPLIT = flags.DEFINE_string("split", "validation", "Split to embed.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since training.")
 _OUTPUT = flags.DEFINE_string("output", None, "npz file to write.")
@@ -33,17 +38,20 @@ _MODEL = flags.DEFINE_string("model", None, "Model folder to write, without any 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower_bound=1)
 
 
-flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble"])
+flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble", "soup"])
 
 
 def main(_: list[str]) -> None:
     """Writes the model, the embeddings of the split, or both."""
-    if not _WORKDIR.value and not _ENSEMBLE.value:
-        raise UserError("give --workdir=DIR, or --ensemble=A,B")
+    if not _WORKDIR.value and not _ENSEMBLE.value and not _SOUP.value:
+        raise UserError("give --workdir=DIR, --ensemble=A,B or --soup=A,B")
     if not _OUTPUT.value and not _MODEL.value:
         raise UserError("give --output=FILE.npz, --model=DIR or both")
     if _WEIGHTS.value != "equal" and not _ENSEMBLE.value:
         raise UserError("--ensemble_weights is of --ensemble")
+    if _SOUP.value:
+        _export_soup()
+        return
     if _ENSEMBLE.value:
         _export_ensemble()
         return
@@ -66,6 +74,17 @@ def _export_ensemble() -> None:
         print(f"ensemble written to {_MODEL.value} (README.md is its card)")
     if _OUTPUT.value:
         _write_embeddings(opened, pathlib.Path(_OUTPUT.value))
+
+
+def _export_soup() -> None:
+    if not _MODEL.value or _OUTPUT.value:
+        raise UserError("--soup makes a model: give --model=DIR, then evaluate --ensemble=DIR")
+    from vmr.runs import model_folder, soup  # seconds of imports, after the flags
+
+    mean = soup.soup(_SOUP.value or [])
+    model_folder.write(mean, pathlib.Path(_MODEL.value))
+    count = len(mean.data["soup"])
+    print(f"mean of {count} models written to {_MODEL.value} (README.md is its card)")
 
 
 def _write_model(workdir: pathlib.Path, folder: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from runs import Trained
 
 import vmr
 from vmr import embeddings
+from vmr.collection import open_collection
 from vmr.errors import UserError
 from vmr.evaluation.evaluate import recalls
 from vmr.runs import ensemble_folder, model_folder
@@ -393,15 +394,54 @@ def test_the_commands_take_ensembles(folders: list[pathlib.Path], tmp_path: path
     assert isinstance(vmr.load(model), EnsembleModel)
 
 
+def test_new_items_are_embedded_searched_and_shown(
+    sent: pathlib.Path, folders: list[pathlib.Path], rich_dir: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "music").mkdir()
+    frames = np.random.default_rng(0).normal(size=(5, 3, 96)).astype(np.float32)
+    for n, track in enumerate(frames):
+        np.save(tmp_path / f"music/{n}.npy", track)
+    np.save(tmp_path / "query.npy", frames[3])
+    catalogue, again = tmp_path / "catalogue.npz", tmp_path / "again.npz"
+    succeed("experiments.embed", f"--model={sent}", f"--music={tmp_path}/music",
+            f"--output={catalogue}")  # fmt: skip
+    opened = open_collection(catalogue)
+    assert opened.meta["model"] == vmr.load(sent).fingerprint
+    assert [account["name"] for account in opened.meta["ensemble"]] == ["run", "run"]
+    assert opened.width == 32
+    flag = f"--ensemble={folders[0]},{folders[1]}"
+    assert "ensemble of 2" in succeed("experiments.embed", flag, f"--music={tmp_path}/music",
+                                      f"--output={again}")  # fmt: skip
+    assert open_collection(again).fingerprint == opened.fingerprint
+    answer = json.loads(
+        succeed("experiments.search", f"--model={sent}", f"--embeddings={catalogue}",
+                f"--music={tmp_path}/query.npy", "--side=music", "--top=2", "--format=json")
+    )  # fmt: skip
+    assert answer["hits"][0]["id"] == "3"
+    assert answer["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
+    done = run_command("experiments.search", f"--model={folders[0]}", f"--embeddings={catalogue}",
+                       f"--music={tmp_path}/query.npy", "--side=music")  # fmt: skip
+    assert "expected the same model" in done.stderr
+    page = tmp_path / "page"
+    printed = succeed("experiments.gallery", f"--workdir={sent}", f"--data_dir={rich_dir}",
+                      f"--against={folders[0]}", "--split=test", f"--output={page}")  # fmt: skip
+    assert "step of each member its own" in (page / "index.html").read_text()
+    assert "index.html" in printed
+
+
 @pytest.mark.parametrize(
     ("module", "flags", "expected"),
     [
         ("experiments.evaluate", ["--ensemble="], "--ensemble= is empty"),
         ("experiments.export", ["--ensemble=", "--model=x"], "--ensemble= is empty"),
-        ("experiments.export", ["--model=x"], "give --workdir=DIR, or --ensemble=A,B"),
+        ("experiments.export", ["--model=x"], "give --workdir=DIR, --ensemble=A,B or --soup=A,B"),
         ("experiments.evaluate", ["--ensemble=a,,b"], "has an empty path"),
         ("experiments.evaluate", ["--ensemble=a,b", "--segments=4"], "--segments needs --workdir"),
-        ("experiments.evaluate", ["--ensemble=a", "--workdir=b"], "mutually exclusive"),
+        (
+            "experiments.evaluate",
+            ["--ensemble=a", "--workdir=b"],
+            "At most one of (workdir, ensemble, ",
+        ),
         ("experiments.evaluate", ["--ensemble=gone"], "gone: no such folder"),
         (
             "experiments.export",

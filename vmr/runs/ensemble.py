@@ -32,7 +32,7 @@ from vmr.runs.ensemble_model import (
     require_together,
 )
 from vmr.runs.model import load
-from vmr.runs.restore import TrainedRun, on_dataset
+from vmr.runs.restore import TrainedRun, on_dataset, restore_run
 from vmr.training.reading import dataset_of
 from vmr.training.trained import is_model
 
@@ -128,6 +128,16 @@ class Ensemble:
         metric, value = self.chosen
         digits = 3 if metric.endswith("MRR") else 1
         return f"{words}; chosen by validation {metric} {value:.{digits}f}"
+
+
+Restored = TrainedRun | Ensemble
+
+
+def restored(folder: pathlib.Path, data_dir: str | None = None) -> Restored:
+    """The run in a folder, see `restore_run`, or the ensemble, see `open_ensemble`."""
+    if ensemble_folder.is_ensemble(folder):
+        return open_ensemble([folder], data_dir)
+    return restore_run(folder, data_dir)
 
 
 def open_ensemble(

@@ -22,7 +22,7 @@ from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
 from vmr.runs import hubness as corrections
 from vmr.runs import judgements, larger_gallery, trec_files
-from vmr.runs.ensemble import Ensemble
+from vmr.runs.ensemble import Restored
 from vmr.runs.hubness import HubnessOptions
 from vmr.runs.judgements import Judgements
 from vmr.runs.parts import embed_parts, require_sequences, write_fits
@@ -87,7 +87,7 @@ def evaluate_run(
 
 
 def evaluate_restored(
-    run: TrainedRun | Ensemble,
+    run: Restored,
     name: str,
     split: str,
     baseline: str = "none",
@@ -131,9 +131,7 @@ def evaluate_restored(
     return found
 
 
-def _require_comparable(
-    run: TrainedRun | Ensemble, name: str, baseline: str, segments: int
-) -> None:
+def _require_comparable(run: Restored, name: str, baseline: str, segments: int) -> None:
     """Raises UserError for what the run's data cannot give."""
     if baseline == "cca" and run.spec.pairing != "video_music":
         raise UserError(

@@ -140,6 +140,19 @@ def _account(model: Model) -> str:
         + (f", from the parameters of model `{start['fingerprint']}`" if start else "")
         + (f", distilled from {_teacher(teacher)}" if teacher else "")
         + "."
+        + _soup(model)
+    )
+
+
+def _soup(model: Model) -> str:
+    """Sentence on the models whose mean this one is; empty if it is none."""
+    accounts = model.data.get("soup")
+    if not accounts:
+        return ""
+    told = (f"`{one['fingerprint']}` (step {one['step']:,})" for one in accounts)
+    return (
+        f" Its parameters are the mean of those of {len(accounts)} models that were fine-tuned "
+        f"from that one (Wortsman et al., Model soups, ICML 2022): {', '.join(told)}."
     )
 
 
@@ -167,10 +180,13 @@ def _form(modality: Mapping[str, Any] | None) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> Sequence[str]:
+    of_soup = dict.fromkeys(str(one["dataset_fingerprint"]) for one in data.get("soup", ()))
+    others = [f"`{name}`" for name in of_soup if name != data.get("fingerprint")]
     return [
         f"- name: {data.get('name') or 'not known'}",
         f"- licence: {data.get('licence') or 'not known'}",
         f"- fingerprint of the content: `{data.get('fingerprint') or 'not known'}`",
+        *([f"- others of its models were trained on: {', '.join(others)}"] if others else []),
     ]
 
 
