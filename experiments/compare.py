@@ -3,6 +3,7 @@
 python -m experiments.compare --split=validation --runs=cca=cca.npz,vmnet=runs/0+runs/1+runs/2
 python -m experiments.compare --split=test --runs='a=runs/a_*,b=runs/b_*' --output=table.tex
 python -m experiments.compare --split=test --runs='a=runs/a_*,b=runs/b_*' --layout=narrow
+python -m experiments.compare --split=test --runs='a=runs/a_*,b=runs/b_*' --hubness=csls
 """
 
 import pathlib
@@ -40,6 +41,13 @@ _LAYOUT = flags.DEFINE_enum(
 _BASELINE = flags.DEFINE_enum(
     "baseline", "none", ["none", "cca"], "Baseline to fit on the training split, for narrow tables."
 )
+_HUBNESS = flags.DEFINE_list(
+    "hubness", None, "Corrections of hubness (all, or some of csls, nnn, inverted_softmax, "
+    "qb_norm, sinkhorn), each of which makes a further system of every one. Runs' folders alone.",
+)  # fmt: skip
+_BANK_ITEMS = flags.DEFINE_integer(
+    "bank_items", 50_000, "Training pairs to learn hubs from, a sample of more.", lower_bound=1
+)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write: .txt, .md, .tex or .json.")
 _SAMPLES = flags.DEFINE_integer(
     "samples", 10_000, "Resamples behind intervals and p-values.", lower_bound=100
@@ -50,7 +58,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset of the runs, if it mo
 
 def main(_: list[str]) -> None:
     """Compares the systems, writes the report to `--output` if given, prints it."""
-    from vmr.runs import compare  # seconds of imports, after the flags
+    from vmr.runs import compare, hubness  # seconds of imports, after the flags
 
     comparison = compare.compare_runs(
         compare.named_systems(_RUNS.value),
@@ -62,6 +70,7 @@ def main(_: list[str]) -> None:
         samples=_SAMPLES.value,
         seed=_SEED.value,
         data_dir=_DATA_DIR.value,
+        hubness=hubness.options(_HUBNESS.value, _BANK_ITEMS.value),
     )
     if _OUTPUT.value:
         compare.write_report(pathlib.Path(_OUTPUT.value), comparison, _FORMAT.value, _LAYOUT.value)

@@ -28,7 +28,7 @@ _EXCLUDE = flags.DEFINE_string("exclude", None, "Ids by commas, or a file of one
 _HUBNESS = flags.DEFINE_enum(
     "hubness", "none", ["none", "csls", "nnn", "inverted_softmax", "qb_norm", "sinkhorn"],
     "csls: rank by 2·score less the mean scores of query and item with their 10 nearest, the "
-    "item's of --queries. Others: score plus an offset of the item, by them too. Exact search alone.",
+    "item's of --queries. Others: score plus an offset of the item, by them too. Exact search.",
 )  # fmt: skip
 _K = flags.DEFINE_integer("hubness_k", None, "Nearest queries of nnn. Default: 128.")
 _ALPHA = flags.DEFINE_float("hubness_alpha", None, "Their weight in nnn. Default: 0.75.")

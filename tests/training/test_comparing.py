@@ -14,8 +14,8 @@ from runs import ONE, Trained, smoke_config
 from vmr import embeddings
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
-from vmr.evaluation import metrics, pair_ranks
-from vmr.runs import compare, evaluate
+from vmr.evaluation import metrics, pair_ranks, tiles
+from vmr.runs import compare, evaluate, hubness
 from vmr.runs.compare import named_systems
 from vmr.runs.restore import restore_run
 from vmr.training import loop
@@ -243,6 +243,35 @@ def test_what_makes_no_comparison_is_refused_before_anything_is_read(
     ):
         with pytest.raises(UserError, match=message):
             compared(systems, **options)
+
+
+def test_a_correction_of_hubness_is_a_further_system(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the numbers of `evaluate --hubness`, and tested like any other."""
+    monkeypatch.setattr(tiles, "TILE", 64)
+    corrections = hubness.HubnessOptions(["csls"])
+    found = compared({"one": [runs["one"]]}, hubness=corrections)
+    assert list(found["systems"]) == ["one", "one + csls"]
+    expected = evaluate.evaluate_run(runs["one"], "test", hubness=corrections)
+    for way in ("v2m", "m2v"):
+        by_system = found[way]["systems"]
+        for metric, reached in by_system["one + csls"].items():
+            assert reached["mean"] == pytest.approx(expected["hubness"]["csls"][way][metric])
+            assert by_system["one"][metric]["mean"] == pytest.approx(expected[way][metric])
+        assert [pair["system"] for pair in found[way]["pairs"]] == ["one + csls"]
+    assert found["systems"]["one + csls"]["hubness"] == [expected["hubness"]["csls"]["settings"]]
+    assert "hubness" not in found["systems"]["one"]
+    assert "one + csls against one" in compare.report(found, "text")
+
+
+def test_what_has_no_training_split_is_not_corrected(runs: Runs) -> None:
+    corrections = hubness.HubnessOptions(["csls"])
+    with pytest.raises(UserError, match=r"one.npz of one is a file, expected the folder of a run"):
+        compared({"one": [runs["one.npz"]]}, hubness=corrections)
+    systems = {"one": [runs["one"]], "one + csls": [runs["other"]]}
+    with pytest.raises(UserError, match=r"one \+ csls is what --hubness adds to one"):
+        compared(systems, hubness=corrections)
 
 
 def test_systems_as_they_are_typed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

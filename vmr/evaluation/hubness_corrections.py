@@ -419,6 +419,68 @@ def _grid(method: str, bank: int) -> Sequence[Setting]:
     return [one for one in grid if one.get("k", 1) <= bank] or grid[:1]
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """One method on a split, at the settings chosen for it.
+
+    Attributes:
+        settings: direction -> setting.
+        v2m: ranks of the videos' queries.
+        m2v: ranks of the tracks' queries.
+    """
+
+    settings: Mapping[Direction, Setting]
+    v2m: Ranks
+    m2v: Ranks
+
+
+def correct(
+    pairs: Pairs,
+    bank: Bank,
+    validation: Pairs,
+    methods: Sequence[str],
+    *,
+    advance: Advance | None = None,
+) -> dict[str, Corrected]:
+    """Ranks of pairs after each correction, by method.
+
+    Settings are chosen on validation, for each direction by itself. Nothing but the gallery and the
+    labels of `pairs` goes in beside bank and validation.
+
+    Args:
+        pairs: (N,D),(M,D),(N,) to rank.
+        bank: training items, none of them of `pairs` or `validation`.
+        validation: (N',D),(M',D),(N',).
+        methods: of `NAMES`.
+        advance: function called after each block of the bank.
+
+    Raises:
+        UserError: as `pair_ranks` and `corrections`.
+    """
+    for video_emb, music_emb, index in (pairs, validation):
+        checks.check_pairs(index, len(video_emb), len(music_emb))
+    chosen: dict[Direction, dict[str, Setting]] = {}
+    ranks: dict[Direction, dict[str, list[Ranks]]] = {}
+    directions: tuple[Direction, ...] = ("v2m", "m2v")
+    for direction in directions:
+        chosen[direction] = choose(validation, bank, methods, direction, advance=advance)
+        queries, gallery, query_label, gallery_label = _oriented(pairs, direction)
+        settings = {method: [setting] for method, setting in chosen[direction].items()}
+        corrected = corrections(gallery, bank, direction, settings, advance=advance)
+        ranks[direction] = corrected_ranks(
+            *(queries, gallery, query_label, gallery_label, corrected, direction),
+            classes=metrics.DEPTH,
+        )
+    return {
+        method: Corrected(
+            {direction: chosen[direction][method] for direction in directions},
+            ranks["v2m"][method][0],
+            ranks["m2v"][method][0],
+        )
+        for method in methods
+    }
+
+
 def evaluate_corrected(
     pairs: Pairs,
     bank: Bank,
@@ -431,49 +493,26 @@ def evaluate_corrected(
 ) -> dict[str, dict]:
     """Scores pairs after each correction: method -> results, as of `evaluate`, and `settings`.
 
-    Settings are chosen on validation, for each direction by itself: `settings` has `v2m` and `m2v`.
-    Nothing but the gallery and the labels of `pairs` goes in beside bank and validation.
-
     Args:
-        pairs: (N,D),(M,D),(N,) to score.
-        bank: training items, none of them of `pairs` or `validation`.
-        validation: (N',D),(M',D),(N',).
-        methods: of `NAMES`.
+        pairs: as of `correct`, which tells what is learnt from what.
+        bank: as of `correct`.
+        validation: as of `correct`.
+        methods: as of `correct`.
         bootstrap_samples: as of `evaluate`.
         seed: as of `evaluate`.
-        advance: function called after each block of the bank.
+        advance: as of `correct`.
 
     Raises:
-        UserError: as `pair_ranks` and `corrections`.
+        UserError: as `correct`.
     """
-    video_emb, music_emb, index = pairs
-    index = checks.check_pairs(index, len(video_emb), len(music_emb))
-    checks.check_pairs(validation[2], len(validation[0]), len(validation[1]))
-    ranks: dict[str, dict[Direction, Ranks]] = {method: {} for method in methods}
-    settings: dict[str, dict[Direction, Setting]] = {method: {} for method in methods}
-    directions: tuple[Direction, ...] = ("v2m", "m2v")
-    for direction in directions:
-        chosen = choose(validation, bank, methods, direction, advance=advance)
-        queries, gallery, query_label, gallery_label = _oriented(pairs, direction)
-        each = {method: [setting] for method, setting in chosen.items()}
-        corrected = corrections(gallery, bank, direction, each, advance=advance)
-        ranked = corrected_ranks(
-            *(queries, gallery, query_label, gallery_label, corrected, direction),
-            classes=metrics.DEPTH,
-        )
-        for method in methods:
-            settings[method][direction], ranks[method][direction] = (
-                chosen[method],
-                ranked[method][0],
-            )
+    tracks, index = np.arange(len(pairs[1])), np.asarray(pairs[2])
+    options = {"bootstrap_samples": bootstrap_samples, "seed": seed}
     return {
-        method: {"settings": {way: dict(one) for way, one in settings[method].items()}}
-        | summaries(
-            *(both["v2m"], both["m2v"], index, np.arange(len(music_emb))),
-            bootstrap_samples=bootstrap_samples,
-            seed=seed,
-        )
-        for method, both in ranks.items()
+        method: {
+            "settings": {way: dict(setting) for way, setting in each.settings.items()},
+            **summaries(each.v2m, each.m2v, index, tracks, **options),
+        }
+        for method, each in correct(pairs, bank, validation, methods, advance=advance).items()
     }
 
 

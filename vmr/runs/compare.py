@@ -16,9 +16,11 @@ from vmr.embeddings import Embeddings
 from vmr.errors import UserError
 from vmr.evaluation import comparison, pair_ranks, significance, table
 from vmr.evaluation.comparison import METRICS, chance
+from vmr.evaluation.hubness_corrections import Corrected
 from vmr.evaluation.metrics import DIRECTIONS, table_values
 from vmr.progress_bar import progress_bar
 from vmr.runs.evaluate import score_cca
+from vmr.runs.hubness import HubnessOptions, corrected, learnt_by_run, require_splits
 from vmr.runs.restore import restore_run
 from vmr.training.reading import dataset_of
 from vmr.training.run_dir import saved_config
@@ -81,6 +83,7 @@ class Scored:
       asked: (K,) unicode, the ids of the tracks that have a video; the queries of m2v.
       values: direction -> metric -> value of each query, (N,) or (K,).
       chance: direction -> metric -> expectation for a model without knowledge.
+      settings: direction -> setting of a correction of hubness; None where there is none.
     """
 
     path: pathlib.Path
@@ -92,6 +95,7 @@ class Scored:
     asked: np.ndarray
     values: dict[str, dict[str, np.ndarray]]
     chance: dict[str, dict[str, float]]
+    settings: Mapping[str, Mapping[str, float]] | None = None
 
 
 def score_run(path: pathlib.Path, split: str, data_dir: str | None = None) -> Scored:
@@ -137,17 +141,21 @@ def _embedded(path: pathlib.Path, split: str, data_dir: str | None) -> Embedding
     return loaded
 
 
-def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
+def scored(path: pathlib.Path, embedded: Embeddings, after: Corrected | None = None) -> Scored:
     """Scores each query of embeddings, both directions.
 
     Args:
       path: origin of the embeddings, for messages.
       embedded: embeddings of a split.
+      after: their ranks after a correction of hubness, to be scored instead.
 
     Raises:
       UserError: queries that cannot be told apart by their ids.
     """
-    v2m, m2v = pair_ranks(embedded.video_emb, embedded.music_emb, embedded.gt_music_index)
+    if after is not None:
+        v2m, m2v = after.v2m, after.m2v
+    else:
+        v2m, m2v = pair_ranks(embedded.video_emb, embedded.music_emb, embedded.gt_music_index)
     tracks = np.asarray(embedded.music_ids).astype(str)
     videos = np.asarray(embedded.video_ids).astype(str)
     videos = np.stack([videos, tracks[embedded.gt_music_index]], axis=1)
@@ -176,6 +184,7 @@ def scored(path: pathlib.Path, embedded: Embeddings) -> Scored:
             "m2v": {metric: row[by_track] for metric, row in table_values(m2v).items()},
         },
         chance={"v2m": chance(v2m), "m2v": chance(m2v)},
+        settings=None if after is None else dict(after.settings),
     )
 
 
@@ -218,11 +227,13 @@ def compare_runs(
     samples: int = significance.SAMPLES,
     seed: int = 0,
     data_dir: str | None = None,
+    hubness: HubnessOptions | None = None,
 ) -> dict[str, Any]:
     """Compares systems, both directions; JSON-ready.
 
     Keys: those of `vmr.evaluation.comparison.compare_values`, and `split`; each system also has
-    `paths` and `steps`, each direction `gallery` and `chance`.
+    `paths` and `steps`, and `hubness`, the settings of each seed, if it is corrected; each
+    direction `gallery` and `chance`.
 
     Args:
       systems: name -> folders of runs or npz files, one per seed.
@@ -234,15 +245,17 @@ def compare_runs(
       samples: number of resamples.
       seed: seed of the resamples.
       data_dir: folder of the dataset; None if it is where it was in training.
+      hubness: corrections, each of which makes a further system of every one, such as
+        `NAME + csls`, by the training split of each run's own dataset.
 
     Raises:
       UserError: fewer than two systems, a path twice, an unknown metric, no such run, one without a
         validated checkpoint, or runs over different queries.
     """
     # Wrong flags and missing data are reported before the runs are embedded, which takes minutes.
-    _require_sound(systems, metrics, against, correct_over)
+    _require_sound(systems, metrics, against, correct_over, hubness)
     dataset = _dataset_of_baseline(systems, data_dir) if baseline == "cca" else None
-    scored = _score_all(systems, split, data_dir)
+    scored = _score_all(systems, split, data_dir, hubness)
     found = compare_scored(
         scored,
         split,
@@ -298,6 +311,8 @@ def compare_scored(
             "seeds": len(seeds),
             "steps": [run.step for run in seeds],
         }
+        if any(run.settings for run in seeds):
+            found["systems"][name]["hubness"] = [run.settings for run in seeds]
     for direction, gallery in (("v2m", first.tracks), ("m2v", first.videos)):
         found[direction] |= {"gallery": len(gallery), "chance": first.chance[direction]}
     return {"split": split, **found}
@@ -325,10 +340,25 @@ def write_report(
 
 
 def _require_sound(
-    systems: Systems, metrics: Sequence[str], against: str, correct_over: str
+    systems: Systems,
+    metrics: Sequence[str],
+    against: str,
+    correct_over: str,
+    hubness: HubnessOptions | None,
 ) -> None:
     """Checks all that can be checked before a run is restored or a file read."""
-    if len(systems) < 2:
+    if hubness is not None:
+        for name, paths in systems.items():
+            for path in paths:
+                if not path.is_dir():
+                    raise UserError(
+                        f"--hubness learns from the training split of a run's dataset: {path} of "
+                        f"{name} is a file, expected the folder of a run"
+                    )
+            for method in hubness.methods:
+                if f"{name} + {method}" in systems:
+                    raise UserError(f"--runs: {name} + {method} is what --hubness adds to {name}")
+    if len(systems) < 2 and hubness is None:
         raise UserError(
             f"--runs: a comparison needs at least two systems, found {len(systems)}; several paths "
             "joined by + or found by one glob are the seeds of one system"
@@ -370,9 +400,30 @@ def _require_same_data(dataset: Dataset, scored: Mapping[str, Sequence[Scored]])
             )
 
 
-def _score_all(systems: Systems, split: str, data_dir: str | None) -> dict[str, list[Scored]]:
-    scored: dict[str, list[Scored]] = {name: [] for name in systems}
+def _score_all(
+    systems: Systems, split: str, data_dir: str | None, hubness: HubnessOptions | None
+) -> dict[str, list[Scored]]:
+    scored: dict[str, list[Scored]] = {}
     runs = [(name, path) for name, paths in systems.items() for path in paths]
     for name, path in progress_bar(runs, desc="runs"):
-        scored[name].append(score_run(path, split, data_dir))
+        if hubness is None:
+            scored.setdefault(name, []).append(score_run(path, split, data_dir))
+            continue
+        for suffix, run in _score_corrected(path, split, data_dir, hubness).items():
+            scored.setdefault(name + suffix, []).append(run)
     return scored
+
+
+def _score_corrected(
+    path: pathlib.Path, split: str, data_dir: str | None, options: HubnessOptions
+) -> dict[str, Scored]:
+    """A run's plain and corrected scores, by what is added to the name of its system."""
+    run = restore_run(path, data_dir)
+    require_splits(run, split)
+    run.dataset.examples(split)  # raises if there is no such split
+    embedded = embeddings.collect(run.embed(split), split, run.meta())
+    learnt = learnt_by_run(run, options)
+    by_method = corrected(embedded, f"{split} of {path}", learnt, options.methods)
+    return {"": scored(path, embedded)} | {
+        f" + {method}": scored(path, embedded, each) for method, each in by_method.items()
+    }

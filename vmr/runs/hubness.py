@@ -210,12 +210,27 @@ def score(
     with progress_bar(desc="hubs", unit=" blocks of the bank") as bar:
         found = hubness_corrections.evaluate_corrected(
             _pairs(embedded),
-            Bank(learnt.bank.video_emb, learnt.bank.music_emb),
+            _bank(learnt),
             _pairs(learnt.validation),
             methods,
             advance=bar.update,
         )
     return {"bank": account, **found}
+
+
+def corrected(
+    embedded: Embeddings, name: str, learnt: Learnt, methods: Sequence[str]
+) -> dict[str, hubness_corrections.Corrected]:
+    """Ranks after each correction, by method; arguments and errors as of `score`."""
+    require_sound(embedded, name, learnt)
+    with progress_bar(desc="hubs", unit=" blocks of the bank") as bar:
+        return hubness_corrections.correct(
+            _pairs(embedded), _bank(learnt), _pairs(learnt.validation), methods, advance=bar.update
+        )
+
+
+def _bank(learnt: Learnt) -> Bank:
+    return Bank(learnt.bank.video_emb, learnt.bank.music_emb)
 
 
 def _pairs(embedded: Embeddings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
