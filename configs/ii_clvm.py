@@ -13,7 +13,10 @@ recipe (`--config=configs/ii_clvm.py:muvi_sync,kl`). The losses:
 Recipes:
   small            a few hundred pairs, of vectors or sequences: batches of 50
   youtube8m_music  about 10,000 pairs of vectors, where a sequence has one clip: VM-NET's branches
-  transfer         youtube8m_music's for a run that starts from another: --config.init_from=DIR
+  youtube8m_short  the same in 120 steps, for sweeps: a point or two below the recipe above
+  youtube8m_all    about 45,000 pairs of vectors of all genres, to go on from with `transfer`
+  transfer         about 10,000 pairs of vectors, for a run that starts from another:
+                   --config.init_from=DIR
   muvi_sync        about 600 pairs of sequences
   planted          the planted dataset's vectors, with VM-NET's branches
   runlocal         tiny: seconds of nothing but a smoke test, on any dataset with both modalities
@@ -75,10 +78,26 @@ def _youtube8m_music(config: ConfigDict) -> None:
     config.optimizer.clip_norm = 0.0
 
 
+def _youtube8m_short(config: ConfigDict) -> None:
+    _youtube8m_music(config)
+    vmnet.youtube8m_short(config)
+
+
+def _youtube8m_all(config: ConfigDict) -> None:
+    _youtube8m_music(config)
+    config.batch_size = 1000
+    config.steps = 1400
+    config.eval_every = 25
+    config.patience = 8
+    config.model.dropout = 0.4
+    config.model.input_dropout = 0.2
+    config.optimizer.learning_rate = 2e-3
+
+
 def _transfer(config: ConfigDict) -> None:
     _youtube8m_music(config)
     config.batch_size = 1000
-    config.steps = 160
+    config.steps = 200
     config.eval_every = 20
     config.patience = 5
     config.model.dropout = 0.5
@@ -161,6 +180,9 @@ def runlocal(config: ConfigDict) -> None:
 RECIPES: Variants = {
     "small": Variant("recipe", small),
     "youtube8m_music": Variant("recipe", _youtube8m_music),
+    "youtube8m_short": Variant("recipe", _youtube8m_short),
+    "youtube8m_all": Variant("recipe", _youtube8m_all),
+    "transfer": Variant("recipe", _transfer),
     "muvi_sync": Variant("recipe", _muvi_sync),
     "planted": Variant("recipe", _planted),
 }
@@ -169,7 +191,6 @@ VARIANTS: Variants = {
     "inter_only": Variant("losses", inter_only),
     "distilled": Variant("losses", _distilled),
     "vmnet": Variant("losses", _vmnet),
-    "transfer": Variant("recipe", _transfer),
     "runlocal": Variant("smoke", runlocal),
     **RECIPES,
 }

@@ -114,7 +114,8 @@ def youtube8m_music(config: ConfigDict) -> None:
     config.optimizer.average_decay = 0.98
 
 
-def _youtube8m_short(config: ConfigDict) -> None:
+def youtube8m_short(config: ConfigDict) -> None:
+    """The recipe in 120 steps, for sweeps."""
     config.batch_size = 1000
     config.steps = 120
     config.log_every = 20
@@ -146,7 +147,7 @@ VARIANTS: Variants = {
     "small": Variant("recipe", small),
     "demo": Variant("recipe", demo),
     "youtube8m_music": Variant("recipe", youtube8m_music),
-    "youtube8m_short": Variant("recipe", _youtube8m_short),
+    "youtube8m_short": Variant("recipe", youtube8m_short),
     "linear": Variant("activation", _linear),
     **{
         f"depth{layers}": Variant("depth", _depth(layers))

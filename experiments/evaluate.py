@@ -1,8 +1,10 @@
 """Prints the retrieval table of a run's best checkpoint, of anybody's embeddings, or of a TREC run.
 
 python -m experiments.evaluate --workdir=runs/vmnet --split=validation --baseline=cca
+python -m experiments.evaluate --ensemble=runs/a,runs/b,models/c --ensemble_weights=chosen
 python -m experiments.evaluate --embeddings=embeddings.npz --gallery=catalogue.npz
 python -m experiments.evaluate --workdir=runs/vmnet --judgements=queue.csv --trec=trec
+python -m experiments.evaluate --workdir=runs/vmnet --split=test --hubness=all
 python -m experiments.evaluate --trec_run=trec/v2m.run --trec_qrels=trec/v2m.qrels
 """
 
@@ -15,6 +17,13 @@ from vmr.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to evaluate.")
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Embeddings (npz) to evaluate instead.")
+_ENSEMBLE = flags.DEFINE_list(
+    "ensemble", None, "Folders of runs and models to evaluate as one, by commas, or the folder of "
+    "an ensemble. Their scores are added, each divided by its spread on validation.",
+)  # fmt: skip
+_WEIGHTS = flags.DEFINE_enum(
+    "ensemble_weights", "equal", ["equal", "chosen"], "chosen: greedily, on the validation split."
+)
 _SPLIT = flags.DEFINE_string(
     "split", None, "Split; read `test` once, at the end. Default: validation, or the file's own."
 )
@@ -22,7 +31,10 @@ _BASELINE = flags.DEFINE_enum(
     "baseline", "none", ["none", "cca"], "Baseline to fit on the training split."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Dataset, if it moved since training; with --embeddings, of the baseline."
+    "data_dir",
+    None,
+    "Dataset, if it moved since training; of an ensemble, if it is not the first "
+    "run's; with --embeddings, of the baseline.",
 )
 _SEGMENTS = flags.DEFINE_integer(
     "segments", 1, "Parts of each sequence: beside whole items, segments query segments, tracks "
@@ -47,12 +59,21 @@ _TREC_GALLERY = flags.DEFINE_integer(
     "trec_gallery", None, "Items in the gallery of --trec_run. Default: as many as the files name.",
     lower_bound=1,
 )  # fmt: skip
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "JSON file of the results. Default: WORKDIR/results/SPLIT.json. What it holds "
-    "beside the plain results of the same checkpoint (a baseline, segments, …) stays.",
+_HUBNESS = flags.DEFINE_list(
+    "hubness", None, "Corrections of hubness, in a further table: all, or some of csls, nnn, "
+    "inverted_softmax, qb_norm, sinkhorn; hubs by the training split, settings by validation.",
 )  # fmt: skip
-flags.mark_flags_as_mutual_exclusive(["workdir", "embeddings", "trec_run"])
-_OF_EMBEDDINGS = (_SPLIT, _DATA_DIR, _GALLERY, _JUDGEMENTS, _TREC)
+_BANK = flags.DEFINE_string("bank", None, "npz of training items, for --hubness of --embeddings.")
+_VALIDATION = flags.DEFINE_string("validation", None, "npz of validation, likewise.")
+_BANK_ITEMS = flags.DEFINE_integer(
+    "bank_items", 50_000, "Training pairs to learn hubs from, a sample of more.", lower_bound=1
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file of the results. Default, of a run: WORKDIR/results/SPLIT.json. What "
+    "it holds beside the plain results of the same checkpoint (a baseline, segments, …) stays.",
+)  # fmt: skip
+flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble", "embeddings", "trec_run"])
+_OF_EMBEDDINGS = (_SPLIT, _DATA_DIR, _GALLERY, _JUDGEMENTS, _TREC, _HUBNESS)
 
 
 def main(_: list[str]) -> None:
@@ -60,13 +81,16 @@ def main(_: list[str]) -> None:
     _refuse_wrong_combinations()
     # Seconds of imports, after the flags.
     from vmr.collection import open_collection
-    from vmr.runs import evaluate, judgements
+    from vmr.runs import ensemble, evaluate, hubness, judgements
 
     beyond = evaluate.Beyond(
         catalogue=open_collection(_GALLERY.value, "music") if _GALLERY.value else None,
         judgements=judgements.read(pathlib.Path(_JUDGEMENTS.value)) if _JUDGEMENTS.value else None,
         trec=pathlib.Path(_TREC.value) if _TREC.value else None,
         trec_depth=_TREC_DEPTH.value,
+    )
+    corrections = hubness.options(
+        *(_HUBNESS.value, _BANK_ITEMS.value, _BANK.value, _VALIDATION.value)
     )
     output, fits = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None, None
     if _TREC_RUN.value and _TREC_QRELS.value:
@@ -77,14 +101,25 @@ def main(_: list[str]) -> None:
         output = output or workdir / "results" / f"{split}.json"
         fits = evaluate.fits_file(output) if _SEGMENTS.value > 1 else None
         found = evaluate.evaluate_run(
-            workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond, fits
+            *(workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond, fits),
+            corrections,
+        )
+    elif _ENSEMBLE.value:
+        of = ensemble.open_ensemble(_ENSEMBLE.value, _DATA_DIR.value, _WEIGHTS.value)
+        print(of.in_words(), flush=True)
+        split = _SPLIT.value or "validation"
+        found = evaluate.evaluate_restored(
+            *(of, "--ensemble", split, _BASELINE.value), beyond=beyond, hubness=corrections
         )
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
-        found = evaluate.evaluate_file(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond)
+        found = evaluate.evaluate_file(
+            *(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond, corrections)
+        )
     else:
         raise UserError(
-            "give --workdir=DIR, --embeddings=FILE.npz, or --trec_run=FILE and --trec_qrels=FILE"
+            "give --workdir=DIR, --ensemble=A,B, --embeddings=FILE.npz, or --trec_run=FILE and "
+            "--trec_qrels=FILE"
         )
     if output:
         evaluate.write_results(output, found)
@@ -103,10 +138,17 @@ def _refuse_wrong_combinations() -> None:
         raise UserError("--trec_gallery is of --trec_run: --gallery=FILE names a catalogue")
     for flag in _OF_EMBEDDINGS if _TREC_RUN.value else ():
         if flag.value is not None:
-            raise UserError(f"--{flag.name} needs --workdir or --embeddings: a run file holds ids")
+            raise UserError(
+                f"--{flag.name} needs --workdir, --ensemble or --embeddings: a run file holds ids"
+            )
+    for flag in (_BANK, _VALIDATION):
+        if flag.value is not None and (_HUBNESS.value is None or not _EMBEDDINGS.value):
+            raise UserError(f"--{flag.name} is of --hubness with --embeddings=FILE.npz")
     if not _WORKDIR.value and _SEGMENTS.value > 1:
-        raise UserError("--segments needs --workdir: embeddings of whole items have no segments")
-    if not _WORKDIR.value and _BASELINE.value != "none" and not _DATA_DIR.value:
+        raise UserError("--segments needs --workdir: whole items and ensembles have no segments")
+    if _WEIGHTS.value != "equal" and not _ENSEMBLE.value:
+        raise UserError("--ensemble_weights is of --ensemble")
+    if _EMBEDDINGS.value and _BASELINE.value != "none" and not _DATA_DIR.value:
         raise UserError(
             f"--baseline={_BASELINE.value} with --embeddings needs --data_dir=DIR, to be fitted on"
         )

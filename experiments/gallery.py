@@ -9,7 +9,9 @@ from absl import flags
 
 from vmr.command import run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or of an ensemble.", required=True
+)
 _SPLIT = flags.DEFINE_string("split", "validation", "Split to show.")
 _AGAINST = flags.DEFINE_string(
     "against", None, "Folder of another run on the same data: each query tells its rank there too."

@@ -26,8 +26,15 @@ _TOP = flags.DEFINE_integer("top", 10, "Hits.", lower_bound=1)
 _MIN_SCORE = flags.DEFINE_float("min_score", -float("inf"), "Least inner product of a hit.")
 _EXCLUDE = flags.DEFINE_string("exclude", None, "Ids by commas, or a file of one a line: no hits.")
 _HUBNESS = flags.DEFINE_enum(
-    "hubness", "none", ["none", "csls"], "csls: rank by 2·score less the mean scores of query and "
-    "item with their 10 nearest, the item's of --queries. Exact search alone.",
+    "hubness", "none", ["none", "csls", "nnn", "inverted_softmax", "qb_norm", "sinkhorn"],
+    "csls: rank by 2·score less the mean scores of query and item with their 10 nearest, the "
+    "item's of --queries. Others: score plus an offset of the item, by them too. Exact search alone.",
+)  # fmt: skip
+_K = flags.DEFINE_integer("hubness_k", None, "Nearest queries of nnn. Default: 128.")
+_ALPHA = flags.DEFINE_float("hubness_alpha", None, "Their weight in nnn. Default: 0.75.")
+_BETA = flags.DEFINE_float(
+    "hubness_beta", None, "Inverse temperature of inverted_softmax and qb_norm (default: 12) and "
+    "of sinkhorn (10).",
 )  # fmt: skip
 _FORMAT = flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "Form of the hits.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: standard output.")
@@ -35,8 +42,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: standard 
 
 def main(_: list[str]) -> None:
     """Embeds or looks up the item, searches, prints the hits, and beside them what to know."""
-    from vmr.retrieval import answers, query  # seconds of imports, after the flags
+    from vmr.retrieval import answers, corrected, query  # seconds of imports, after the flags
 
+    setting = corrected.setting_of(_HUBNESS.value, _K.value, _ALPHA.value, _BETA.value)
     side, item = query.one_item(_VIDEO.value, _MUSIC.value)
     searched = query.open_searched(_INDEX.value, _EMBEDDINGS.value, side, _SIDE.value)
     queries = query.open_queries(_QUERIES.value, searched, side)
@@ -48,6 +56,7 @@ def main(_: list[str]) -> None:
         exclude=query.excluded_ids(_EXCLUDE.value, searched),
         hubness=_HUBNESS.value,
         bank=queries,
+        setting=setting,
     )
     answers.give(found, _FORMAT.value, _OUTPUT.value)
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from front_doors import run, succeed
 
+from vmr.evaluation import tiles
+
 ROOT = pathlib.Path(__file__).parents[1]
 RUNLOCAL = "--config=configs/vmnet.py:runlocal"
 
@@ -91,6 +93,35 @@ def test_a_run_and_its_exported_embeddings_score_alike(folder: pathlib.Path) -> 
         assert len(arrays["music_emb"]) == of_run["gallery"]
         meta = json.loads(str(arrays["meta"]))
     assert meta.keys() >= {"schema_version", "config", "step", "dataset_fingerprint", "created"}
+
+
+@pytest.mark.slow
+def test_a_run_corrects_hubness_as_its_exported_embeddings_do(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bank is the training split of its dataset, and settings are chosen on validation."""
+    monkeypatch.setattr(tiles, "TILE", 128)
+    for split in ("train", "validation"):
+        output = f"--output={folder}/{split}.npz"
+        succeed("experiments.export", f"--workdir={folder}/run", f"--split={split}", output)
+    corrections = "--hubness=nnn,qb_norm"
+    succeed(
+        *("experiments.evaluate", f"--workdir={folder}/run", "--split=test", corrections),
+        f"--output={folder}/of_run.json",
+    )
+    succeed(
+        *("experiments.evaluate", f"--embeddings={folder}/embeddings.npz", corrections),
+        *(f"--bank={folder}/train.npz", f"--validation={folder}/validation.npz"),
+        f"--output={folder}/of_file.json",
+    )
+    of_run, of_file = (
+        json.loads((folder / f"of_{name}.json").read_text())["hubness"] for name in ("run", "file")
+    )
+    assert of_run == of_file
+    assert of_run.keys() == {"bank", "nnn", "qb_norm"}
+    done = run("experiments.evaluate", f"--workdir={folder}/run", "--split=train", corrections)
+    assert done.returncode == 1
+    assert "--hubness learns the hubs from the split 'train'" in done.stderr
 
 
 @pytest.mark.slow

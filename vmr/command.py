@@ -65,7 +65,7 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
 def _refuse_empty_flags(main: Main) -> None:
     """Raises UserError for `--flag=`, which an unset variable of a shell leaves behind."""
     for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[main.__module__]):
-        if flag.present and flag.value == "":
+        if flag.present and flag.value in ("", []):
             raise UserError(f"--{flag.name}= is empty: give it a value or leave it out")
 
 

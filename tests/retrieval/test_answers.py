@@ -15,6 +15,8 @@ import pytest
 from vmr import embeddings
 from vmr.collection import Collection, open_collection, write_npz
 from vmr.errors import UserError
+from vmr.evaluation import hubness_corrections, tiles
+from vmr.retrieval import corrected
 from vmr.retrieval import query as queries
 from vmr.retrieval.answers import FORMATS, Answer, answer, give
 from vmr.retrieval.query import Query, excluded_ids, one_item, open_queries, open_searched
@@ -194,6 +196,57 @@ def test_csls_stands_beside_the_score_and_names_its_bank(folder: pathlib.Path) -
     np.testing.assert_allclose([h["csls"] for h in found.hits], expected[0, rows], atol=2e-6)
     np.testing.assert_allclose([h["score"] for h in found.hits], SCORES[3, rows], atol=1e-6)
     assert f"a bank of 20 video rows of {folder / 'video.npz'}" in found.notes[0]
+
+
+@pytest.mark.parametrize("method", sorted(corrected.DEFAULTS))
+def test_other_corrections_rank_by_score_plus_offset(
+    folder: pathlib.Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "TILE", 64)
+    query, searched, bank = asked(folder, queries_of="both.npz", video="v03")
+    assert bank is not None
+    found = answer(query, searched, 8, hubness=method, bank=bank)
+    setting = corrected.DEFAULTS[method]
+    both = hubness_corrections.Bank(np.concatenate(bank.parts), np.concatenate(searched.parts))
+    correction = hubness_corrections.corrections(both.music_emb, both, "v2m", {method: [setting]})
+    offsets = correction[method].offsets[0]
+    scores = naive.scores(query.embedding, both.music_emb)
+    if method == "qb_norm":
+        activated = correction[method].activated
+        assert activated is not None
+        assert activated[scores[0].argmax()] == ("plain" not in found.notes[0])
+        offsets = offsets * activated[scores[0].argmax()]
+    keys = scores + offsets
+    rows = naive.best(keys, 8)[0]
+    assert ids(found) == searched.ids[rows].tolist()
+    np.testing.assert_allclose([h[method] for h in found.hits], keys[0, rows], atol=2e-6)
+    np.testing.assert_allclose([h["score"] for h in found.hits], scores[0, rows], atol=1e-6)
+    assert f"by a bank of {len(bank)} video rows of {folder / 'both.npz'}" in found.notes[0]
+    assert FORMATS["table"](found).split()[:4] == ["rank", "score", method, "id"]
+
+
+def test_dual_bank_sinkhorn_needs_both_banks(folder: pathlib.Path) -> None:
+    query, searched, bank = asked(folder, queries_of="video.npz", video="v03")
+    with pytest.raises(UserError, match=r"needs a bank of music too, and .*video.npz holds video"):
+        answer(query, searched, 3, hubness="sinkhorn", bank=bank)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("none", {"k": 3}, "--hubness_k is not of --hubness=none, which has none of these flags"),
+        ("csls", {"beta": 3.0}, "--hubness_beta is not of --hubness=csls, which has none of these"),
+        ("nnn", {"beta": 3.0}, "not of --hubness=nnn, which has --hubness_k, --hubness_alpha"),
+        ("nnn", {"k": 0}, "nnn: k is 0, expected at least 1"),
+        ("qb_norm", {"beta": float("nan")}, "qb_norm: beta is nan, expected above 0"),
+    ],
+)
+def test_settings_that_a_correction_has_not_are_refused(
+    method: str, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        corrected.setting_of(method, **given)
+    assert corrected.setting_of("nnn", k=3) == {"k": 3, "alpha": 0.75}
 
 
 def test_csls_needs_a_bank_of_the_other_modality(folder: pathlib.Path) -> None:

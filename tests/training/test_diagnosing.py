@@ -101,7 +101,7 @@ def test_inputs_are_the_standardised_means_of_the_clips(clips: pathlib.Path) -> 
     assert not batch["video_mask"].all()
     of_tracks = items.music_inputs[items.gt_music_index]
     for side, found in (("video", items.video_inputs), ("music", of_tracks)):
-        statistics = {name: np.asarray(x) for name, x in run.state.standardization[side].items()}
+        statistics = {name: np.asarray(x) for name, x in run.trained.standardization[side].items()}
         for n, (stored, mask) in enumerate(zip(batch[side], batch[f"{side}_mask"], strict=True)):
             shown = (dequantize(stored[mask]) - statistics["mean"]) * statistics["scale"]
             np.testing.assert_allclose(found[n], shown.mean(axis=0), atol=1e-4)

@@ -55,7 +55,7 @@ def test_trap_6_the_last_partial_batch_is_embedded(smoke_run: Trained, device_co
     pieces = list(
         embed_batches(
             on_devices.pmapped_embed_step(partial(embed_step, model=run.model), devices),
-            run.state.trained,
+            run.trained,
             eval_batches(run.dataset, "test", 7),
             7,
             devices,
@@ -85,7 +85,7 @@ def test_the_checkpoint_that_is_evaluated_is_the_first_best_by_validation(
 def test_inputs_are_standardised_by_the_training_split_alone(
     smoke_run: Trained, data_dir: str
 ) -> None:
-    kept = restore.restore_run(smoke_run.workdir).state.standardization
+    kept = restore.restore_run(smoke_run.workdir).trained.standardization
     measured = statistics(open_dataset(data_dir), "train")
     jax.tree.map(np.testing.assert_array_equal, kept, measured)
 

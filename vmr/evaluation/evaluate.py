@@ -1,6 +1,6 @@
 """Evaluation of embeddings as plain data, for `results/{split}.json`, and metrics for logs."""
 
-from collections.abc import Callable
+import functools
 
 import numpy as np
 
@@ -60,12 +60,7 @@ def evaluate(
     if (video_group is None) != (music_group is None):
         raise UserError("video_group and music_group come together; found only one of them")
 
-    def intervals(ranks: Ranks, cluster: np.ndarray) -> dict[str, list[float]]:
-        if not bootstrap_samples:
-            return {}
-        values = metrics.all_values(ranks)
-        return bootstrap.intervals(values, cluster, samples=bootstrap_samples, seed=seed)
-
+    scores = functools.partial(summaries, bootstrap_samples=bootstrap_samples, seed=seed)
     v2m, m2v = pair_ranks(
         video_emb,
         music_emb,
@@ -86,7 +81,7 @@ def evaluate(
         "seed": seed,
         "bootstrap_samples": bootstrap_samples,
     }
-    result |= _scores(v2m, m2v, video_cluster, music_cluster, intervals)
+    result |= scores(v2m, m2v, video_cluster, music_cluster)
     if compatible is not None:
         judged = judged_ranks(
             video_emb,
@@ -97,7 +92,7 @@ def evaluate(
             classes=metrics.DEPTH,
             not_unit=not_unit,
         )
-        result["judged"] = _scores(*judged, video_cluster, music_cluster, intervals)
+        result["judged"] = scores(*judged, video_cluster, music_cluster)
     if video_group is not None and music_group is not None:
         v2m, m2v = group_ranks(
             video_emb,
@@ -108,7 +103,7 @@ def evaluate(
             not_unit=not_unit,
             progress=progress,
         )
-        result["truth"] = _scores(v2m, m2v, video_cluster, music_cluster, intervals)
+        result["truth"] = scores(v2m, m2v, video_cluster, music_cluster)
     return result
 
 
@@ -134,14 +129,32 @@ def recalls(
     }
 
 
-def _scores(
+def summaries(
     v2m: Ranks,
     m2v: Ranks,
     video_cluster: np.ndarray,
     music_cluster: np.ndarray,
-    intervals: Callable[[Ranks, np.ndarray], dict[str, list[float]]],
+    *,
+    bootstrap_samples: int = 1000,
+    seed: int = 0,
 ) -> dict:
-    """Summaries of both directions; clusters by row of each modality, (N,) and (M,)."""
+    """Summaries of both directions with intervals, of the form of `evaluate`.
+
+    Args:
+        v2m: ranks of the videos' queries.
+        m2v: ranks of the tracks' queries.
+        video_cluster: (N,) cluster of each video, for the bootstrap.
+        music_cluster: (M,) cluster of each track.
+        bootstrap_samples: as of `evaluate`.
+        seed: as of `evaluate`.
+    """
+
+    def intervals(ranks: Ranks, cluster: np.ndarray) -> dict[str, list[float]]:
+        if not bootstrap_samples:
+            return {}
+        values = metrics.all_values(ranks)
+        return bootstrap.intervals(values, cluster, samples=bootstrap_samples, seed=seed)
+
     return {
         "queries": len(v2m.query),
         "gallery": len(music_cluster),

@@ -8,7 +8,8 @@ of such products, one for each pair of segments, all of this shape.
 
 Padding rows carry negative labels, other ones for videos than for tracks, so they match nothing.
 
-Letters: T items of a tile; C score classes and S segments of a video, C' and R of a track.
+Letters: T items of a tile; C score classes and S segments of a video, C' and R of a track; of
+`merge_shifted` and `count_shifted`, S settings.
 """
 
 from collections.abc import Callable
@@ -136,6 +137,58 @@ def add_counts(
     added_video = _each_class(video_class, lambda level: packed(level, axis=1))
     added_music = _each_class(music_class, lambda level: packed(level, axis=0))
     return _add(video, added_video), _add(music, added_music)
+
+
+@jax.jit
+def merge_shifted(
+    scores: jax.Array,
+    query_label: jax.Array,
+    item_label: jax.Array,
+    offsets: jax.Array,
+    best: jax.Array,
+) -> jax.Array:
+    """`merge_relevant` of keys, for queries: (T,T),(T,),(T,),(S,T),(S,T,C)->(S,T,C).
+
+    A key is a score plus the item's offset, of which there is one for each of S settings. Rows of
+    the scores are queries.
+    """
+    relevant = query_label[:, None] == item_label[None, :]
+
+    def merge(setting: tuple[jax.Array, jax.Array]) -> jax.Array:
+        offset, known = setting
+        return _distinct_best(
+            jnp.where(relevant, scores + offset[None, :], -jnp.inf), known, axis=1
+        )
+
+    return jax.lax.map(merge, (offsets, best))
+
+
+@jax.jit
+def count_shifted(
+    scores: jax.Array,
+    query_label: jax.Array,
+    item_label: jax.Array,
+    offsets: jax.Array,
+    classes: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Counts at each class of keys: (T,T),(T,),(T,),(S,T),(S,T,C)->above, tied, peers (S,T,C).
+
+    Keys are score plus the item's offset; rows of the scores are queries.
+    """
+    relevant = query_label[:, None] == item_label[None, :]
+    rival = ~relevant & (item_label >= 0)[None, :]
+
+    def count(setting: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        offset, levels = setting
+        keys = scores + offset[None, :]
+        rivals, own = jnp.where(rival, keys, -jnp.inf), jnp.where(relevant, keys, -jnp.inf)
+        return (
+            _each_class(levels, lambda level: jnp.sum(rivals > level[:, None], axis=1)),
+            _each_class(levels, lambda level: jnp.sum(rivals == level[:, None], axis=1)),
+            _each_class(levels, lambda level: jnp.sum(own == level[:, None], axis=1)),
+        )
+
+    return jax.lax.map(count, (offsets, classes))
 
 
 def _add(counts: Counts, packed: jax.Array) -> Counts:

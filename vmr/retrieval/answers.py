@@ -1,4 +1,4 @@
-"""Hits of one query, ranked by inner product or by CSLS, as text to read or to parse."""
+"""Hits of one query, by inner product or corrected of hubness, as text to read or to parse."""
 
 import csv
 import dataclasses
@@ -16,6 +16,8 @@ from vmr.collection import Collection
 from vmr.data.sources.files import composed
 from vmr.disk import write_text
 from vmr.errors import UserError
+from vmr.evaluation.hubness_corrections import Setting
+from vmr.retrieval import corrected
 from vmr.retrieval.index import Index, model_of, require_one_space
 from vmr.retrieval.query import Query
 from vmr.retrieval.search import NEIGHBOURS, Hits, neighbourhood, search
@@ -28,9 +30,9 @@ class Answer:
     Attributes:
       query: `item` and `side`.
       searched: `path`, `side`, `items`, `kind` (exact or that of the index), `model`.
-      hits: `rank` from 1, `id`, `score` (inner product), `csls` where that is what they are ranked
-        by, `true` if it is the query's partner, where partners are known, and the further metadata
-        of the row.
+      hits: `rank` from 1, `id`, `score` (inner product), `csls` or another correction where that
+        is what they are ranked by, `true` if it is the query's partner, where partners are known,
+        and the further metadata of the row.
       notes: lines on what a reader should know of these hits.
     """
 
@@ -49,6 +51,7 @@ def answer(
     exclude: Sequence[str] = (),
     hubness: str = "none",
     bank: Collection | None = None,
+    setting: Setting | None = None,
 ) -> Answer:
     """Searches; the query itself is no hit.
 
@@ -58,11 +61,13 @@ def answer(
       top: hits, at most.
       min_score: the least inner product of a hit.
       exclude: ids that are no hits.
-      hubness: `none` ranks by the inner product, `csls` by cross-domain similarity local scaling.
-      bank: queries of the other modality, by which CSLS knows the hubs.
+      hubness: `none` ranks by the inner product, `csls` by cross-domain similarity local scaling,
+        others by a correction of `vmr.evaluation.hubness_corrections`.
+      bank: queries of the other modality, by which corrections know the hubs.
+      setting: of the correction; None: `corrected.DEFAULTS`.
 
     Raises:
-      UserError: `min_score` is no number, or there is no bank for CSLS, or an index.
+      UserError: `min_score` is no number, or there is no bank for a correction, or an index.
     """
     if np.isnan(min_score):
         raise UserError("--min_score is no number, expected one such as 0.3")
@@ -74,18 +79,21 @@ def answer(
     if query.own_row is not None:
         excluded[query.own_row] = True
     ranked_by: dict[str, np.ndarray] = {}
-    if hubness == "csls":
-        if bank is None:
-            raise UserError(
-                "--hubness=csls needs embedded queries of the other modality: give "
-                "--queries=FILE.npz|FOLDER"
+    if hubness != "none":
+        catalogue, asked = _require_bank(hubness, searched, bank)
+        if hubness == "csls":
+            found, ranking = _by_csls(query, catalogue, asked, top, min_score, excluded)
+            notes.append(
+                f"csls: 2·score − r(query) − r(item), r the mean of the {NEIGHBOURS} nearest; "
+                f"r(item) by a bank of {len(asked):,} {asked.side} rows of {asked.path}"
             )
-        found, csls = _by_csls(query, searched, bank, top, min_score, excluded)
-        ranked_by = {"csls": csls}
-        notes.append(
-            f"csls: 2·score − r(query) − r(item), r the mean of the {NEIGHBOURS} nearest; r(item) "
-            f"by a bank of {len(bank):,} {bank.side} rows of {bank.path}"
-        )
+        else:
+            found, ranking, remark = corrected.by_offsets(
+                *(query, catalogue, asked, top, min_score, excluded, hubness),
+                setting or corrected.DEFAULTS[hubness],
+            )
+            notes.append(remark)
+        ranked_by[hubness] = ranking
     elif isinstance(searched, Index):
         found = searched.search(query.embedding, top, min_score=min_score, excluded=excluded)
     else:
@@ -113,10 +121,10 @@ def give(found: Answer, form: str, output: str | None) -> None:
 
 
 def as_table(found: Answer) -> str:
-    """Aligned columns: rank, score (of CSLS too), id, further metadata."""
+    """Aligned columns: rank, score (the corrected one too), id, further metadata."""
     names = _names(found)
     rows = [[_printable(hit[name]) for name in names] for hit in found.hits]
-    numbers = {"rank", "score", "csls"}
+    numbers = {"rank", "score", *corrected.METHODS}
     sides = "".join("r" if name in numbers else "l" for name in names)
     return tables.text([names, *rows], sides)
 
@@ -138,23 +146,37 @@ def as_csv(found: Answer) -> str:
 FORMATS: dict[str, Callable[[Answer], str]] = {"table": as_table, "json": as_json, "csv": as_csv}
 
 
+def _require_bank(
+    hubness: str, searched: Collection | Index, bank: Collection | None
+) -> tuple[Collection, Collection]:
+    """What is searched and the bank, or a UserError where a correction lacks what it needs."""
+    if bank is None:
+        raise UserError(
+            f"--hubness={hubness} needs embedded queries of the other modality: give "
+            "--queries=FILE.npz|FOLDER"
+        )
+    if isinstance(searched, Index):
+        raise UserError(
+            f"--hubness={hubness} compares every item: give --embeddings instead of --index"
+        )
+    if bank.side == searched.side:
+        raise UserError(
+            f"--hubness={hubness} needs queries of the other modality: {bank.path} holds "
+            f"{bank.side}, as what is searched does"
+        )
+    require_one_space(searched, bank)
+    return searched, bank
+
+
 def _by_csls(
     query: Query,
-    searched: Collection | Index,
+    searched: Collection,
     bank: Collection,
     top: int,
     min_score: float,
     excluded: np.ndarray,
 ) -> tuple[Hits, np.ndarray]:
     """Hits (1, k) in the order of CSLS, and their CSLS (k,)."""
-    if isinstance(searched, Index):
-        raise UserError("--hubness=csls compares every item: give --embeddings instead of --index")
-    if bank.side == searched.side:
-        raise UserError(
-            f"--hubness=csls needs queries of the other modality: {bank.path} holds {bank.side}, "
-            "as what is searched does"
-        )
-    require_one_space(searched, bank)
     of_items = neighbourhood(searched.parts, bank.parts)
     nearest = search(query.embedding, searched.parts, NEIGHBOURS, excluded=excluded).scores
     of_query = nearest[np.isfinite(nearest)].mean() if np.isfinite(nearest).any() else 0

@@ -31,7 +31,7 @@ from vmr.progress_bar import progress_bar
 from vmr.retrieval.media_features import compared
 from vmr.retrieval.media_source import MediaOptions, media_source
 from vmr.retrieval.sources import Items, Source, holds_media, open_source, with_text
-from vmr.runs.model import Model
+from vmr.runs.ensemble_model import Embedder
 
 _OF_SOURCE = b"source"  # key of the items' fingerprint in the metadata of a part
 _SEQUENCES_AT_ONCE = 100  # one of 300 frames has more than a megabyte
@@ -40,7 +40,7 @@ _SHARED = {"side": "modality", "model": "model", "source": "source", "part_items
 
 
 def source_for(
-    model: Model,
+    model: Embedder,
     path: str,
     side: str,
     split: str | None = None,
@@ -52,7 +52,7 @@ def source_for(
     Media files are extracted first, see `vmr.retrieval.media_source`.
 
     Args:
-      model: a trained model.
+      model: a trained model, or an ensemble.
       path: see `open_source`.
       side: `video` or `music`.
       split: split of a dataset.
@@ -91,7 +91,7 @@ def source_for(
 
 
 def embed(
-    model: Model,
+    model: Embedder,
     source: Source,
     output: pathlib.Path,
     batch_size: int = 1000,
@@ -100,7 +100,7 @@ def embed(
     """Embeds the items of a source into an npz or a folder of parts.
 
     Args:
-      model: a trained model.
+      model: a trained model, or an ensemble.
       source: videos or tracks, from `source_for`.
       output: `FILE.npz`, or a folder of parts; finished parts in it are kept.
       batch_size: items at a time; of sequences at most 100.
@@ -271,7 +271,7 @@ def _claimed(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[None]:
             raise
 
 
-def _write_parts(model: Model, source: Source, parts: _Parts, batch_size: int) -> None:
+def _write_parts(model: Embedder, source: Source, parts: _Parts, batch_size: int) -> None:
     """Embeds and writes the parts that are missing."""
     done = parts.done(source)
     at_once = min(batch_size, _SEQUENCES_AT_ONCE) if source.sequences else batch_size
@@ -290,7 +290,7 @@ def _write_parts(model: Model, source: Source, parts: _Parts, batch_size: int) -
 
 
 def _embedded(
-    model: Model, source: Source, start: int, part_sizes: Sequence[int], at_once: int
+    model: Embedder, source: Source, start: int, part_sizes: Sequence[int], at_once: int
 ) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Yields metadata and embeddings (b, D) of each batch from item `start` on.
 

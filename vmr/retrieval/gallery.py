@@ -14,9 +14,11 @@ from vmr.retrieval.gallery_page import MARK, Cards, render
 from vmr.retrieval.media_files import MediaFolders
 from vmr.retrieval.outcomes import outcomes
 from vmr.runs.diagnose import suspicion
+from vmr.runs.ensemble import Restored, restored
+from vmr.runs.ensemble_folder import is_ensemble
 from vmr.runs.parts import embed_parts, require_sequences
-from vmr.runs.restore import TrainedRun, restore_run
-from vmr.training.run_dir import require_same_data, saved_config
+from vmr.runs.restore import TrainedRun
+from vmr.training.run_dir import saved_config
 
 PAGE = "index.html"
 _BATCH = 1000
@@ -41,7 +43,7 @@ def write_gallery(
 
     Args:
       output: folder of the page.
-      workdir: the run's folder.
+      workdir: folder of the run, or of an ensemble.
       split: split of the run's dataset.
       against: folder of another run on the same data, to tell what rank a query has there.
       media: media files of the items, or None.
@@ -60,33 +62,34 @@ def write_gallery(
         items of one vector.
     """
     _require_gallery_or_nothing(output)
-    _require_two_modalities(workdir)
-    if against:
-        if against.resolve() == workdir.resolve():
-            raise UserError(f"--against={against}: is the run itself, expected another one")
-        _require_two_modalities(against)
-    run = restore_run(workdir, data_dir)
+    if against and against.resolve() == workdir.resolve():
+        raise UserError(f"--against={against}: is the run itself, expected another one")
+    run = _opened(workdir, data_dir)
     run.dataset.examples(split)  # raises where it is missing
     if segments > 1:
+        if not isinstance(run, TrainedRun):
+            raise UserError(f"--segments={segments}: {workdir} is an ensemble, expected a run")
         require_sequences(run, segments)
-    if against:
-        require_same_data(against, run.dataset.fingerprint)
+    other = _opened(against, str(run.dataset.data_dir)) if against else None
     embedded = _embedded(run, split)
     ranks = _ranks(embedded)
     earlier: dict[Direction, Ranks] = {}
-    if against:
-        earlier = _ranks(_embedded(restore_run(against, str(run.dataset.data_dir)), split))
+    if other:
+        earlier = _ranks(_embedded(other, split))
     items, rule = suspicion(run, embedded)
     found = {
         way: outcomes(way, items, rule, ranks[way], earlier.get(way), top=top, most=queries)
         for way in ranks
     }
     cards = Cards(embedded, items, annotations(run.dataset, split), media, output)
-    parts = embed_parts(run, split, segments) if segments > 1 else None
+    parts = None
+    if segments > 1 and isinstance(run, TrainedRun):
+        parts = embed_parts(run, split, segments)
     page = render(found, cards, rule, run, parts, workdir=workdir, split=split, against=against)
     write_text(output / PAGE, page)
+    step = "" if run.step is None else f", step {run.step}"
     return [
-        f"{split}, step {run.step}: {output / PAGE}, {len(page.encode()) / 1e6:.2f} MB",
+        f"{split}{step}: {output / PAGE}, {len(page.encode()) / 1e6:.2f} MB",
         *(f"{metrics.DIRECTIONS[way]}: {of_way.choice}" for way, of_way in found.items()),
         *cards.told(),
     ]
@@ -105,15 +108,16 @@ def _require_gallery_or_nothing(output: pathlib.Path) -> None:
         )
 
 
-def _require_two_modalities(workdir: pathlib.Path) -> None:
-    pairing = saved_config(workdir).pairing
+def _opened(folder: pathlib.Path, data_dir: str | None) -> Restored:
+    """The run or the ensemble in a folder; UserError where it is of one modality."""
+    ensemble = restored(folder, data_dir) if is_ensemble(folder) else None
+    pairing = ensemble.spec.pairing if ensemble else saved_config(folder).pairing
     if pairing != "video_music":
-        raise UserError(
-            f"{workdir} compares {pairing} with itself; a gallery is of video and music"
-        )
+        raise UserError(f"{folder} compares {pairing} with itself; a gallery is of video and music")
+    return ensemble or restored(folder, data_dir)
 
 
-def _embedded(run: TrainedRun, split: str) -> Embeddings:
+def _embedded(run: Restored, split: str) -> Embeddings:
     total = -(-run.dataset.examples(split) // _BATCH)
     batches = progress_bar(run.embed(split, _BATCH), total=total, unit=" batches")
     return embeddings.collect(batches, split, {})

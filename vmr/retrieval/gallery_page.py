@@ -19,8 +19,8 @@ from vmr.evaluation.diagnosis.similarity import Rule
 from vmr.evaluation.lists import Direction
 from vmr.retrieval.media_files import Media, MediaFolders, Thumbnail, address, thumbnails
 from vmr.retrieval.outcomes import Outcomes
+from vmr.runs.ensemble import Restored
 from vmr.runs.parts import SECONDS, Parts, Span
-from vmr.runs.restore import TrainedRun
 
 # By which a page of ours is known.
 MARK = '<meta name="generator" content="vmr gallery">'
@@ -157,7 +157,7 @@ def render(
     found: Mapping[Direction, Outcomes],
     cards: Cards,
     rule: Rule,
-    run: TrainedRun,
+    run: Restored,
     parts: Parts | None = None,
     *,
     workdir: pathlib.Path,
@@ -184,7 +184,7 @@ def render(
         rows=rows,
         directions=[_direction(way, of_way) for way, of_way in found.items()],
         name=workdir.name or str(workdir),
-        step=f"{run.step:,}",
+        step="of each member its own" if run.step is None else f"{run.step:,}",
         split=split,
         dataset=run.dataset.name,
         fingerprint=run.dataset.fingerprint[:12],

@@ -13,7 +13,7 @@ from vmr.media.files import MEDIA_SUFFIXES
 from vmr.media.recipe import Recipe, extract, require_same
 
 if TYPE_CHECKING:  # seconds of imports, that a search by id does without
-    from vmr.runs.model import Model
+    from vmr.runs.ensemble_model import Embedder
 
 
 def is_media(item: str) -> bool:
@@ -23,7 +23,7 @@ def is_media(item: str) -> bool:
     return suffix in MEDIA_SUFFIXES["music"] and os.path.isfile(item)
 
 
-def recipe_of(model: "Model", side: str, onnx: str | None = None) -> Recipe:
+def recipe_of(model: "Embedder", side: str, onnx: str | None = None) -> Recipe:
     """The recipe of a modality's features that a model reads.
 
     Args:
@@ -44,7 +44,7 @@ def recipe_of(model: "Model", side: str, onnx: str | None = None) -> Recipe:
 
 
 def extracted(
-    model: "Model", file: pathlib.Path, side: str, onnx: str | None = None
+    model: "Embedder", file: pathlib.Path, side: str, onnx: str | None = None
 ) -> tuple[np.ndarray, list[str]]:
     """Features (P,) or (T, P) of a media file as a model reads them, and remarks on them.
 
@@ -63,7 +63,7 @@ def extracted(
 
 
 def require_same_extractor(
-    model: "Model", side: str, recipe: Recipe, extractor: PictureExtractor | SoundExtractor
+    model: "Embedder", side: str, recipe: Recipe, extractor: PictureExtractor | SoundExtractor
 ) -> str:
     """Compares the extractor that is here with that of a model's data; gives a remark, or none.
 
@@ -88,7 +88,7 @@ def account_of(path: pathlib.Path) -> Account | None:
     return None
 
 
-def compared(model: "Model", side: str, account: Account | None, what: str) -> str:
+def compared(model: "Embedder", side: str, account: Account | None, what: str) -> str:
     """Compares the account of features with that of a model's data; gives a remark, or none.
 
     Args:

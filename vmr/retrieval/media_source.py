@@ -19,7 +19,7 @@ from vmr.media.workers import Worker
 from vmr.processes import sigterm_raised
 from vmr.retrieval.media_features import recipe_of
 from vmr.retrieval.sources import Items, Source, digest_of, facts_of, of_features
-from vmr.runs.model import Model
+from vmr.runs.ensemble_model import Embedder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def features_folder(output: pathlib.Path) -> pathlib.Path:
 
 
 def media_source(
-    model: Model, folder: pathlib.Path, side: str, options: MediaOptions | None
+    model: Embedder, folder: pathlib.Path, side: str, options: MediaOptions | None
 ) -> Source:
     """Extracts a folder of media files, by the extractor of a model, and opens it as a source.
 

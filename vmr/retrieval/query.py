@@ -22,7 +22,7 @@ from vmr.retrieval.index import Index, model_of, open_index, require_one_space
 from vmr.retrieval.media_features import account_of, compared, extracted, is_media
 
 if TYPE_CHECKING:  # seconds of imports, that an id does without
-    from vmr.runs.model import Model
+    from vmr.runs.ensemble_model import Embedder
 
 _NEAR = 5000  # ids to either side of a missing one in which the nearest spellings are sought
 
@@ -112,13 +112,13 @@ def open_queries(
     return open_collection(searched.path, query_side) if there else None
 
 
-def load_model(folder: str | None) -> "Model | None":
-    """The model in a folder, None where none is named."""
+def load_model(folder: str | None) -> "Embedder | None":
+    """The model or the ensemble in a folder, None where none is named."""
     if folder is None:
         return None
-    from vmr.runs.model import load
+    import vmr
 
-    return load(folder)
+    return vmr.load(folder)
 
 
 def sides_of(path: pathlib.Path) -> list[str]:
@@ -139,7 +139,7 @@ def read_query(
     side: str,
     searched: Collection | Index,
     queries: Collection | None,
-    model: "Model | None",
+    model: "Embedder | None",
     text: str | None = None,
     onnx: str | None = None,
 ) -> Query:
@@ -205,7 +205,7 @@ def excluded_ids(given: str | None, searched: Collection | Index) -> list[str]:
     return [str(searched.ids[row]) for row in rows if row is not None]
 
 
-def _require_model(searched: Collection | Index, model: "Model") -> None:
+def _require_model(searched: Collection | Index, model: "Embedder") -> None:
     made_by = model_of(searched)
     if made_by is not None and made_by != model.fingerprint:
         raise UserError(
@@ -215,7 +215,7 @@ def _require_model(searched: Collection | Index, model: "Model") -> None:
 
 
 def _embedded(
-    file: pathlib.Path, side: str, model: "Model | None", text: str | None, onnx: str | None
+    file: pathlib.Path, side: str, model: "Embedder | None", text: str | None, onnx: str | None
 ) -> Query:
     if model is None:
         raise UserError(f"{file} is to be embedded: give --model=DIR")
@@ -230,7 +230,7 @@ def _embedded(
 
 
 def _embedding(
-    file: pathlib.Path, features: np.ndarray, side: str, model: "Model", text: str | None
+    file: pathlib.Path, features: np.ndarray, side: str, model: "Embedder", text: str | None
 ) -> np.ndarray:
     """Embedding (1, D) of the features of a file."""
     width, others = features.shape[-1], dict(model.widths)

@@ -19,7 +19,8 @@ from vmr.evaluation.diagnosis.hubness import hubness
 from vmr.evaluation.diagnosis.queue import label_queue
 from vmr.evaluation.diagnosis.similarity import DEVIATIONS, Rule, measured_rule
 from vmr.runs import judgements
-from vmr.runs.restore import TrainedRun, restore_run
+from vmr.runs.ensemble import Restored
+from vmr.runs.restore import restore_run
 from vmr.training.inputs import FIELDS, Standardization, model_inputs
 from vmr.training.reading import evaluation_batches, step_inputs
 from vmr.training.run_dir import saved_config
@@ -105,7 +106,7 @@ def diagnose_run(
     return found
 
 
-def _items(run: TrainedRun, embedded: Embeddings) -> Items:
+def _items(run: Restored, embedded: Embeddings) -> Items:
     batches = evaluation_batches(run.dataset, embedded.split, _BATCH, run.spec)
     # Passed off as embeddings, inputs are collected in the same order, each track once.
     as_embeddings = (
@@ -125,7 +126,7 @@ def _items(run: TrainedRun, embedded: Embeddings) -> Items:
 
 
 def suspicion(
-    run: TrainedRun, embedded: Embeddings, *, deviations: float = DEVIATIONS, seed: int = 0
+    run: Restored, embedded: Embeddings, *, deviations: float = DEVIATIONS, seed: int = 0
 ) -> tuple[Items, Rule]:
     """Items of an embedded split with their inputs, and the rule for which of them are alike.
 
@@ -139,7 +140,7 @@ def suspicion(
     return _items(run, embedded), measured_rule(*drawn, deviations=deviations, seed=seed)
 
 
-def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
+def _training_sample(run: Restored, seed: int) -> dict[str, np.ndarray]:
     """Pairs drawn as in training: `video` (n, P), `music` (n, Q), `track`, perhaps `group` (n,).
 
     Pairs of equal `track` are positives of each other in this run. If positives are by label, no
@@ -157,13 +158,13 @@ def _training_sample(run: TrainedRun, seed: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
 
 
-def _with_inputs(run: TrainedRun, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
+def _with_inputs(run: Restored, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches with the inputs of the intra-modal losses, `video` (b, P), `music` (b, Q)."""
     inputs_of = jax.jit(_inputs)
     for batch in batches:
         # Track ids are no input of the model, and stay in the batch as they are.
         shown = {name: batch[name] for name in FIELDS if name in batch and name != "track"}
-        video, music = inputs_of(shown, run.state.standardization)
+        video, music = inputs_of(shown, run.trained.standardization)
         kept = {name: rows for name, rows in batch.items() if name not in shown}
         yield {**kept, "video": np.asarray(video), "music": np.asarray(music)}
 

@@ -20,7 +20,10 @@ from vmr.errors import UserError
 from vmr.evaluation import cca, evaluate, evaluate_segments, table, trec
 from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
+from vmr.runs import hubness as corrections
 from vmr.runs import judgements, larger_gallery, trec_files
+from vmr.runs.ensemble import Restored
+from vmr.runs.hubness import HubnessOptions
 from vmr.runs.judgements import Judgements
 from vmr.runs.parts import embed_parts, require_sequences, write_fits
 from vmr.runs.restore import TrainedRun, restore_run
@@ -29,7 +32,7 @@ from vmr.training.reading import evaluation_batches
 BASELINES = ("none", "cca")
 _BATCH = 1000
 # What is measured beside the plain results, and stays in their file.
-_BESIDE = ("baselines", "segments", "judged", "larger_gallery")
+_BESIDE = ("baselines", "segments", "judged", "larger_gallery", "hubness")
 Map = Callable[[np.ndarray], np.ndarray]  # (b, P) -> (b, D)
 
 
@@ -59,6 +62,7 @@ def evaluate_run(
     segments: int = 1,
     beyond: Beyond | None = None,
     fits: pathlib.Path | None = None,
+    hubness: HubnessOptions | None = None,
 ) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
@@ -72,23 +76,54 @@ def evaluate_run(
       beyond: `judged` and `larger_gallery` hold what it adds, see `score_beyond`.
       fits: CSV to write of segments: which part of its track fits each part of a video best, see
         `vmr.runs.parts.write_fits`.
+      hubness: `hubness` holds the results after these corrections, see `vmr.runs.hubness.score`.
 
     Raises:
       UserError: no finished validation in the folder, no such split, a baseline or segments that
         the run's data cannot give, or as `score_beyond`.
     """
     run = restore_run(workdir, data_dir)
+    return evaluate_restored(run, str(workdir), split, baseline, segments, beyond, fits, hubness)
+
+
+def evaluate_restored(
+    run: Restored,
+    name: str,
+    split: str,
+    baseline: str = "none",
+    segments: int = 1,
+    beyond: Beyond | None = None,
+    fits: pathlib.Path | None = None,
+    hubness: HubnessOptions | None = None,
+) -> dict[str, Any]:
+    """Results of a restored run or of an ensemble on a split; see `evaluate_run`.
+
+    Args:
+      run: the run or the ensemble; segments need a run.
+      name: its name in messages.
+      split: as in `evaluate_run`.
+      baseline: as in `evaluate_run`.
+      segments: as in `evaluate_run`.
+      beyond: as in `evaluate_run`.
+      fits: as in `evaluate_run`.
+      hubness: as in `evaluate_run`.
+    """
     run.dataset.examples(split)  # raises where it is missing
-    _require_comparable(run, workdir, baseline, segments)
+    _require_comparable(run, name, baseline, segments)
     if beyond and beyond.catalogue is not None and run.spec.pairing == "video":
-        raise UserError(f"{workdir} compares video with itself; a larger gallery is of tracks")
+        raise UserError(f"{name} compares video with itself; a larger gallery is of tracks")
+    if hubness is not None:
+        corrections.require_splits(run, split)
     embedded = embeddings.collect(run.embed(split), split, run.meta())
     found = score_beyond(embedded, run.step, beyond or Beyond())
+    if hubness is not None:
+        learnt = corrections.learnt_by_run(run, hubness)
+        found["hubness"] = corrections.score(embedded, split, learnt, hubness.methods)
     if baseline == "cca":
         # One vector an item; what is truly relevant is what it is for the run.
         spec = BatchSpec(label_counts=run.spec.label_counts)
         found["baselines"] = {"CCA": score_cca(run.dataset, split, spec)}
-    if segments > 1:
+    if segments > 1 and isinstance(run, TrainedRun):
         parts = embed_parts(run, split, segments)
         found["segments"] = _score_segments(parts.embedded, run.step)
         if fits is not None:
@@ -96,16 +131,16 @@ def evaluate_run(
     return found
 
 
-def _require_comparable(
-    run: TrainedRun, workdir: pathlib.Path, baseline: str, segments: int
-) -> None:
+def _require_comparable(run: Restored, name: str, baseline: str, segments: int) -> None:
     """Raises UserError for what the run's data cannot give."""
     if baseline == "cca" and run.spec.pairing != "video_music":
         raise UserError(
-            f"--baseline=cca is between video and music; {workdir} compares {run.spec.pairing} "
+            f"--baseline=cca is between video and music; {name} compares {run.spec.pairing} "
             "with itself"
         )
     if segments > 1:
+        if not isinstance(run, TrainedRun):
+            raise UserError(f"--segments={segments}: {name} is an ensemble, expected a run")
         require_sequences(run, segments)
 
 
@@ -133,12 +168,13 @@ def evaluate_file(
     baseline: str = "none",
     data_dir: str | None = None,
     beyond: Beyond | None = None,
+    hubness: HubnessOptions | None = None,
 ) -> dict[str, Any]:
     """Results of an embeddings npz; `data_dir` names the dataset for a baseline.
 
     Raises:
       UserError: the file is not of the form, is of another split, the baseline has no data or
-        that of another dataset, or as `score_beyond`.
+        that of another dataset, or as `score_beyond` or `vmr.runs.hubness.score`.
     """
     loaded = embeddings.load(path)
     if split and loaded.split and split != loaded.split:
@@ -146,7 +182,12 @@ def evaluate_file(
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
     # Opened first, so that a missing dataset is reported before all the work of ranking.
     dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
+    learnt = corrections.learnt_from_files(hubness) if hubness is not None else None
+    if learnt is not None:
+        corrections.require_sound(loaded, str(path), learnt)
     found = score_beyond(loaded, loaded.meta.get("step"), beyond or Beyond())
+    if hubness is not None and learnt is not None:
+        found["hubness"] = corrections.score(loaded, str(path), learnt, hubness.methods)
     if dataset is not None:
         found["baselines"] = {"CCA": score_cca(dataset, loaded.split)}
     return found
@@ -171,9 +212,9 @@ def fits_file(path: pathlib.Path) -> pathlib.Path:
 def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     """Writes results as JSON, beside what the file holds of the same checkpoint.
 
-    So a baseline, segments, judged results or those of a larger gallery that were measured before
-    are not lost. Results are of the same checkpoint where their step and all their numbers agree;
-    others are replaced as a whole.
+    So a baseline, segments, judged results, corrections of hubness or results of a larger gallery
+    that were measured before are not lost. Results are of the same checkpoint where their step and
+    all their numbers agree; others are replaced as a whole.
 
     Raises:
       UserError: the file cannot be written; an earlier one is whole.
@@ -195,6 +236,9 @@ def write_results(path: pathlib.Path, found: Mapping[str, Any]) -> None:
     former, larger = earlier.get("larger_gallery", {}), plain.get("larger_gallery")
     if larger and former.get("v2m") == larger["v2m"]:
         merged["larger_gallery"] = {**former, **larger}
+    former, fresh = earlier.get("hubness", {}), plain.get("hubness")
+    if fresh and former.get("bank") == fresh["bank"]:
+        merged["hubness"] = {**former, **fresh}
     write_json(path, merged)
 
 
@@ -317,8 +361,8 @@ def _mapped(
 def report(found: dict[str, Any], name: str) -> str:
     """The tables of a result to read.
 
-    Pairs, true relevance where it is known, segments, judged relevance, and a larger gallery; or
-    the one table of `evaluate_trec`.
+    Pairs, true relevance where it is known, segments, judged relevance, corrections of hubness, and
+    a larger gallery; or the one table of `evaluate_trec`.
     """
     if "qrels" in found:
         return _report_trec(found)
@@ -331,6 +375,8 @@ def report(found: dict[str, Any], name: str) -> str:
     for result in found.get("segments", {}).values():
         blocks.append(table.render([(name, result)]))
     blocks += _judged_blocks(found)
+    if "hubness" in found:
+        blocks += corrections.in_blocks(found)
     if "larger_gallery" in found:
         larger = found["larger_gallery"]
         # The tracks that joined ask for nothing: m2v is what it was.

@@ -4,10 +4,12 @@ The card, README.md, tells what the model is, what features it expects, its tabl
 and what data it was trained on. `vmr.training.trained` reads it.
 """
 
+import contextlib
 import json
 import pathlib
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -21,7 +23,7 @@ from vmr.runs.model import Model
 from vmr.training.config import resolved
 from vmr.training.trained import ARRAYS, KEY, arrays_of
 
-_FILES = {ARRAYS, "config.json", "README.md"}
+FILES = rf"{re.escape(ARRAYS)}|config\.json|README\.md"  # regular expression of its paths
 
 
 def write(model: Model, output: pathlib.Path) -> None:
@@ -30,21 +32,41 @@ def write(model: Model, output: pathlib.Path) -> None:
     Raises:
       UserError: the folder holds anything else, or cannot be written.
     """
+    with whole_folder(output, ARRAYS, "model", FILES) as folder:
+        fill(model, folder)
+
+
+@contextlib.contextmanager
+def whole_folder(output: pathlib.Path, mark: str, what: str, files: str) -> Iterator[pathlib.Path]:
+    """Names an unfinished folder, which takes the place of `output` at the end.
+
+    Args:
+      output: folder to write; an earlier one of this kind is replaced.
+      mark: file by which a folder of this kind is known.
+      what: name of the kind, for messages.
+      files: regular expression of the paths that such a folder holds.
+
+    Raises:
+      UserError: the folder holds anything else, or cannot be written; it is left as it is.
+    """
     try:
-        there = {path.name for path in output.iterdir()} if output.exists() else set()
-        if there and ARRAYS not in there:
-            raise UserError(f"{output} is there and holds no model: it is left as it is")
+        top = list(output.iterdir()) if output.exists() else []  # raises where it is a file
+        paths = [path.relative_to(output) for path in output.rglob("*")] if top else []
+        there = {path.as_posix() for path in paths}
+        if there and mark not in there:
+            raise UserError(f"{output} is there and holds no {what}: it is left as it is")
         # Many models of others have a file of the same name, and more beside it.
-        if there - _FILES:
-            others = ", ".join(sorted(there - _FILES))
-            raise UserError(f"{output} holds {others} beside its model: it is left as it is")
+        others = {path for path in paths if not re.fullmatch(files, path.as_posix())}
+        if others:
+            told = ", ".join(sorted(str(path) for path in others if path.parent not in others))
+            raise UserError(f"{output} holds {told} beside its {what}: it is left as it is")
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=output.parent, prefix=f".{output.name}."
         ) as unfinished:
-            folder = pathlib.Path(unfinished) / "model"
+            folder = pathlib.Path(unfinished) / "whole"
             folder.mkdir()
-            _fill(model, folder)
+            yield folder
             if output.exists():
                 output.replace(folder.with_name("earlier"))  # goes with the unfinished folder
             folder.replace(output)
@@ -52,7 +74,8 @@ def write(model: Model, output: pathlib.Path) -> None:
         raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
-def _fill(model: Model, folder: pathlib.Path) -> None:
+def fill(model: Model, folder: pathlib.Path) -> None:
+    """Writes the files of a model folder into an empty folder."""
     facts = {"fingerprint": model.fingerprint, "step": model.step, "data": dict(model.data)}
     metadata = {KEY: json.dumps(facts)}
     # Its own writer of files would make one that nobody else may read.
@@ -117,6 +140,19 @@ def _account(model: Model) -> str:
         + (f", from the parameters of model `{start['fingerprint']}`" if start else "")
         + (f", distilled from {_teacher(teacher)}" if teacher else "")
         + "."
+        + _soup(model)
+    )
+
+
+def _soup(model: Model) -> str:
+    """Sentence on the models whose mean this one is; empty if it is none."""
+    accounts = model.data.get("soup")
+    if not accounts:
+        return ""
+    told = (f"`{one['fingerprint']}` (step {one['step']:,})" for one in accounts)
+    return (
+        f" Its parameters are the mean of those of {len(accounts)} models that were fine-tuned "
+        f"from that one (Wortsman et al., Model soups, ICML 2022): {', '.join(told)}."
     )
 
 
@@ -144,10 +180,13 @@ def _form(modality: Mapping[str, Any] | None) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> Sequence[str]:
+    of_soup = dict.fromkeys(str(one["dataset_fingerprint"]) for one in data.get("soup", ()))
+    others = [f"`{name}`" for name in of_soup if name != data.get("fingerprint")]
     return [
         f"- name: {data.get('name') or 'not known'}",
         f"- licence: {data.get('licence') or 'not known'}",
         f"- fingerprint of the content: `{data.get('fingerprint') or 'not known'}`",
+        *([f"- others of its models were trained on: {', '.join(others)}"] if others else []),
     ]
 
 

@@ -24,9 +24,9 @@ from vmr.training.reading import (
     evaluation_batches,
 )
 from vmr.training.run_dir import require_same_data, saved_config
-from vmr.training.state import TrainState
+from vmr.training.state import Trained
 from vmr.training.step import embed_step
-from vmr.training.trained import best_state, is_model
+from vmr.training.trained import SavedModel, best_state, is_model
 
 Batch = Mapping[str, np.ndarray]
 
@@ -40,7 +40,7 @@ class TrainedRun:
       dataset: dataset that it was trained on.
       spec: form of its batches.
       model: two towers, without parameters.
-      state: restored state, with the parameters.
+      trained: parameters, and the statistics that standardise the inputs.
       step: training step of the checkpoint.
     """
 
@@ -48,7 +48,7 @@ class TrainedRun:
     dataset: Dataset
     spec: BatchSpec
     model: TwoTower
-    state: TrainState
+    trained: Trained
     step: int
 
     def embed(self, split: str, batch_size: int = 1000) -> Iterator[dict[str, np.ndarray]]:
@@ -59,7 +59,7 @@ class TrainedRun:
         )
         batch_size = min(batch_size, self.dataset.examples(split))  # none is filled up in vain
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec)
-        return embed_batches(embed, self.state.trained, batches, batch_size, devices)
+        return embed_batches(embed, self.trained, batches, batch_size, devices)
 
     def embed_segments(
         self, split: str, segments: int, batch_size: int = 200
@@ -84,7 +84,7 @@ class TrainedRun:
         batches = evaluation_batches(self.dataset, split, batch_size, self.spec, segments)
         parts = (in_segments(batch, segments) for batch in batches)
         # Embedded as b·S items, then folded back, so that the model needs no form for segments.
-        rows = embed_batches(embed, self.state.trained, parts, batch_size * segments, devices)
+        rows = embed_batches(embed, self.trained, parts, batch_size * segments, devices)
         for batch in rows:
             shape = (len(batch["video_segments"]), segments, -1)
             whole = {name: batch[name].reshape(shape) for name in ("video_emb", "music_emb")}
@@ -93,7 +93,7 @@ class TrainedRun:
     def meta(self) -> dict[str, Any]:
         """Origin of this run's embeddings, the `meta` of their npz."""
         content, extractors = self.dataset.fingerprint, self.dataset.extractors
-        return meta_of(self.config, self.step, self.state.trained, content, extractors)
+        return meta_of(self.config, self.step, self.trained, content, extractors)
 
 
 def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRun:
@@ -107,6 +107,8 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
       UserError: no run there, or a model by itself; no validated checkpoint yet, a damaged one, or
         changed data.
     """
+    if (workdir / "ensemble.json").is_file():
+        raise UserError(f"{workdir} is an ensemble, expected the folder of a run: see --ensemble")
     if is_model(workdir):
         raise UserError(f"{workdir} is a model by itself, expected the folder of a run")
     on_devices.keep_compiled_programs()
@@ -115,7 +117,20 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     require_same_data(workdir, dataset.fingerprint)
     spec = batch_spec_of(config, dataset)
     step, state = best_state(workdir, config)
-    return TrainedRun(config, dataset, spec, build_model(config), state, step)
+    return TrainedRun(config, dataset, spec, build_model(config), state.trained, step)
+
+
+def on_dataset(saved: SavedModel, dataset: Dataset) -> TrainedRun:
+    """A trained model with any dataset of its form, which need not be the one it was trained on.
+
+    Raises:
+      UserError: the dataset lacks the modality, the labels or the text that the model reads.
+    """
+    on_devices.keep_compiled_programs()
+    config = saved.config
+    dataset_of(config, str(dataset.data_dir))  # raises where there is no such text
+    spec = batch_spec_of(config, dataset)
+    return TrainedRun(config, dataset, spec, build_model(config), saved.trained, saved.step)
 
 
 def in_segments(batch: Batch, segments: int) -> dict[str, np.ndarray]:
