@@ -47,14 +47,18 @@ def infonce(
     positives: np.ndarray,
     temperature: float = 0.07,
     label_smoothing: float = 0.0,
+    hardness: float = 0.0,
 ) -> np.ndarray:
     rows = []
     for i, anchor in enumerate(anchors):
         logits = gallery @ anchor / temperature
         terms = []
+        negatives = logits[~positives[i]]
+        weights = np.exp(hardness * negatives)
+        weights = weights / np.mean(weights) if len(weights) else weights
         for p in logits[positives[i]]:
-            candidates = [p, *logits[~positives[i]]]
-            total = sum(np.exp(c) for c in candidates)
+            candidates = [p, *negatives]
+            total = np.exp(p) + sum(w * np.exp(c) for w, c in zip(weights, negatives, strict=True))
             costs = [-np.log(np.exp(c) / total) for c in candidates]
             terms.append((1 - label_smoothing) * costs[0] + label_smoothing * np.mean(costs))
         rows.append(np.mean(terms))

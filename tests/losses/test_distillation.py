@@ -89,12 +89,13 @@ def test_a_teacher_of_another_shape_is_refused(teacher: inter.Teacher) -> None:
         inter.distillation(rows(1), rows(2), SAME_TRACK, teacher=teacher)
 
 
-PAIRS = Pairs(
-    *(jnp.asarray(rows(seed)) for seed in (1, 2, 3, 4)),
-    jnp.asarray(TRACKS),
-    jnp.asarray(TEACHER.anchors),
-    jnp.asarray(TEACHER.gallery),
-)
+def sample() -> Pairs:
+    return Pairs(
+        *(jnp.asarray(rows(seed)) for seed in (1, 2, 3, 4)),
+        jnp.asarray(TRACKS),
+        jnp.asarray(TEACHER.anchors),
+        jnp.asarray(TEACHER.gallery),
+    )
 
 
 def objective(block_rows: int | None = None) -> Objective:
@@ -102,7 +103,7 @@ def objective(block_rows: int | None = None) -> Objective:
 
 
 def test_both_directions_have_their_own_anchors() -> None:
-    terms = objective().rows(PAIRS)
+    terms = objective().rows(sample())
     np.testing.assert_allclose(terms["v2m"], naive(rows(1), rows(2)), rtol=1e-12)
     turned = inter.Teacher(TEACHER.gallery, TEACHER.anchors)
     expected = inter.distillation(rows(2), rows(1), SAME_TRACK, teacher=turned, **OPTIONS)
@@ -112,9 +113,9 @@ def test_both_directions_have_their_own_anchors() -> None:
 @pytest.mark.parametrize(("count", "block_rows"), [(1, 3), (2, None), (2, 3), (8, None)])
 def test_blocks_and_devices_give_the_whole(count: int, block_rows: int | None) -> None:
     learnt = {"log_temperature": jnp.asarray(-1.0)}
-    expected = jax.jit(objective().value_and_gradient)(PAIRS, WEIGHTS, learnt)
+    expected = jax.jit(objective().value_and_gradient)(sample(), WEIGHTS, learnt)
     find = functools.partial(objective(block_rows).value_and_gradient, axis_name="devices")
-    shards = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), PAIRS)
+    shards = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), sample())
     found = jax.pmap(find, "devices", in_axes=(0, None, None), devices=jax.devices()[:count])(
         shards, WEIGHTS, learnt
     )
@@ -129,4 +130,4 @@ def test_blocks_and_devices_give_the_whole(count: int, block_rows: int | None) -
 
 def test_a_teacher_of_one_modality_is_refused() -> None:
     with pytest.raises(AssertionError):
-        objective().rows(PAIRS._replace(music_teacher=None))
+        objective().rows(sample()._replace(music_teacher=None))

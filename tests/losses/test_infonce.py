@@ -21,7 +21,7 @@ def embeddings(seed: int, count: int = 8) -> np.ndarray:
     return reference.unit(np.random.default_rng(seed).normal(size=(count, 4)))
 
 
-infonce = jax.jit(inter.infonce, static_argnames=("temperature", "label_smoothing"))
+infonce = jax.jit(inter.infonce, static_argnames=("temperature", "label_smoothing", "hardness"))
 
 
 @functools.partial(jax.jit, static_argnames="label_smoothing")
@@ -32,7 +32,10 @@ def gradients(
     return inter.infonce(anchors, gallery, positives, label_smoothing=label_smoothing).mean()
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"label_smoothing": 0.2}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"temperature": 0.5}, {"label_smoothing": 0.2}, {"hardness": 0.3, "label_smoothing": 0.2}],
+)
 def test_matches_the_reference_with_several_videos_a_track(options: dict[str, float]) -> None:
     anchors, gallery = embeddings(0), embeddings(1)
     found = infonce(anchors, gallery, SAME_TRACK, **options)
@@ -113,3 +116,30 @@ def test_float32_bears_the_smallest_temperature(label_smoothing: float) -> None:
     smoothing = 100 * label_smoothing
     np.testing.assert_allclose(values, [smoothing, 200 - smoothing], rtol=1e-5)
     assert np.isfinite(gradient).all()
+
+
+def test_gradient_with_hard_negatives_matches_finite_differences() -> None:
+    options = {"temperature": 0.3, "hardness": 0.7}
+
+    def loss(z: jax.Array) -> jax.Array:
+        return inter.infonce(z, embeddings(2), SAME_TRACK, **options).mean()
+
+    numeric = reference.central_differences(
+        lambda z: reference.infonce(z, embeddings(2), SAME_TRACK, **options).mean(), embeddings(3)
+    )
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(embeddings(3)), numeric, atol=1e-7)
+
+
+def test_hard_negatives_of_a_row_without_any_cost_nothing() -> None:
+    everything = np.ones((8, 8), bool)
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda z: inter.infonce(z, z, everything, hardness=0.5).sum())
+    )(embeddings(4))
+    assert value == 0.0
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_equal_negatives_are_equally_hard() -> None:
+    anchors, gallery = embeddings(5), np.tile(embeddings(6)[:1], (8, 1))
+    plain, hard = (infonce(anchors, gallery, SAME_TRACK, hardness=h) for h in (0.0, 2.0))
+    np.testing.assert_allclose(hard, plain, rtol=1e-12)

@@ -23,6 +23,7 @@ INTER = {
     "ranking": functools.partial(inter.ranking, top_k=5),
     "infonce": inter.infonce,
     "infonce_smoothed": functools.partial(inter.infonce, label_smoothing=0.2),
+    "infonce_hard": functools.partial(inter.infonce, hardness=0.5),
     "siglip": inter.siglip,
     "crossclr": functools.partial(inter.crossclr, temperature=0.2),
 }
@@ -30,6 +31,7 @@ LEARNT = {
     "ranking": {},
     "infonce": {"log_temperature": -1.5},
     "infonce_smoothed": {"log_temperature": -1.0},
+    "infonce_hard": {"log_temperature": -1.0},
     "siglip": {"log_scale": 1.2, "bias": -2.0},
     "crossclr": {"log_temperature": -1.5},
 }

@@ -139,4 +139,4 @@ def test_any_devices_and_microbatches_take_the_same_step(
 
 def test_each_changes_the_step() -> None:
     options = ((0.0, 0.0), (0.2, 0.0), (0.0, 0.4), (0.2, 0.4))
-    assert len({float(stepped(*which)[2]["loss"][0]) for which in options}) == 4
+    assert len({float(stepped(*which)[2]["loss"]) for which in options}) == 4

@@ -69,6 +69,7 @@ def infonce(
     *,
     temperature: Array | float = 0.07,
     label_smoothing: float = 0.0,
+    hardness: float = 0.0,
 ) -> Array:
     """Cross-entropy of picking each positive from among itself and the negatives.
 
@@ -83,11 +84,19 @@ def infonce(
       temperature: τ, in units of cosine.
       label_smoothing: share of the target spread evenly over a positive and all negatives
         (Szegedy et al. 2016, arXiv 1512.00567).
+      hardness: β, weighs each negative in the sum by ``exp(β s_ij / τ)`` over its mean over the
+        negatives (Robinson, Chuang, Sra, Jegelka 2021, arXiv 2010.04592, without their correction
+        for false negatives); 0 weighs all alike.
     """
     check_inter(anchors, gallery, positives)
-    check_scalars(temperature=temperature, label_smoothing=label_smoothing)
+    check_scalars(temperature=temperature, label_smoothing=label_smoothing, hardness=hardness)
     scores = (anchors @ gallery.T) / temperature
-    loss = _contrast(scores, positives, _log_sum_exp(scores, ~positives))
+    of_negatives = (
+        _hard_log_sum_exp(scores, ~positives, hardness)
+        if hardness
+        else _log_sum_exp(scores, ~positives)
+    )
+    loss = _contrast(scores, positives, of_negatives)
     if not label_smoothing:
         return loss
     negatives = jnp.sum(~positives, axis=1)
@@ -244,6 +253,18 @@ def _log_sum_exp(scores: Array, where: Array) -> Array:
     counted = jnp.where(any_there[:, None], where, True)
     sums = jax.nn.logsumexp(jnp.where(counted, scores, -jnp.inf), axis=1)
     return jnp.where(any_there, sums, -jnp.inf)
+
+
+def _hard_log_sum_exp(scores: Array, negatives: Array, hardness: float) -> Array:
+    """Log-sum-exp of the negatives under importance weights of mean 1: -> (n,)."""
+    count = jnp.sum(negatives, axis=1)
+    of_weights = _log_sum_exp(hardness * scores, negatives)
+    weighted = _log_sum_exp((1.0 + hardness) * scores, negatives)
+    # Without a negative both are −inf, whose difference is NaN.
+    none = count == 0
+    return jnp.where(
+        none, -jnp.inf, weighted - jnp.where(none, 0.0, of_weights) + jnp.log(jnp.maximum(count, 1))
+    )
 
 
 def _mean(values: Array, where: Array) -> Array:

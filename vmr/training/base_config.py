@@ -98,7 +98,12 @@ def loss_options() -> ConfigDict:
     # Between the modalities. `learnt`: training starts from the option and moves it; a temperature
     # that is learnt stays at 0.01 or more.
     loss.ranking = {"margin": 0.1, "top_k": 100}
-    loss.infonce = {"temperature": 0.07, "label_smoothing": 0.0, "learnt": False}
+    loss.infonce = {
+        "temperature": 0.07,
+        "label_smoothing": 0.0,
+        "hardness": 0.0,  # beta of the negatives' weights exp(beta s / temperature); 0: all alike
+        "learnt": False,
+    }
     loss.siglip = {"scale": 10.0, "bias": -10.0, "learnt": True}
     loss.crossclr = {
         "temperature": 0.03,

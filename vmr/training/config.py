@@ -96,6 +96,7 @@ _RANGES: tuple[_Range, ...] = (
         lambda value: value >= 0,
         (
             "loss.crossclr.negative_weight",
+            "loss.infonce.hardness",
             *(f"loss.weights.{term}" for term in SIDES),
             "optimizer.learning_rate",
             "optimizer.weight_decay",
@@ -305,6 +306,11 @@ def _require_sound_loss(loss: ml_collections.ConfigDict) -> None:
             f"config.loss.inter={loss.inter} does not have: expected 'float32'"
         )
     options = loss.get(loss.inter, {})
+    if loss.similarity_dtype != "float32" and options.get("hardness"):
+        raise UserError(
+            f"config.loss.similarity_dtype is {loss.similarity_dtype!r}, which "
+            f"config.loss.infonce.hardness={options.hardness} does not have: expected 'float32'"
+        )
     if options.get("learnt") and options.get("temperature", 1.0) < LEAST_TEMPERATURE:
         raise UserError(
             f"config.loss.{loss.inter}.temperature is {options.temperature}, expected at least "

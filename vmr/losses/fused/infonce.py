@@ -92,9 +92,14 @@ def infonce_both(
     pairs: Pairs,
     learnt: Mapping[str, Array],
     execution: Execution,
-) -> Outcome:
-    """Means of `inter.infonce` in both directions, and the gradient of their weighted sum."""
+) -> Outcome | None:
+    """Means of `inter.infonce` in both directions, and the gradient of their weighted sum.
+
+    None where negatives are weighted by their hardness: that goes by rows.
+    """
     merged: dict[str, Any] = {**options, **as_options(learnt)}
+    if merged.pop("hardness", 0.0):
+        return None
     terms, gradient, to_log_temperature = _both(weights, pairs, execution, **merged)
     to_learnt = dict.fromkeys(learnt, to_log_temperature)
     return Outcome(weighted_sum(terms, weights), terms, gradient, to_learnt, {})
