@@ -184,7 +184,7 @@ def scored(path: pathlib.Path, embedded: Embeddings, after: Corrected | None = N
             "m2v": {metric: row[by_track] for metric, row in table_values(m2v).items()},
         },
         chance={"v2m": chance(v2m), "m2v": chance(m2v)},
-        settings=None if after is None else dict(after.settings),
+        settings=None if after is None else {str(way): one for way, one in after.settings.items()},
     )
 
 
