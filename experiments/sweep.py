@@ -34,6 +34,10 @@ _TRIALS = flags.DEFINE_integer(
     "search", None, "Trials of a search with Optuna, over get_search() of the sweep file or the "
     "values in its points. Default: every point of the file.", lower_bound=1,
 )  # fmt: skip
+_ENSEMBLE = flags.DEFINE_bool(
+    "ensemble", False, "Chooses an ensemble among the finished runs too, greedily on validation: "
+    "WORKDIR/ensemble, and a section of sweep.md.",
+)  # fmt: skip
 
 
 def main(_: list[str]) -> None:
@@ -53,7 +57,8 @@ def main(_: list[str]) -> None:
     launcher: Launcher = Processes(_PARALLEL.value)
     if _SLURM.value:
         launcher = Slurm(workdir / "slurm", parameters_of(_SLURM.value), _PARALLEL.value)
-    where, how = (path, config, workdir, launcher), (_TOGETHER.value, _CHOOSE_PER.value)
+    where = (path, config, workdir, launcher)
+    how = (_TOGETHER.value, _CHOOSE_PER.value, _ENSEMBLE.value)
     print(run_search(*where, _TRIALS.value, *how) if _TRIALS.value else run_sweep(*where, *how))
 
 

@@ -10,8 +10,10 @@ import ml_collections
 import pytest
 from made_sweeps import InProcess, base_config
 
+import vmr
 from vmr.disk import locked, write_json
 from vmr.errors import UserError
+from vmr.runs.ensemble_model import EnsembleModel
 from vmr.runs.restore import TrainedRun, restore_run
 from vmr.sweeps import experiment, worker
 from vmr.sweeps.experiment import listed, run_search, run_sweep
@@ -71,6 +73,41 @@ def file_of(folder: pathlib.Path, weights: Sequence[float] | str) -> pathlib.Pat
 
 def point(root: pathlib.Path, weight: str, seed: int) -> pathlib.Path:
     return root / "points" / f"loss.weights.music-{weight}" / f"seed-{seed}"
+
+
+def test_an_ensemble_is_chosen_among_the_runs(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
+) -> None:
+    path, root = file_of(tmp_path, [0.1, 0.5]), tmp_path / "sweep"
+    training.failures["loss.weights.music-0.5/seed-0"] = "the loss is nan"
+    told = run_sweep(path, config, root, InProcess(), ensemble=True)
+    assert "ensemble of " in told
+    table = json.loads((root / "sweep.json").read_text())
+    found = table["ensemble"]
+    # Copies of two runs: each model once, under the name of its first point.
+    names = {f"loss.weights.music-0.1/seed-{seed}" for seed in range(2)}
+    assert found["coefficients"].keys() <= names
+    assert sum(found["coefficients"].values()) == pytest.approx(1)
+    ensemble = vmr.load(root / "ensemble")
+    assert isinstance(ensemble, EnsembleModel)
+    shares = {member.name: member.coefficient for member in ensemble.members}
+    assert shares == found["coefficients"]
+    finished = [line for line in table["points"] if line["status"] == "finished"]
+    assert found["validation"] >= max(line["validation"]["v2m/R@10"] for line in finished) - 1e-4
+    assert found["test"]["split"] == "test"
+    text = (root / "sweep.md").read_text()
+    assert "## Ensemble" in text
+    assert "| `ensemble` | 1 |" in text
+
+
+def test_one_run_is_no_ensemble(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
+) -> None:
+    training.failures["loss.weights.music-0.1/seed-0"] = "the loss is nan"
+    path, root = file_of(tmp_path, [0.1]), tmp_path / "sweep"
+    told = run_sweep(path, config, root, InProcess(), ensemble=True)
+    assert "no ensemble: expected at least two finished runs that differ" in told
+    assert "None: expected at least two finished runs" in (root / "sweep.md").read_text()
 
 
 def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(

@@ -12,6 +12,7 @@ from made_sweeps import METRIC, made
 
 from vmr.errors import UserError
 from vmr.sweeps.report import (
+    EnsembleResult,
     Report,
     as_csv,
     as_json,
@@ -153,3 +154,23 @@ def test_files_are_written_whole_or_not_at_all(results: Results, tmp_path: pathl
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         write_tables(blocked, report(results))
+
+
+def test_an_ensemble_has_a_section_beside_the_chosen_setting(results: Results) -> None:
+    way = {"R@1": 5.0, "R@10": 36.0, "MedR": 20.0}
+    test = {"v2m": way, "m2v": way}
+    (chosen,) = results.choose()
+    found = EnsembleResult({"a|b/seed-0": 0.25, "c/seed-1": 0.75}, METRIC, 36.5, test)
+    given = report(results, test={chosen.name: [test]}, ensemble=found)
+    text = as_markdown(given)
+    section = text[text.index("## Ensemble") :]
+    assert "| `c/seed-1` | 0.7500 |" in section
+    assert "by validation v2m R@10, 36.5, which is" in section
+    assert section.count("| 5.0 | 36.0 | 20.0 |") == 2
+    assert as_json(given)["ensemble"]["coefficients"] == {"a|b/seed-0": 0.25, "c/seed-1": 0.75}
+    assert "ensemble of 2: validation v2m/R@10 36.5" in as_text(given)
+    assert "ensemble" not in as_json(report(results))
+    none = report(results, ensemble=EnsembleResult(failure="one | run"))
+    assert "None: one \\| run" in as_markdown(none)
+    assert "no ensemble: one | run" in as_text(none)
+    json.dumps(as_json(none), allow_nan=False)

@@ -1,6 +1,7 @@
 """Sweep from its file to its tables: training, choice on validation, one look at test."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,14 +12,16 @@ from vmr import embeddings
 from vmr.disk import locked
 from vmr.errors import UserError
 from vmr.evaluation import table
-from vmr.runs import compare, evaluate
+from vmr.runs import compare, ensemble_folder, evaluate
 from vmr.runs.compare import Scored, compare_scored
+from vmr.runs.ensemble import open_ensemble
+from vmr.runs.model import model_of_run
 from vmr.runs.restore import restore_run
-from vmr.sweeps.jobs import claim, jobs_of, run_of
+from vmr.sweeps.jobs import claim, jobs_of, name_of, run_of
 from vmr.sweeps.launch import Launcher, train_all
 from vmr.sweeps.plots import save_plots
 from vmr.sweeps.points import SweepPoint, checked_points, load_sweep
-from vmr.sweeps.report import Report, as_text, write_tables
+from vmr.sweeps.report import EnsembleResult, Report, as_text, write_tables
 from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
@@ -48,6 +51,7 @@ def run_sweep(
     launcher: Launcher,
     runs_per_job: int = 16,
     choose_per: str | None = None,
+    ensemble: bool = False,
 ) -> str:
     """Trains all points to their ends, chooses by validation, evaluates the chosen on test.
 
@@ -61,6 +65,8 @@ def run_sweep(
       launcher: launcher of the jobs that train the points.
       runs_per_job: most runs in a job.
       choose_per: field for each of whose values one setting is chosen; None chooses one of all.
+      ensemble: True to choose an ensemble among the finished runs too, by validation, and to write
+        it to the folder `ensemble`.
 
     Returns:
       Text for the terminal: the table, the verdict, failures and the files written.
@@ -72,7 +78,7 @@ def run_sweep(
     _require_swept({field for point in points for field in point.changes}, choose_per)
     with _claimed(workdir, points[0].config, config):
         train_all([run_of(point, workdir) for point in points], launcher, runs_per_job)
-        return _write_report(points, config, workdir, choose_per, path.stem)
+        return _write_report(points, config, workdir, choose_per, path.stem, ensemble)
 
 
 def run_search(
@@ -83,6 +89,7 @@ def run_search(
     trials: int,
     runs_per_job: int = 16,
     choose_per: str | None = None,
+    ensemble: bool = False,
 ) -> str:
     """Runs a sweep, see `run_sweep`, whose points Optuna proposes, see `vmr.sweeps.search`.
 
@@ -95,6 +102,7 @@ def run_search(
       trials: number of trials, those of earlier calls included.
       runs_per_job: most runs in a job.
       choose_per: as in `run_sweep`.
+      ensemble: as in `run_sweep`.
 
     Raises:
       UserError: as in `run_sweep`; Optuna is not installed; or the folder holds another search.
@@ -112,7 +120,7 @@ def run_search(
 
     with _claimed(workdir, points[0].config, config):
         trained = search(space, trials, workdir, train, at_once=launcher.parallel)
-        return _write_report(trained, config, workdir, choose_per, path.stem)
+        return _write_report(trained, config, workdir, choose_per, path.stem, ensemble)
 
 
 def _require_swept(fields: set[str], per: str | None) -> None:
@@ -149,11 +157,14 @@ def _write_report(
     workdir: pathlib.Path,
     choose_per: str | None,
     title: str,
+    ensemble: bool,
 ) -> str:
     """Writes tables and plots; returns the text for the terminal."""
     rows = tuple(row_of(point, run_of(point, workdir)) for point in points)
     results = Results(rows, points[0].config.selection)
     report = report_of(results, config, choose_per, title)
+    if ensemble:
+        report = dataclasses.replace(report, ensemble=_ensembled(results, workdir))
     written = [*write_tables(workdir, report), *save_plots(workdir, results)]
     comparison = report.comparison
     verdicts = table.render_comparison(comparison) if comparison else report.verdicts
@@ -193,6 +204,34 @@ def report_of(
         comparison=comparison,
         verdicts=verdicts,
     )
+
+
+def _ensembled(results: Results, workdir: pathlib.Path) -> EnsembleResult:
+    """Ensemble chosen by validation among the finished runs, written and evaluated on test."""
+    # Settings that differ in what a run does not read give the same model: of these the first.
+    runs: dict[str, Run] = {}
+    try:
+        for row in results.by_setting():
+            if row.status == "finished":
+                runs.setdefault(model_of_run(row.run.workdir).fingerprint, row.run)
+        if len(runs) < 2:
+            raise UserError("expected at least two finished runs that differ")
+        opened = open_ensemble([run.workdir for run in runs.values()], weights="chosen")
+        chosen = opened.chosen
+        assert chosen is not None
+        # By its point: the folder's own name is that of the seed alone.
+        members = tuple(
+            dataclasses.replace(member, name=name_of(runs[member.model.fingerprint]))
+            for member in opened.members
+        )
+        opened = dataclasses.replace(opened, members=members)
+        ensemble_folder.write(opened.model, workdir / "ensemble", chosen)
+        embedded = embeddings.collect(opened.embed("test"), "test", opened.meta())
+        test = evaluate.score(embedded, None)
+    except UserError as mistake:  # the tables are written all the same
+        return EnsembleResult(failure=str(mistake))
+    coefficients = {member.name: member.coefficient for member in members}
+    return EnsembleResult(coefficients, *chosen, test)
 
 
 def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, str]:

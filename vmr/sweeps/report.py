@@ -1,6 +1,7 @@
 """Results of a sweep as files, sweep.json, sweep.csv, sweep.md, and as text for a terminal."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -24,6 +25,25 @@ _TEST_COLUMNS = ("v2m/R@1", "v2m/R@10", "v2m/MedR", "m2v/R@1", "m2v/R@10", "m2v/
 
 
 @dataclass(frozen=True)
+class EnsembleResult:
+    """Ensemble that was chosen greedily among the finished runs of a sweep.
+
+    Attributes:
+      coefficients: name of a point -> its coefficient; those that were left out are not there.
+      metric: validation metric that chose.
+      validation: its value for the ensemble.
+      test: result on the test split, as `results/test.json` holds it; empty where there is none.
+      failure: reason why there is no ensemble; empty if there is one.
+    """
+
+    coefficients: Mapping[str, float] = field(default_factory=dict)
+    metric: str = ""
+    validation: float = math.nan
+    test: Mapping[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """Results of a sweep with all that was concluded from them.
 
@@ -35,6 +55,7 @@ class Report:
       test: name of a chosen setting -> a result a seed, each as `results/test.json` holds it.
       comparison: comparison of the chosen settings on test, JSON-ready; None if there is none.
       verdicts: the comparison as Markdown, or a sentence that says why there is none.
+      ensemble: ensemble of the sweep's runs; None where none was asked for.
     """
 
     title: str
@@ -44,6 +65,7 @@ class Report:
     test: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     comparison: dict[str, Any] | None = None
     verdicts: str = ""
+    ensemble: EnsembleResult | None = None
 
     @property
     def directions(self) -> tuple[str, str]:
@@ -84,6 +106,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "test": {name: list(results) for name, results in report.test.items()},
         "comparison": report.comparison,
     }
+    if report.ensemble:
+        content["ensemble"] = dataclasses.asdict(report.ensemble)
     return _known(content)
 
 
@@ -152,12 +176,14 @@ def as_markdown(report: Report) -> str:
         failures = [f"- `{row.point.name}`: {_escaped(row.failure)}" for row in results.failed]
         blocks.append("\n".join(["Failed:", "", *failures]))
     if report.test:
-        test = tables.markdown(_test_rows(report))
+        test = tables.markdown(_test_rows(report.test))
         blocks += ["## Test, the chosen settings alone", test]
     if report.comparison and len(report.chosen) == 1:
         blocks.append(_HELD_AGAINST)
     if report.verdicts:
         blocks.append(report.verdicts.strip())
+    if report.ensemble:
+        blocks += ["## Ensemble", *_ensemble(report, report.ensemble)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -179,6 +205,15 @@ def as_text(report: Report) -> str:
     lines = [tables.text(_rows(report, rows), "l")]
     if len(rows) < len(ranked):
         lines.append(f"… and {len(ranked) - len(rows)} more settings, all of them in sweep.md")
+    if report.ensemble and report.ensemble.failure:
+        lines.append(f"\nno ensemble: {report.ensemble.failure}")
+    elif report.ensemble:
+        value = interval(np.array([report.ensemble.validation]), report.ensemble.metric)
+        members = len(report.ensemble.coefficients)
+        lines.append(
+            f"\nensemble of {members}: validation {report.ensemble.metric} {value}; its members, "
+            "weights and test results are in sweep.md"
+        )
     return "\n".join(lines)
 
 
@@ -195,10 +230,27 @@ def _rows(report: Report, settings: Sequence[Setting]) -> list[list[str]]:
     return rows
 
 
-def _test_rows(report: Report) -> list[list[str]]:
+def _ensemble(report: Report, ensemble: EnsembleResult) -> list[str]:
+    """Blocks on the ensemble: members, validation, test beside the chosen settings'."""
+    if ensemble.failure:
+        return [f"None: {_escaped(ensemble.failure)}"]
+    rows = [["member", "coefficient"]]
+    rows += [[f"`{name}`", f"{share:.4f}"] for name, share in ensemble.coefficients.items()]
+    value = interval(np.array([ensemble.validation]), ensemble.metric)
+    metric = ensemble.metric.replace("/", " ")
+    told = (
+        f"Chosen greedily among the finished runs by validation {metric}, {value}, which is "
+        "therefore better than it is elsewhere; in the folder `ensemble`. Test, beside the chosen "
+        "settings alone:"
+    )
+    test = {"ensemble": [ensemble.test], **report.test}
+    return [tables.markdown(rows), told, tables.markdown(_test_rows(test))]
+
+
+def _test_rows(test: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
     """Header and a row a chosen setting: its test metrics, mean over the seeds."""
     rows = [["", "seeds", *(column.replace("/", " ") for column in _TEST_COLUMNS)]]
-    for name, results in report.test.items():
+    for name, results in test.items():
         cells = []
         for column in _TEST_COLUMNS:
             direction, metric = column.split("/")
