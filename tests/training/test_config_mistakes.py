@@ -91,8 +91,6 @@ from vmr.training.config import require_sound, resolved
         ("ii_clvm", {"model.input_dropout": 0.999995}, "at most 1 - 1/65536"),
         ("ii_clvtm", {"model.text.dropout": 0.999995}, "at most 1 - 1/65536"),
         ("vmnet", {"augment.noise": -0.1}, r"noise is -0\.1, expected at least 0"),
-        ("vmnet", {"augment.mixup": "0.2"}, "mixup is '0.2', expected a number"),
-        ("vmnet", {"model.residual": 1}, "residual is 1, expected true or false"),
         ("vmnet", {"model.video.hidden": (32.5,)}, r"is \(32\.5,\), expected integers"),
         ("vmnet", {"model.music.hidden": ("32",)}, r"is \('32',\), expected integers"),
     ],
