@@ -210,6 +210,12 @@ def test_a_choice_is_the_best_of_its_grid(space, monkeypatch):
     assert chosen == best[1]
 
 
+def test_a_bank_smaller_than_any_k_counts_whole_and_says_so(space):
+    bank, video, music, index = space
+    small = Bank(bank.video_emb[:3], bank.music_emb[:3])
+    assert hubness.choose((video, music, index), small, ["csls"], "v2m") == {"csls": {"k": 3}}
+
+
 def test_a_sample_of_a_large_bank_serves_sinkhorn(space, monkeypatch):
     bank, _, music, _ = space
     whole = hubness.corrections(music, bank, "v2m", {"sinkhorn": [{"beta": 20.0}]})

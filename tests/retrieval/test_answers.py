@@ -222,6 +222,8 @@ def test_other_corrections_rank_by_score_plus_offset(
     np.testing.assert_allclose([h[method] for h in found.hits], keys[0, rows], atol=2e-6)
     np.testing.assert_allclose([h["score"] for h in found.hits], scores[0, rows], atol=1e-6)
     assert f"by a bank of {len(bank)} video rows of {folder / 'both.npz'}" in found.notes[0]
+    if method == "nnn":  # the default of 128 is more than the bank has
+        assert found.notes[0].startswith(f"NNN, k = {len(bank)}, α = 0.75: ")
     assert FORMATS["table"](found).split()[:4] == ["rank", "score", method, "id"]
 
 

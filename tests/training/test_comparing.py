@@ -265,6 +265,21 @@ def test_a_correction_of_hubness_is_a_further_system(
     assert "one + csls against one" in compare.report(found, "text")
 
 
+def test_settings_chosen_on_the_split_itself_are_said_to_be() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    ids = np.array(list("abcd"))
+    embedded = Embeddings(rows, rows, ids, ids, np.arange(4), "validation", {})
+    plain = compare.scored(pathlib.Path("one"), embedded)
+    corrected = dataclasses.replace(plain, settings={"v2m": {"k": 5}, "m2v": {"k": 5}})
+    systems = {"one": [plain], "one + csls": [corrected]}
+    for split, told in (("validation", True), ("test", False)):
+        found = compare.compare_scored(systems, split, samples=100)
+        for form, layout in (("text", "full"), ("markdown", "full"), ("latex", "narrow")):
+            assert ("this very split" in compare.report(found, form, layout)) is told
+    found = compare.compare_scored({"one": [plain], "two": [plain]}, "validation", samples=100)
+    assert "this very split" not in compare.report(found, "text")
+
+
 def test_what_has_no_training_split_is_not_corrected(runs: Runs) -> None:
     corrections = hubness.HubnessOptions(["csls"])
     with pytest.raises(UserError, match=r"one.npz of one is a file, expected the folder of a run"):

@@ -112,3 +112,17 @@ def test_mistakes_are_told_in_a_line(series: list[pathlib.Path], tmp_path: pathl
     (tmp_path / "embeddings.npz").write_bytes(b"")
     with pytest.raises(UserError, match="is no run's folder"):
         scaling.curves_of({"planted": [tmp_path / "embeddings.npz"]}, "test")
+
+
+def test_a_run_twice_is_no_second_seed(tmp_path: pathlib.Path):
+    (tmp_path / "run").mkdir()
+    twice = [tmp_path / "run", tmp_path / "other" / ".." / "run"]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="run is there twice in planted, expected each run once"):
+        scaling.curves_of({"planted": twice}, "test")
+
+
+def test_a_model_without_its_run_tells_no_number_of_pairs(tmp_path: pathlib.Path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="is no run's folder"):
+        scaling.curves_of({"planted": [tmp_path]}, "test")

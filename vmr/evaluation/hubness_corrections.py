@@ -400,7 +400,7 @@ def choose(
     """Best setting of each method's grid on validation pairs, by R@10, then MRR, then the first.
 
     The bank is the same as for the test, and the gallery that of validation. A k beyond the bank is
-    left out of the grid where a smaller one remains.
+    left out of the grid; where none remains, k is the bank's size.
     """
     queries, gallery, query_label, gallery_label = _oriented(validation, direction)
     grids = {method: _grid(method, len(bank.queries(direction))) for method in methods}
@@ -416,7 +416,8 @@ def choose(
 
 def _grid(method: str, bank: int) -> Sequence[Setting]:
     grid = GRIDS[method]
-    return [one for one in grid if one.get("k", 1) <= bank] or grid[:1]
+    # Of a smaller bank than any k all queries count, and k says so.
+    return [one for one in grid if one.get("k", 1) <= bank] or [{**grid[0], "k": bank}]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ def by_offsets(
     direction: Direction = "v2m" if bank.side == "video" else "m2v"
     others = _items_of(bank, searched) if method == "sinkhorn" else rows[:1]
     asked = np.concatenate(bank.parts)
+    if "k" in setting:  # told as it is: no more than the bank has
+        setting = {**setting, "k": min(setting["k"], len(asked))}
     both = Bank(asked, others) if direction == "v2m" else Bank(others, asked)
     correction = corrections(rows, both, direction, {method: [setting]})[method]
     offsets = correction.offsets[0]

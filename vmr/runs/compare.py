@@ -20,7 +20,13 @@ from vmr.evaluation.hubness_corrections import Corrected
 from vmr.evaluation.metrics import DIRECTIONS, table_values
 from vmr.progress_bar import progress_bar
 from vmr.runs.evaluate import score_cca
-from vmr.runs.hubness import HubnessOptions, corrected, learnt_by_run, require_splits
+from vmr.runs.hubness import (
+    VALIDATION,
+    HubnessOptions,
+    corrected,
+    learnt_by_run,
+    require_splits,
+)
 from vmr.runs.restore import restore_run
 from vmr.training.reading import dataset_of
 from vmr.training.run_dir import saved_config
@@ -323,8 +329,16 @@ def report(found: dict[str, Any], form: str, layout: str = "full") -> str:
     if form == "json":
         return json.dumps(found, indent=2)
     if layout == "narrow":
-        return table.render_narrow(found, form)
-    return table.render_comparison(found, form)
+        blocks = [table.render_narrow(found, form)]
+    else:
+        blocks = [table.render_comparison(found, form)]
+    is_corrected = any("hubness" in system for system in found["systems"].values())
+    if is_corrected and found["split"] == VALIDATION:
+        note = (
+            "Settings of corrections are chosen on validation, this very split: it flatters them."
+        )
+        blocks.append(tables.spell(note, form))
+    return "\n\n".join(blocks)
 
 
 def write_report(

@@ -27,6 +27,7 @@ from vmr.evaluation.metrics import DIRECTIONS, RECALLS
 from vmr.runs.compare import Scored, Systems, require_same_queries, score_run
 from vmr.training.reading import dataset_of
 from vmr.training.run_dir import saved_config
+from vmr.training.trained import is_model
 
 _LEAST = 3  # points of a law: two fit any line
 _MARGIN = 1e-4  # of a recall from 0 and 1, whose log-odds are infinite
@@ -98,10 +99,13 @@ def curves_of(
       data_dir: folder of the dataset; None if it is where each run was trained.
 
     Raises:
-      UserError: the metric is no recall, a path is no run, or runs are over different queries.
+      UserError: the metric is no recall, a path is no run or is twice in a series, or runs are
+        over different queries.
     """
     if metric not in RECALLS:
         raise UserError(f"--metric={metric}: expected a recall, {', '.join(RECALLS)}")
+    for name, seeds in systems.items():
+        _require_distinct(name, seeds)
     paths = [path for seeds in systems.values() for path in seeds]
     pairs = {path: _training_pairs(path, data_dir) for path in paths}
     scored = {path: score_run(path, split, data_dir) for path in pairs}
@@ -119,8 +123,17 @@ def curves_of(
     }
 
 
+def _require_distinct(name: str, paths: Sequence[pathlib.Path]) -> None:
+    """Raises UserError for a run twice in a series, which would pass for two seeds."""
+    seen = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise UserError(f"--runs: {path} is there twice in {name}, expected each run once")
+        seen.add(path.resolve())
+
+
 def _training_pairs(path: pathlib.Path, data_dir: str | None) -> int:
-    if not path.is_dir():
+    if not path.is_dir() or is_model(path):
         raise UserError(f"{path} is no run's folder, which tells the number of training pairs")
     return dataset_of(saved_config(path), data_dir).examples("train")
 
