@@ -88,9 +88,9 @@ def main(_: list[str]) -> None:
         judgements=judgements.read(pathlib.Path(_JUDGEMENTS.value)) if _JUDGEMENTS.value else None,
         trec=pathlib.Path(_TREC.value) if _TREC.value else None,
         trec_depth=_TREC_DEPTH.value,
-    )
-    corrections = hubness.options(
-        *(_HUBNESS.value, _BANK_ITEMS.value, _BANK.value, _VALIDATION.value)
+        hubness=hubness.options(
+            *(_HUBNESS.value, _BANK_ITEMS.value, _BANK.value, _VALIDATION.value)
+        ),
     )
     output, fits = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None, None
     if _TREC_RUN.value and _TREC_QRELS.value:
@@ -101,20 +101,19 @@ def main(_: list[str]) -> None:
         output = output or workdir / "results" / f"{split}.json"
         fits = evaluate.fits_file(output) if _SEGMENTS.value > 1 else None
         found = evaluate.evaluate_run(
-            *(workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond, fits),
-            corrections,
+            *(workdir, split, _BASELINE.value, _DATA_DIR.value, _SEGMENTS.value, beyond, fits)
         )
     elif _ENSEMBLE.value:
         of = ensemble.open_ensemble(_ENSEMBLE.value, _DATA_DIR.value, _WEIGHTS.value)
         print(of.in_words(), flush=True)
         split = _SPLIT.value or "validation"
         found = evaluate.evaluate_restored(
-            *(of, "--ensemble", split, _BASELINE.value), beyond=beyond, hubness=corrections
+            *(of, "--ensemble", split, _BASELINE.value), beyond=beyond
         )
     elif _EMBEDDINGS.value:
         path = pathlib.Path(_EMBEDDINGS.value)
         found = evaluate.evaluate_file(
-            *(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond, corrections)
+            *(path, _SPLIT.value, _BASELINE.value, _DATA_DIR.value, beyond)
         )
     else:
         raise UserError(

@@ -253,7 +253,9 @@ def test_a_correction_of_hubness_is_a_further_system(
     corrections = hubness.HubnessOptions(["csls"])
     found = compared({"one": [runs["one"]]}, hubness=corrections)
     assert list(found["systems"]) == ["one", "one + csls"]
-    expected = evaluate.evaluate_run(runs["one"], "test", hubness=corrections)
+    expected = evaluate.evaluate_run(
+        runs["one"], "test", beyond=evaluate.Beyond(hubness=corrections)
+    )
     for way in ("v2m", "m2v"):
         by_system = found[way]["systems"]
         for metric, reached in by_system["one + csls"].items():

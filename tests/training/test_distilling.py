@@ -129,6 +129,10 @@ def test_a_wrong_file_is_told_in_one_line(
         ({"loss.teacher": ""}, "loss.teacher is empty, expected an npz"),
         ({"loss.teacher": " "}, "loss.teacher is empty, expected an npz"),
         ({"loss.inter": "infonce"}, "which config.loss.inter=infonce does not read"),
+        (
+            {"augment.mixup": 0.2},
+            "mixup is 0.2, but config.loss.inter=distillation has a teacher's",
+        ),
         ({"loss.distillation.share": 1.5}, r"share is 1.5, expected in \[0, 1\]"),
         ({"loss.distillation.teacher_temperature": 0.0}, "temperature is 0.0, expected more than"),
     ],

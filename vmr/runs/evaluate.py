@@ -46,12 +46,17 @@ class Beyond:
       trec: folder for TREC run and qrels files of both directions, of the larger gallery if there
         is a catalogue.
       trec_depth: items to a list there.
+      hubness: corrections of hubness, see `vmr.runs.hubness.score`.
     """
 
     catalogue: Collection | None = None
     judgements: Judgements | None = None
     trec: pathlib.Path | None = None
     trec_depth: int = 1000
+    hubness: HubnessOptions | None = None
+
+
+_NOTHING = Beyond()
 
 
 def evaluate_run(
@@ -60,9 +65,8 @@ def evaluate_run(
     baseline: str = "none",
     data_dir: str | None = None,
     segments: int = 1,
-    beyond: Beyond | None = None,
+    beyond: Beyond = _NOTHING,
     fits: pathlib.Path | None = None,
-    hubness: HubnessOptions | None = None,
 ) -> dict[str, Any]:
     """Results of a run's best checkpoint on a split, as `results/{split}.json` holds them.
 
@@ -73,17 +77,16 @@ def evaluate_run(
       data_dir: where the dataset lies now; None where it lay in training.
       segments: S; if not 1, `segments` holds the results of S parts of each sequence, and of tracks
         that score by their parts, see `vmr.evaluation.evaluate_segments`.
-      beyond: `judged` and `larger_gallery` hold what it adds, see `score_beyond`.
+      beyond: `judged`, `larger_gallery` and `hubness` hold what it adds.
       fits: CSV to write of segments: which part of its track fits each part of a video best, see
         `vmr.runs.parts.write_fits`.
-      hubness: `hubness` holds the results after these corrections, see `vmr.runs.hubness.score`.
 
     Raises:
       UserError: no finished validation in the folder, no such split, a baseline or segments that
         the run's data cannot give, or as `score_beyond`.
     """
     run = restore_run(workdir, data_dir)
-    return evaluate_restored(run, str(workdir), split, baseline, segments, beyond, fits, hubness)
+    return evaluate_restored(run, str(workdir), split, baseline, segments, beyond, fits)
 
 
 def evaluate_restored(
@@ -92,9 +95,8 @@ def evaluate_restored(
     split: str,
     baseline: str = "none",
     segments: int = 1,
-    beyond: Beyond | None = None,
+    beyond: Beyond = _NOTHING,
     fits: pathlib.Path | None = None,
-    hubness: HubnessOptions | None = None,
 ) -> dict[str, Any]:
     """Results of a restored run or of an ensemble on a split; see `evaluate_run`.
 
@@ -106,19 +108,18 @@ def evaluate_restored(
       segments: as in `evaluate_run`.
       beyond: as in `evaluate_run`.
       fits: as in `evaluate_run`.
-      hubness: as in `evaluate_run`.
     """
     run.dataset.examples(split)  # raises where it is missing
     _require_comparable(run, name, baseline, segments)
-    if beyond and beyond.catalogue is not None and run.spec.pairing == "video":
+    if beyond.catalogue is not None and run.spec.pairing == "video":
         raise UserError(f"{name} compares video with itself; a larger gallery is of tracks")
-    if hubness is not None:
+    if beyond.hubness is not None:
         corrections.require_splits(run, split)
     embedded = embeddings.collect(run.embed(split), split, run.meta())
-    found = score_beyond(embedded, run.step, beyond or Beyond())
-    if hubness is not None:
-        learnt = corrections.learnt_by_run(run, hubness)
-        found["hubness"] = corrections.score(embedded, split, learnt, hubness.methods)
+    found = score_beyond(embedded, run.step, beyond)
+    if beyond.hubness is not None:
+        learnt = corrections.learnt_by_run(run, beyond.hubness)
+        found["hubness"] = corrections.score(embedded, split, learnt, beyond.hubness.methods)
     if baseline == "cca":
         # One vector an item; what is truly relevant is what it is for the run.
         spec = BatchSpec(label_counts=run.spec.label_counts)
@@ -167,8 +168,7 @@ def evaluate_file(
     split: str | None,
     baseline: str = "none",
     data_dir: str | None = None,
-    beyond: Beyond | None = None,
-    hubness: HubnessOptions | None = None,
+    beyond: Beyond = _NOTHING,
 ) -> dict[str, Any]:
     """Results of an embeddings npz; `data_dir` names the dataset for a baseline.
 
@@ -182,12 +182,12 @@ def evaluate_file(
     loaded = dataclasses.replace(loaded, split=loaded.split or split or "")
     # Opened first, so that a missing dataset is reported before all the work of ranking.
     dataset = _dataset_of_baseline(path, loaded, data_dir) if baseline == "cca" else None
-    learnt = corrections.learnt_from_files(hubness) if hubness is not None else None
+    learnt = corrections.learnt_from_files(beyond.hubness) if beyond.hubness is not None else None
     if learnt is not None:
         corrections.require_sound(loaded, str(path), learnt)
-    found = score_beyond(loaded, loaded.meta.get("step"), beyond or Beyond())
-    if hubness is not None and learnt is not None:
-        found["hubness"] = corrections.score(loaded, str(path), learnt, hubness.methods)
+    found = score_beyond(loaded, loaded.meta.get("step"), beyond)
+    if beyond.hubness is not None and learnt is not None:
+        found["hubness"] = corrections.score(loaded, str(path), learnt, beyond.hubness.methods)
     if dataset is not None:
         found["baselines"] = {"CCA": score_cca(dataset, loaded.split)}
     return found

@@ -219,6 +219,12 @@ def _require_teacher(config: ml_collections.ConfigDict) -> None:
             f"config.loss.inter=distillation needs config.pairing=video_music, found "
             f"{config.pairing!r}"
         )
+    if distils and config.augment.mixup:
+        # The teacher's rows are of whole items: a mixture would be taught what half of it is.
+        raise UserError(
+            f"config.augment.mixup is {config.augment.mixup}, but config.loss.inter=distillation "
+            "has a teacher's embeddings of unmixed pairs alone: expected 0"
+        )
 
 
 def require_restorable(config: ml_collections.ConfigDict) -> None:
