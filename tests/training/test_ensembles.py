@@ -388,8 +388,9 @@ def test_the_commands_take_ensembles(folders: list[pathlib.Path], tmp_path: path
     of_runs, of_file = (
         json.loads((tmp_path / name).read_text()) for name in ("results.json", "again.json")
     )
-    for way in ("v2m", "m2v", "truth", "step"):
+    for way in ("v2m", "m2v", "truth", "step", "ensemble"):
         assert of_runs[way] == of_file[way]
+    assert [member["name"] for member in of_runs["ensemble"]] == [of.name for of in folders[:2]]
     assert embeddings.load(npz).meta["ensemble"]
     assert isinstance(vmr.load(model), EnsembleModel)
 

@@ -259,6 +259,8 @@ def score_beyond(embedded: Embeddings, step: int | None, beyond: Beyond) -> dict
     used; `larger_gallery` those with the tracks of a catalogue, of the same form, and under
     `account` what joined (`larger_gallery.joined`).
 
+    `ensemble` names the members, where there are several.
+
     Raises:
       UserError: the catalogue is of another model, no judged pair is of these items, or ids cannot
         stand in TREC files.
@@ -274,6 +276,8 @@ def score_beyond(embedded: Embeddings, step: int | None, beyond: Beyond) -> dict
     found, *others = (_score_judged(each, step, beyond.judgements) for each in galleries)
     if account is not None:
         found["larger_gallery"] = others[0] | {"account": account}
+    if "ensemble" in embedded.meta:  # of several members, whose names the step cannot tell
+        found["ensemble"] = embedded.meta["ensemble"]
     return found
 
 
