@@ -6,7 +6,7 @@ from naive_ranking import all_ranks, grid, unit_rows
 
 from vmr.errors import UserError
 from vmr.evaluation import hubness_corrections as hubness
-from vmr.evaluation import metrics, pair_ranks, tiles
+from vmr.evaluation import metrics, pair_ranks, sinkhorn, tiles
 from vmr.evaluation.hubness_corrections import Bank, Correction
 from vmr.evaluation.ranks import offset_ranks
 
@@ -219,7 +219,7 @@ def test_a_bank_smaller_than_any_k_counts_whole_and_says_so(space):
 def test_a_sample_of_a_large_bank_serves_sinkhorn(space, monkeypatch):
     bank, _, music, _ = space
     whole = hubness.corrections(music, bank, "v2m", {"sinkhorn": [{"beta": 20.0}]})
-    monkeypatch.setattr(hubness, "SINKHORN_ITEMS", 30)
+    monkeypatch.setattr(sinkhorn, "ITEMS", 30)
     sample = hubness.corrections(music, bank, "v2m", {"sinkhorn": [{"beta": 20.0}]})
     assert np.ptp(whole["sinkhorn"].offsets - sample["sinkhorn"].offsets) > 1e-3
 

@@ -17,26 +17,23 @@ to the score s(q, g):
 - `qb_norm`: the inverted softmax for queries whose best item is in the activation set, the items
   that are best for at least one bank query; other queries keep their plain order (Bogolin,
   Croitoru, Jin, Liu, Albanie, "Cross Modal Retrieval with Querybank Normalisation", CVPR 2022).
-- `sinkhorn`: dual-bank Sinkhorn normalisation (Pan, Wang, Wu, Zhang, Bu, "Hubness Reduction with
-  Dual Bank Sinkhorn Normalization for Cross-Modal Retrieval", ACM MM 2025), see `sinkhorn_offsets`.
+- `sinkhorn`: dual-bank Sinkhorn normalisation, see `vmr.evaluation.sinkhorn`.
 
 Direction by direction: `v2m` has videos as queries and as the bank's queries. Scores are those of
 `vmr.evaluation.tiles`, so that two equal items have one offset and tie after it as before.
 """
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import checks, metrics, tiles
+from vmr.evaluation import checks, metrics, sinkhorn, tiles
 from vmr.evaluation.evaluate import summaries
 from vmr.evaluation.lists import Direction, ranked_lists, score_rows
 from vmr.evaluation.ranks import Ranks, offset_ranks
+from vmr.evaluation.sinkhorn import Advance
 
 NAMES = {
     "csls": "CSLS",
@@ -59,14 +56,6 @@ GRIDS: Mapping[str, Sequence[Setting]] = {
     "qb_norm": [{"beta": beta} for beta in _BETAS],
     "sinkhorn": [{"beta": beta} for beta in (5.0, 10.0, 20.0, 50.0, 100.0)],
 }
-ITERATIONS = 10  # of Sinkhorn, as published
-SINKHORN_ITEMS = 4096  # of either bank: every iteration scores each of one with each of the other
-_ROWS = 1 << 22  # scores of a block of Sinkhorn's, 16 MB
-_LEAST = (
-    1e-30  # share of the bank's mass that an item has at least, so that its logarithm is finite
-)
-
-Advance = Callable[[], None]  # called after each block of the bank
 
 
 @dataclass(frozen=True)
@@ -144,10 +133,10 @@ def corrections(
                 activated = seen.activated if method == "qb_norm" else None
                 found[method] = Correction(offsets, activated)
     if "sinkhorn" in settings:
-        sampled = _sampled(queries), _sampled(items)
+        sampled = sinkhorn.sampled(queries), sinkhorn.sampled(items)
         scales = [one["beta"] for one in settings["sinkhorn"]]
         found["sinkhorn"] = Correction(
-            sinkhorn_offsets(gallery, *sampled, direction, scales, advance=advance)
+            sinkhorn.offsets(gallery, *sampled, direction, scales, advance=advance)
         )
     return found
 
@@ -240,98 +229,6 @@ def _largest(known: np.ndarray, scores: np.ndarray) -> np.ndarray:
     k = known.shape[1]
     pool = np.concatenate([known, scores], axis=1)
     return np.partition(pool, pool.shape[1] - k, axis=1)[:, pool.shape[1] - k :]
-
-
-def _sampled(rows: np.ndarray) -> np.ndarray:
-    """At most `SINKHORN_ITEMS` of the rows, drawn with seed 0, in their order."""
-    if len(rows) <= SINKHORN_ITEMS:
-        return rows
-    drawn = np.random.default_rng(0).choice(len(rows), SINKHORN_ITEMS, replace=False)
-    return rows[np.sort(drawn)]
-
-
-def sinkhorn_offsets(
-    gallery: np.ndarray,
-    bank_queries: np.ndarray,
-    bank_items: np.ndarray,
-    direction: Direction,
-    betas: Sequence[float],
-    *,
-    iterations: int = ITERATIONS,
-    advance: Advance | None = None,
-) -> np.ndarray:
-    """Potentials of the gallery, dual-bank Sinkhorn normalisation: (G,D),(B,D),(C,D),S->(S,G).
-
-    Entropic transport between the bank's queries b and all targets t, the gallery and the bank's
-    items together, with uniform marginals and the kernel exp(β·s(b, t)): the plan is
-    exp(β·(s + f(b) + h(t))), and the offset of an item is h(t). From h = 0, an iteration gives
-    every query its mass, then every target its own. In logarithms it is one step,
-
-        h(t) ← h(t) − (1/β)·log Σ_b softmax_t'(β·(s(b, t') + h(t')))[t],
-
-    stable for any β. The inverted softmax is the sum over b without the softmax's denominator. The
-    authors' β is 100, for CLIP's narrow scores; they stop after ten iterations as well. Offsets of
-    each β have mean zero, which moves no rank.
-
-    All targets and a block of bank queries are scored at a time; O(S·(G + C)) memory beside it.
-
-    Args:
-        gallery: (G,D) unit rows, as of `corrections`.
-        bank_queries: (B,D).
-        bank_items: (C,D), of the gallery's modality; may be empty, (0,D).
-        direction: `v2m` or `m2v`.
-        betas: inverse temperatures, S.
-        iterations: of both marginals.
-        advance: function called after each block, B/rows times an iteration.
-    """
-    count = len(gallery) + len(bank_items)
-    size = -(-count // tiles.TILE) * tiles.TILE
-    targets = np.zeros((size, gallery.shape[1]), np.float32)
-    targets[: len(gallery)], targets[len(gallery) : count] = gallery, bank_items
-    # One shape for all products, a multiple of every vector width, as in `tiles`.
-    rows = max(16, min(tiles.TILE, _ROWS // size // 16 * 16))
-    potentials = np.full((len(betas), size), -np.inf, np.float32)
-    potentials[:, :count] = 0
-    columns, beta = jnp.asarray(targets), jnp.asarray(betas, jnp.float32)
-    for _ in range(iterations):
-        mass = np.zeros((len(betas), size))
-        current = jnp.asarray(potentials)
-        for start in range(0, len(bank_queries), rows):
-            block = np.zeros((rows, gallery.shape[1]), np.float32)
-            there = bank_queries[start : start + rows]
-            block[: len(there)] = there
-            mass += np.asarray(
-                _masses(jnp.asarray(block), columns, current, beta, len(there), direction)
-            )
-            if advance is not None:
-                advance()
-        step = np.log(np.maximum(mass[:, :count], _LEAST)) / np.asarray(betas)[:, None]
-        potentials[:, :count] -= step
-        potentials[:, :count] -= potentials[:, :count].mean(axis=1, keepdims=True)
-    found = potentials[:, : len(gallery)]
-    return found - found.mean(axis=1, keepdims=True)
-
-
-@functools.partial(jax.jit, static_argnames="direction")
-def _masses(
-    block: jax.Array,
-    targets: jax.Array,
-    potentials: jax.Array,
-    betas: jax.Array,
-    count: jax.Array,
-    direction: Direction,
-) -> jax.Array:
-    """Mass of each target from a block of queries of mass 1: (r,D),(n,D),(S,n),(S,)->(S,n)."""
-    # The product takes videos first, as everywhere.
-    scores = tiles.score(block, targets) if direction == "v2m" else tiles.score(targets, block).T
-    real = (jnp.arange(len(block)) < count)[:, None]
-
-    def mass(setting: tuple[jax.Array, jax.Array]) -> jax.Array:
-        potential, beta = setting
-        plan = jax.nn.softmax(beta * (scores + potential[None, :]), axis=1)
-        return jnp.where(real, plan, 0).sum(axis=0)
-
-    return jax.lax.map(mass, (potentials, betas))
 
 
 def corrected_ranks(

@@ -7,7 +7,6 @@ import numpy as np
 from vmr.collection import Collection, open_collection
 from vmr.errors import UserError
 from vmr.evaluation.hubness_corrections import (
-    ITERATIONS,
     NAMES,
     Bank,
     Setting,
@@ -16,6 +15,7 @@ from vmr.evaluation.hubness_corrections import (
     require_settings,
 )
 from vmr.evaluation.lists import Direction
+from vmr.evaluation.sinkhorn import ITERATIONS
 from vmr.retrieval.query import Query, sides_of
 from vmr.retrieval.search import Hits, search
 
