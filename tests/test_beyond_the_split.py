@@ -383,15 +383,15 @@ def test_what_a_run_leaves_out_is_said(tmp_path: pathlib.Path) -> None:
     [
         (["--trec_run=a"], "--trec_run=FILE and --trec_qrels=FILE come together"),
         (["--workdir=w", "--trec_qrels=a"], "come together"),
-        (["--trec_run=a", "--trec_qrels=b", "--gallery=c"], "--gallery needs --workdir or --embe"),
-        (["--trec_run=a", "--trec_qrels=b", "--trec=c"], "--trec needs --workdir or --embeddings"),
+        (["--trec_run=a", "--trec_qrels=b", "--gallery=c"], "--gallery needs --workdir, --ense"),
+        (["--trec_run=a", "--trec_qrels=b", "--trec=c"], "--trec needs --workdir, --ensemble or"),
         (["--trec_run=a", "--trec_qrels=b", "--segments=2"], "--segments needs --workdir"),
         (["--trec_run=absent", "--trec_qrels=absent"], "absent does not exist"),
         (["--workdir=w", "--trec="], "--trec= is empty: give it a value or leave it out"),
         (["--workdir=w", "--gallery="], "--gallery= is empty"),
         (["--workdir=w", "--trec_gallery=5"], "--trec_gallery is of --trec_run"),
         (["--workdir=w", "--trec_run=a", "--trec_qrels=b"], "workdir"),
-        ([], "give --workdir=DIR, --embeddings=FILE.npz, or --trec_run=FILE and --trec_qrels"),
+        ([], "give --workdir=DIR, --ensemble=A,B, --embeddings=FILE.npz, or --trec_run=FILE and"),
     ],
 )
 def test_wrong_combinations_of_flags_are_answered(flags: list[str], message: str) -> None:
