@@ -170,7 +170,7 @@ def test_ids_in_another_unicode_form_are_the_same(
             "--hubness: unknown 'sofmax'; expected all, or some of csls, nn",
         ),
         ({"hubness": "csls,csls"}, "--hubness=csls,csls: expected at least one name, each once"),
-        ({"hubness": ""}, "--hubness=: expected at least one name, each once"),
+        ({"hubness": ""}, "--hubness= is empty: give it a value or leave it out"),
         ({"bank": None}, "--hubness with --embeddings needs --bank=TRAIN.npz"),
         ({"validation": None}, "--hubness with --embeddings needs --bank=TRAIN.npz"),
         ({"hubness": None}, "--bank is of --hubness with --embeddings=FILE.npz"),
