@@ -16,6 +16,7 @@ from vmr.runs import restore
 from vmr.training import build, loop
 from vmr.training.base_config import loss_options
 from vmr.training.state import placeholder_standardization
+from vmr.training.trained import best_state
 
 
 @pytest.mark.parametrize("name", [*build.INTER, *build.INTRA])
@@ -113,7 +114,8 @@ def test_a_run_with_learnt_options_is_restored_and_embeds(
     config.optimizer.clip_norm = 1.0
     loop.train(config, workdir, jax.devices()[:1])
     run = restore.restore_run(workdir)
-    assert run.state.params["loss"]["bias"] != -10.0
+    _, state = best_state(workdir, run.config)
+    assert state.params["loss"]["bias"] != -10.0
     embedded = next(iter(run.embed("validation")))
     np.testing.assert_allclose(np.linalg.norm(embedded["video_emb"], axis=1), 1.0, rtol=1e-5)
 

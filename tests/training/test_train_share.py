@@ -42,7 +42,7 @@ def test_a_share_trains_on_its_own_pairs_and_statistics(
     run = restore_run(workdir)
     assert run.dataset.examples("train") == len(expected)
     measured = statistics(share, "train")
-    jax.tree.map(np.testing.assert_array_equal, run.state.standardization, measured)
+    jax.tree.map(np.testing.assert_array_equal, run.trained.standardization, measured)
     assert np.any(measured["video"]["mean"] != statistics(whole, "train")["video"]["mean"])
     for split in ("validation", "test"):
         ids = [name for batch in run.embed(split) for name in batch["video_id"]]
