@@ -36,8 +36,6 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since tr
 _OUTPUT = flags.DEFINE_string("output", None, "npz file to write.")
 _MODEL = flags.DEFINE_string("model", None, "Model folder to write, without any dataset.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower_bound=1)
-
-
 flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble", "soup"])
 
 

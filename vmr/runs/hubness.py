@@ -3,12 +3,11 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from vmr import embeddings
-from vmr.data.dataset import Dataset
 from vmr.data.sources.files import composed
 from vmr.embeddings import Embeddings
 from vmr.errors import UserError
@@ -16,25 +15,12 @@ from vmr.evaluation import hubness_corrections, table
 from vmr.evaluation.hubness_corrections import NAMES, Bank, in_words
 from vmr.evaluation.metrics import DIRECTIONS
 from vmr.progress_bar import progress_bar
+from vmr.runs.ensemble import Restored
 
 BANK_ITEMS = 50_000
 VALIDATION = "validation"
 _BANK = "train"
 _SEED = 0
-
-
-class Embedder(Protocol):
-    """What embeds the splits of a dataset: a trained run, or an ensemble."""
-
-    @property
-    def dataset(self) -> Dataset:
-        """Dataset of the splits."""
-
-    def embed(self, split: str, batch_size: int = 1000) -> Iterator[dict[str, np.ndarray]]:
-        """Batches of a split, as of `vmr.embeddings`."""
-
-    def meta(self) -> dict[str, Any]:
-        """Origin of the embeddings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +92,7 @@ def options(
     return HubnessOptions(methods_of(methods), bank_items, *files)
 
 
-def require_splits(run: Embedder, split: str) -> None:
+def require_splits(run: Restored, split: str) -> None:
     """Raises UserError where a run's dataset lacks a split, or the bank would be what is scored."""
     for needed in (_BANK, VALIDATION):
         run.dataset.examples(needed)
@@ -116,7 +102,7 @@ def require_splits(run: Embedder, split: str) -> None:
         )
 
 
-def learnt_by_run(run: Embedder, options: HubnessOptions) -> Learnt:
+def learnt_by_run(run: Restored, options: HubnessOptions) -> Learnt:
     """Embeds the training and the validation split of a run's dataset."""
     pairs = run.dataset.examples(_BANK)
     chosen = _drawn(pairs, options.bank_items)
