@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from vmr.losses.checks import (
     check_inter,
@@ -53,13 +54,33 @@ def ranking_of_scores(
     """Loss `ranking` from the scores s: (n,N), (n,N) -> (n,)."""
     check_scores(scores, positives)
     check_scalars(margin=margin)
-    positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
-    violation = jax.nn.relu(margin - positive + scores)
     top_k = min(top_k, scores.shape[1])
-    # Constant weights: where negatives tie at the K-th score they share its weight, so that neither
-    # value nor gradient depends on the order of the batch.
-    hardest = top_k_weights(scores, ~positives, top_k)
-    return jnp.sum(hardest * violation, axis=1) / top_k
+    hardest, positive = hardest_negatives(scores, positives, margin, top_k)
+    return jnp.sum(hardest * (margin - positive + scores), axis=1) / top_k
+
+
+def hardest_negatives(
+    scores: Array, positives: Array, margin: Array | float, top_k: int
+) -> tuple[Array, Array]:
+    """Weights of the K hardest negatives of each row that are within the margin of its positive.
+
+    No gradient flows through the weights. Where negatives tie at the K-th score they share its
+    weight, so that neither value nor gradient depends on the order of the batch.
+
+    Args:
+      scores: (n,N) s.
+      positives: (n,N) bool, at least one in each row.
+      margin: m.
+      top_k: K, at most N.
+
+    Returns:
+      Weights (n,N) in [0, 1], and the lowest score (n,1) of each row's positives.
+    """
+    positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
+    # Those beyond the margin cost nothing, so that a row with no more than K within has nothing to
+    # select.
+    within = margin - lax.stop_gradient(positive) + scores > 0
+    return top_k_weights(scores, ~positives & within, top_k), positive
 
 
 def infonce(

@@ -8,6 +8,7 @@ same values and the same gradient.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,7 +45,9 @@ class Fused(NamedTuple):
         have a weight, or None where it does not apply or does not pay; None: there is none.
       whole_items: largest N for which all anchors are taken at once; N × N matrices fit the memory
         there, and blocks would only cost time.
-      block_rows: anchors at a time for larger N, enough for products at full speed.
+      block_rows: anchors at a time for larger N, enough for products at full speed; evenly shared,
+        so that no block is nearly empty.
+      kept_items: largest N whose N × N scores a form in blocks may hold.
       cpu_block_rows: N -> anchors at a time on CPU, in place of the two above.
       read_pairs: (options, pairs) -> those pairs that the loss reads, on a single device.
     """
@@ -52,6 +55,7 @@ class Fused(NamedTuple):
     form: Callable[..., Outcome | None] | None = None
     whole_items: int = 2048
     block_rows: int = 256
+    kept_items: int = 0
     cpu_block_rows: Callable[[int], int] | None = None
     read_pairs: Callable[[Mapping[str, Any], Pairs], Pairs] | None = None
 
@@ -79,8 +83,8 @@ def _adjacent_pairs(options: Mapping[str, Any], pairs: Pairs) -> Pairs:
 # where JAX's gradient of a row loss holds some ten, so its blocks may be larger; ranking passes
 # over a row many times, which wants it in the cache.
 FUSED: dict[Loss, Fused] = {
-    inter.ranking: Fused(ranking_both, whole_items=1024),
-    inter.infonce: Fused(infonce_both, block_rows=512),
+    inter.ranking: Fused(ranking_both, whole_items=1024, kept_items=4096),
+    inter.infonce: Fused(infonce_both, whole_items=1024, block_rows=512, kept_items=4096),
     inter.siglip: Fused(_siglip_both),
     intra.structure: Fused(cpu_block_rows=preferred_block_rows),
     intra.structure_adjacent: Fused(read_pairs=_adjacent_pairs),
@@ -231,7 +235,8 @@ class Objective:
             pairs = fused.read_pairs(options, pairs)
         block_rows = self._block_rows(fused, execution.items(pairs))
         if block_rows < pairs.positive_ids.size:
-            execution = execution._replace(block_rows=block_rows)
+            keeps = not self.block_rows and execution.items(pairs) <= fused.kept_items
+            execution = execution._replace(block_rows=block_rows, keeps=keeps)
         outcome = fused.form and fused.form(options, weights, pairs, learnt, execution)
         if outcome is not None:
             return [outcome]
@@ -246,7 +251,8 @@ class Objective:
             return self.block_rows
         if fused.cpu_block_rows is not None and jax.default_backend() == "cpu":
             return fused.cpu_block_rows(items)
-        return items if items <= fused.whole_items else fused.block_rows
+        blocks = 1 if items <= fused.whole_items else math.ceil(items / fused.block_rows)
+        return math.ceil(items / blocks)
 
 
 @jax.custom_jvp

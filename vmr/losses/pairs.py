@@ -83,18 +83,20 @@ def global_rows(count: int, axis_name: str | None) -> Array:
 
 
 class Execution(NamedTuple):
-    """Ways to compute a term; the first two change its cost, never its value.
+    """Ways to compute a term; all but the dtype change its cost, never its value.
 
     Attributes:
       block_rows: anchors at a time, for bounded memory; None takes all of this device at once.
       axis_name: pmapped axis that shards the global batch; None on one device.
       similarity_dtype: dtype of the factors of InfoNCE's products, e.g. bfloat16; products
         accumulate in the dtype of the embeddings. None leaves the factors in theirs.
+      keeps: True holds the scores of all blocks, (n, N), where a form needs them twice.
     """
 
     block_rows: int | None = None
     axis_name: str | None = None
     similarity_dtype: Any = None
+    keeps: bool = False
 
     def items(self, pairs: Pairs) -> int:
         """Number N of items of the global batch."""

@@ -1,14 +1,17 @@
 """InfoNCE in both directions from one score matrix, which is never held whole.
 
 A first pass over blocks of videos leaves the log-sum-exp of the negatives of every row and every
-column; a second forms each block of scores again, and from it the block's gradient: 8 N²D
-operations and O(block · N) memory, where two row losses need 12 N²D. A single block is formed once.
+column; a second takes each block's gradient. A matrix small enough is kept from the first to the
+second, 6 N²D operations; a larger one is formed again, 8 N²D operations and O(block · N) memory,
+where two row losses need 12 N²D. Where the temperature is a number and not too low, exponentials
+of the scores themselves neither overflow nor vanish: one serves rows, columns and both passes.
 Over several devices each holds its own videos against all music: one tower is gathered, and columns
 are joined by a maximum and a sum of N numbers.
 
 Letters: n videos of this device, b of a block, N pairs of the global batch, D width.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -46,6 +49,23 @@ class Scores(NamedTuple):
     ids: Array  # (n,) positive ids of the videos
     all_ids: Array  # (N,) positive ids of the music
     rows: Array  # (n,) index of each video among the N
+    as_exponentials: bool  # True forms exp(score) in place of each score
+    dtype: Any  # of the factors of every product; None leaves them in theirs
+
+    def of(self, videos: "Videos", music: Array) -> Array:
+        """Scores, or their exponentials, of a block and all music: (b,D), (D,N) -> (b,N)."""
+        found = self.scale * self.product(_cast(videos.video, self.dtype), music)
+        return jnp.exp(found) if self.as_exponentials else found
+
+    def odds(self, found: Array, log_sum: Array) -> Array:
+        """Exponential of each score over a sum of exponentials; `found` as of `of`."""
+        if self.as_exponentials:
+            return found * jnp.exp(-log_sum)
+        return jnp.exp(found - log_sum)
+
+    def product(self, x: Array, y: Array) -> Array:
+        """Product, added up in the dtype of the embeddings."""
+        return jnp.matmul(x, y, preferred_element_type=self.video.dtype)
 
 
 class Positives(NamedTuple):
@@ -116,12 +136,11 @@ def _both(
     """Means, gradients at this device's embeddings, and gradient at log τ ()."""
     check_scalars(temperature=temperature, label_smoothing=label_smoothing)
     video, music, ids = map(jnp.asarray, (pairs.video, pairs.music, pairs.positive_ids))
-    dtype, axis_name = execution.similarity_dtype, execution.axis_name
-    block = min(execution.block_rows or ids.size, ids.size)
-    scores = _scores(video, music, ids, temperature, axis_name)
-    log_sums = _log_sums(scores, block, dtype, axis_name)
-    terms, sides = _terms(scores, log_sums, label_smoothing, axis_name)
-    to_video, to_music = _gradients(scores, sides, weights, label_smoothing, block, dtype)
+    axis_name, block = execution.axis_name, min(execution.block_rows or ids.size, ids.size)
+    scores = _scores(video, music, ids, temperature, execution)
+    rows, columns, kept = _log_sums(scores, block, execution)
+    terms, sides = _terms(scores, (rows, columns), label_smoothing, axis_name)
+    to_video, to_music = _gradients(scores, kept, sides, weights, label_smoothing, block)
     # A score is scale · video · music, so ∂L/∂log scale = Σ video · ∂L/∂video; log τ = −log scale.
     to_log_scale = execution.total(jnp.sum(video * to_video))
     # Every device has a part of the gradient at all music; it keeps the sum at its own.
@@ -130,38 +149,52 @@ def _both(
 
 
 def _scores(
-    video: Array, music: Array, ids: Array, temperature: Array | float, axis_name: str | None
+    video: Array, music: Array, ids: Array, temperature: Array | float, execution: Execution
 ) -> Scores:
     scale = 1.0 / jnp.asarray(temperature, video.dtype)
-    rows = global_rows(ids.size, axis_name)
-    if axis_name is None:
-        return Scores(video, music, scale, ids, ids, rows)
-    music, all_ids = lax.all_gather((music, ids), axis_name, tiled=True)
-    return Scores(video, music, scale, ids, all_ids, rows)
+    rows = global_rows(ids.size, execution.axis_name)
+    all_music, all_ids = music, ids
+    if execution.axis_name is not None:
+        all_music, all_ids = lax.all_gather((music, ids), execution.axis_name, tiled=True)
+    # Scores of unit rows are within ±scale, so that odds reach exp(2 scale), of positives only.
+    most = 0.45 * math.log(jnp.finfo(video.dtype).max)
+    fits = isinstance(temperature, float | int) and temperature * most >= 1
+    return Scores(
+        video, all_music, scale, ids, all_ids, rows, fits, execution.similarity_dtype
+    )
 
 
-def _log_sums(scores: Scores, block: int, dtype: Any, axis_name: str | None) -> tuple[Array, Array]:
-    """Log-sum-exp of the negatives of each row (n,) and of each column (N,)."""
-    music = _cast(scores.music.T, dtype)
+def _log_sums(
+    scores: Scores, block: int, execution: Execution
+) -> tuple[Array, Array, Array | None]:
+    """Log-sum-exp of the negatives of each row (n,) and of each column (N,); the kept blocks."""
+    music = _cast(scores.music.T, scores.dtype)
 
-    def add_block(columns: tuple[Array, Array], videos: Videos) -> tuple[Any, Array]:
-        # A streaming log-sum-exp: columns keep their sum relative to the largest score so far.
+    def add_block(columns: tuple[Array, Array], videos: Videos) -> tuple[Any, Any]:
+        found = scores.of(videos, music)
+        kept = found if execution.keeps else None
+        negatives = videos.are_negatives(scores.all_ids)
         largest, total = columns
-        block_scores = scores.scale * _product(_cast(videos.video, dtype), music, scores)
-        block_scores = jnp.where(videos.are_negatives(scores.all_ids), block_scores, -jnp.inf)
-        larger = jnp.maximum(largest, jnp.max(block_scores, axis=0))
+        if scores.as_exponentials:
+            found = jnp.where(negatives, found, 0.0)
+            total += jnp.sum(found, axis=0)
+            return (largest, total), (jnp.log(jnp.sum(found, axis=1)), kept)
+        # A streaming log-sum-exp: columns keep their sum relative to the largest score so far.
+        found = jnp.where(negatives, found, -jnp.inf)
+        larger = jnp.maximum(largest, jnp.max(found, axis=0))
         reference = _finite(larger)
-        more = jnp.sum(jnp.exp(block_scores - reference[None, :]), axis=0)
+        more = jnp.sum(jnp.exp(found - reference[None, :]), axis=0)
         total = total * jnp.exp(largest - reference) + more
-        return (larger, total), jax.nn.logsumexp(block_scores, axis=1)
+        return (larger, total), (jax.nn.logsumexp(found, axis=1), kept)
 
     nothing = jnp.zeros(scores.all_ids.shape, scores.video.dtype)
-    columns, rows = lax.scan(add_block, (nothing - jnp.inf, nothing), _blocks(scores, block))
-    largest, total = columns
-    if axis_name is not None:
-        of_device, largest = largest, lax.pmax(largest, axis_name)
-        total = lax.psum(total * jnp.exp(of_device - _finite(largest)), axis_name)
-    return rows.reshape(-1)[: scores.ids.size], _finite(largest) + jnp.log(total)
+    start = nothing if scores.as_exponentials else nothing - jnp.inf, nothing
+    (largest, total), (rows, kept) = lax.scan(add_block, start, _blocks(scores, block))
+    if execution.axis_name is not None:
+        of_device, largest = largest, lax.pmax(largest, execution.axis_name)
+        total *= jnp.exp(of_device - _finite(largest))
+        total = lax.psum(total, execution.axis_name)
+    return rows.reshape(-1)[: scores.ids.size], _finite(largest) + jnp.log(total), kept
 
 
 def _terms(
@@ -256,41 +289,44 @@ def _candidate_scores(
 
 def _gradients(
     scores: Scores,
+    kept: Array | None,
     sides: tuple[Softmax, Softmax],
     weights: Weights,
     label_smoothing: float,
     block: int,
-    dtype: Any,
 ) -> tuple[Array, Array]:
     """Gradients of the weighted sum of the means at this device's videos (n,D), all music (N,D)."""
     rows, columns = sides
-    music, music_columns = _cast(scores.music, dtype), _cast(scores.music.T, dtype)
+    music, music_columns = (_cast(x, scores.dtype) for x in (scores.music, scores.music.T))
     # Statistics of the columns, broadcast over the rows of a block; `down` is the other way round.
     across = jax.tree.map(lambda x: x[None, :], columns)
 
-    def add_block(to_music: Array, videos: Videos) -> tuple[Array, Array]:
-        video = _cast(videos.video, dtype)
-        block_scores = scores.scale * _product(video, music_columns, scores)
+    def add_block(to_music: Array, of_block: tuple[Videos, Array | None]) -> tuple[Array, Array]:
+        videos, kept = of_block
+        found = scores.of(videos, music_columns) if kept is None else kept
         negatives = videos.are_negatives(scores.all_ids)
         down = jax.tree.map(lambda x: x[:, None], videos.side)
-        slopes = weights["v2m"] * _slopes(block_scores, negatives, down, label_smoothing)
-        slopes += weights["m2v"] * _slopes(block_scores, negatives, across, label_smoothing)
+        slopes = jnp.zeros((), found.dtype)
+        for term, side in (("v2m", down), ("m2v", across)):
+            odds = scores.odds(found, side.log_sum)
+            slopes += weights[term] * _slopes(odds, negatives, side, label_smoothing)
         # Videos that are not real have slopes, but are zero vectors: they add nothing to the music.
-        slopes = _cast(slopes, dtype)
+        slopes = _cast(slopes, scores.dtype)
         accumulated = scores.video.dtype
+        video = _cast(videos.video, scores.dtype)
         to_music += transposed_product(video, slopes, preferred_element_type=accumulated)
-        return to_music, _product(slopes, music, scores)
+        return to_music, scores.product(slopes, music)
 
     start = jnp.zeros_like(scores.music.T)
-    to_music, to_video = lax.scan(add_block, start, _blocks(scores, block, rows))
+    to_music, to_video = lax.scan(add_block, start, (_blocks(scores, block, rows), kept))
     to_video = to_video.reshape(-1, to_video.shape[-1])[: scores.ids.size]
     scale = scores.scale / scores.all_ids.size
     return scale * to_video, scale * to_music.T
 
 
-def _slopes(scores: Array, negatives: Array, side: Softmax, label_smoothing: float) -> Array:
+def _slopes(odds: Array, negatives: Array, side: Softmax, label_smoothing: float) -> Array:
     """Derivative (b,N) of each row's, or each column's, loss with respect to its scores."""
-    odds = jnp.exp(scores - side.log_sum)  # inf for a positive of a row without negatives
+    # The odds of a positive in a row without negatives are infinite.
     of_positives = side.share * (label_smoothing - side.smoothing - 1.0 / (1.0 + odds))
     return jnp.where(negatives, side.slope * odds - side.smoothing, of_positives)
 
@@ -299,10 +335,6 @@ def _blocks(scores: Scores, block: int, side: Softmax | None = None) -> Videos:
     """Videos in blocks: every field with a leading axis of blocks."""
     is_real = jnp.ones(scores.ids.shape, bool)
     return in_blocks(Videos(scores.video, scores.ids, is_real, side), block)
-
-
-def _product(x: Array, y: Array, scores: Scores) -> Array:
-    return jnp.matmul(x, y, preferred_element_type=scores.video.dtype)
 
 
 def _cast(x: Array, dtype: Any) -> Array:

@@ -1,10 +1,15 @@
 """Weights that select the K largest entries of each row, without sorting it."""
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from vmr.losses.fused.signed_ranks import float_of_key
+
+_LANES = 128
 
 
 def top_k_weights(values: jax.Array, eligible: jax.Array, k: int) -> jax.Array:
@@ -28,23 +33,49 @@ def top_k_weights(values: jax.Array, eligible: jax.Array, k: int) -> jax.Array:
 
 
 def _largest(values: jax.Array, k: int) -> jax.Array:
-    """K-th largest number of each row, NaN left out, −inf if there are fewer: (n,N) -> (n,1).
+    """Threshold that K numbers of each row reach, NaN left out: (n,N) -> (n,1).
 
+    The K-th largest number, or one that parts it from the next; −inf if there are fewer than K.
     Bisection over the bits of its key, from the sign down: a bit stays set if at least K values lie
-    at or above. On CPU some twenty times faster than `lax.top_k` at N = 1000, K = 100.
+    at or above. It ends as soon as every row has parted exactly K.
     """
     integer = jnp.int64 if values.dtype == jnp.float64 else jnp.int32
     bits = jnp.iinfo(integer).bits
+    lanes = _in_lanes(values)
 
-    def settle(step: jax.Array, threshold: jax.Array) -> jax.Array:
-        bit = jnp.left_shift(jnp.ones((), integer), (bits - 1 - step).astype(integer))
-        candidate = threshold ^ bit
-        is_counted = values >= float_of_key(candidate)
-        # Counted in floats, which float32 does exactly up to 2²⁴ items.
-        count = jnp.sum(is_counted.astype(values.dtype), axis=1, keepdims=True)
-        return jnp.where(count >= k, candidate, threshold)
+    def is_open(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        step, _, count = state
+        return (step < bits) & jnp.any(count != k)
 
-    least = jnp.full((values.shape[0], 1), jnp.iinfo(integer).min)
-    threshold = float_of_key(lax.fori_loop(0, bits, settle, least))
-    # With fewer than K numbers no bit is ever set: the least key, which decodes to a NaN.
+    def settle(state: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        step, threshold, count = state
+        candidate = threshold ^ jnp.left_shift(jnp.ones((), integer), bits - 1 - step)
+        reached = _count(lanes >= float_of_key(candidate)[:, :, None])
+        is_lower = (reached >= k) & (count != k)
+        return (
+            step + 1,
+            jnp.where(is_lower, candidate, threshold),
+            jnp.where(is_lower, reached, count),
+        )
+
+    numbers = _count(~jnp.isnan(lanes))
+    least = jnp.full(numbers.shape, jnp.iinfo(integer).min)  # decodes to a NaN
+    # A row with fewer than K numbers is settled from the start: no bit would ever be set.
+    start = jnp.zeros((), integer), least, jnp.where(numbers < k, k, k + 1)
+    threshold = float_of_key(lax.while_loop(is_open, settle, start)[1])
     return jnp.where(jnp.isnan(threshold), -jnp.inf, threshold)
+
+
+def _in_lanes(values: jax.Array) -> jax.Array:
+    """Rows filled up with NaN and folded: (n,N) -> (n,G,L), G at most 127."""
+    width = _LANES * math.ceil(values.shape[1] / (_LANES * jnp.iinfo(jnp.int8).max))
+    missing = -values.shape[1] % width
+    filled = jnp.pad(values, ((0, 0), (0, missing)), constant_values=jnp.nan)
+    return filled.reshape(values.shape[0], -1, width)
+
+
+def _count(is_counted: jax.Array) -> jax.Array:
+    """Number of true entries of each row: (n,G,L) bool -> (n,1) int32."""
+    # Added up in bytes, lane by lane, first: on CPU more than twice as fast as at once.
+    of_lanes = jnp.sum(is_counted, axis=1, dtype=jnp.int8)
+    return jnp.sum(of_lanes, axis=1, keepdims=True, dtype=jnp.int32)
