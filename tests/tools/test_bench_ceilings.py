@@ -73,8 +73,8 @@ def test_two_days(tmp_path: pathlib.Path) -> None:
     out = records.merged(days)
     assert out.count("float32 matrix product, GFLOP/s: jax 2, numpy 4") == 2
     assert (
-        "| infonce | 512 | 128 | naive | 2 | 100.0–200.0 | 0.50–1.00 (0.25–1.00) | "
-        "0.50–1.00 (0.25–1.00) | 50–100 % |"
+        "| infonce | 512 | 128 | naive | 2 | 100.0–200.0 | 0.500–1.000 (0.250–1.000) | "
+        "0.500–1.000 (0.250–1.000) | 50–100 % |"
     ) in out
 
 

@@ -87,7 +87,18 @@ def test_mistakes() -> None:
         losses.plan(["infonce_pmap"], [64, 100])
 
 
+def test_contenders_are_chosen_by_name() -> None:
+    contenders = peers.contenders("structure", Problem(64, 8, 8))
+    assert list(losses.chosen(contenders, ["lax.sort"])) == ["ours", "lax.sort"]
+    assert losses.chosen(contenders, []) == contenders
+    losses.require_contenders(["lax.sort"], ["structure"])
+    with pytest.raises(UserError, match="--contenders: 'naiv'; expected some of ours, naive, lax"):
+        losses.require_contenders(["lax.sort", "naiv"], ["structure"])
+
+
 def test_plan() -> None:
+    widths = losses.plan(["ii_mse"], [64, 128], widths=[8, 16])
+    assert [(p.items, p.width) for _, p in widths] == [(64, 8), (64, 16), (128, 8), (128, 16)]
     families = [family for family in FAMILIES if family != LARGE]
     problems = dict(losses.plan(families, [64, 128]))
     assert list(problems) == families

@@ -24,7 +24,7 @@ from absl import flags
 
 from tools.bench import peers, records
 from tools.bench.ceilings import Ceilings, loss_operations, measured_ceilings
-from tools.bench.paired import Measured, processor_ratio, ratio, take_turns
+from tools.bench.paired import Contender, Measured, processor_ratio, ratio, take_turns
 from tools.bench.peers import Problem
 from vmr import tables
 from vmr.command import run
@@ -70,6 +70,7 @@ def main(_: list[str]) -> None:
     widths = list(_WIDTHS) if values.all else sizes_of(values.widths, "widths", least=1)
     large = values.large or values.all
     batches = plan(families, sizes, large, widths, values.input_width, values.devices)
+    require_contenders(values.contenders, {family for family, _ in batches})
     absent = dict.fromkeys(name for family, _ in batches for name in peers.missing(family))
     if absent:
         print(f"not installed, their contenders are left out: {', '.join(absent)}\n")
@@ -78,7 +79,8 @@ def main(_: list[str]) -> None:
     print(text, flush=True)
     results, record = [], records.Record(values.record, ceilings)
     for family, problem in batches:
-        measured = take_turns(peers.contenders(family, problem), values.seconds)
+        contenders = chosen(peers.contenders(family, problem), values.contenders)
+        measured = take_turns(contenders, values.seconds)
         result = Result(family, problem, measured)
         results.append(result)
         print(rows(result, ceilings), flush=True)
@@ -115,6 +117,21 @@ def plan(
             batches.append((family, problem))
     shapes = ((8192, 512), (16384, 256), (32768, 512)) if large else ()
     return batches + [(peers.LARGE, Problem(*shape, input_width)) for shape in shapes]
+
+
+def chosen(contenders: Mapping[str, Contender], names: Sequence[str]) -> dict[str, Contender]:
+    """Ours, and the contenders of these names; all of them where there are no names."""
+    return {
+        name: each for name, each in contenders.items() if name in ("ours", *(names or contenders))
+    }
+
+
+def require_contenders(names: Sequence[str], families: Iterable[str]) -> None:
+    """Raises UserError where a name is no contender's of any of these families."""
+    known = list(dict.fromkeys(name for family in families for name in peers.FAMILIES[family]))
+    for name in names:
+        if name not in known:
+            raise UserError(f"--contenders: {name!r}; expected some of {', '.join(known)}")
 
 
 def sizes_of(texts: Sequence[str], flag: str = "sizes", least: int = _LEAST) -> list[int]:
@@ -183,17 +200,19 @@ def rows(result: Result, ceilings: Ceilings) -> str:
 
 
 def plot(path: str, results: Sequence[Result]) -> None:
-    """Plots each contender's time over ours: a panel a family, both axes logarithmic.
+    """Plots each contender's time over ours: a panel a family and width, axes logarithmic.
 
     Markers are medians over rounds, bars their range.
     """
     from matplotlib.figure import Figure
 
-    families = [list(group) for _, group in itertools.groupby(results, lambda each: each.family)]
-    columns = min(3, len(families))
-    lines = -(-len(families) // columns)
+    panels: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        panels.setdefault((result.family, result.problem.width), []).append(result)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.5 * lines), layout="constrained")  # inches
-    for number, group in enumerate(families, start=1):
+    for number, group in enumerate(panels.values(), start=1):
         _draw(figure.add_subplot(lines, columns, number), group)
     figure.savefig(path, dpi=150)
 
@@ -212,11 +231,12 @@ def _draw(panel: Any, results: Sequence[Result]) -> None:
         panel.errorbar(sizes, middle, reach, marker=marker, markersize=4, capsize=2, label=name)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    problems = [each.problem for each in results]
-    panel.set_xticks([p.items for p in problems], [f"{p.items} × {p.width}" for p in problems])
+    ticks = [each.problem.items for each in results]
+    panel.set_xticks(ticks, [str(tick) for tick in ticks])
     low, high = panel.get_ylim()
     panel.set_ylim(min(low, 0.45), max(high, 2.2))  # wide enough to hold labelled ticks
-    panel.set(title=results[0].family, xlabel="B × D", ylabel="time / our time")
+    title = f"{results[0].family}, D = {results[0].problem.width}"
+    panel.set(title=title, xlabel="B", ylabel="time / our time")
     panel.grid(which="major", alpha=0.3)
     panel.legend(fontsize="x-small")
 
@@ -228,7 +248,8 @@ def define_flags() -> None:
         ["infonce", "vmnet", "structure", "ii_mse"],
         f"Which families of losses to time, of {', '.join(peers.FAMILIES)}.",
     )
-    flags.DEFINE_list("sizes", ["500", "1000", "1024", "4096"], "Batch sizes.")
+    flags.DEFINE_list("contenders", [], "Who runs beside ours; all that are installed by default.")
+    flags.DEFINE_list("sizes", ["256", "1000", "1024", "4096"], "Batch sizes.")
     flags.DEFINE_list("widths", ["512"], "Widths of the embeddings.")
     flags.DEFINE_bool("all", False, f"Every family at B of {_SIZES}, D of {_WIDTHS}, and --large.")
     flags.DEFINE_integer("input_width", 1024, "Width of the inputs.", lower_bound=1)

@@ -117,6 +117,6 @@ def _row(key: tuple[Any, ...], lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [what, *counts, milliseconds, *ratios, f"{shares} %"]
 
 
-def _range(values: Any, form: str = ".2f") -> str:
+def _range(values: Any, form: str = ".3f") -> str:
     low, high = format(np.min(values), form), format(np.max(values), form)
     return low if low == high else f"{low}–{high}"
