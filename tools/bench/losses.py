@@ -58,7 +58,10 @@ class Result:
 
 
 def main(_: list[str]) -> None:
-    """Measures every batch of every family; the table grows as it goes."""
+    """Measures every batch of every family; the table grows as it goes.
+
+    Raises UserError at the end where some could not be measured.
+    """
     values = flags.FLAGS
     if values.merge:
         print(records.merged(values.merge))
@@ -70,17 +73,22 @@ def main(_: list[str]) -> None:
     widths = list(_WIDTHS) if values.all else sizes_of(values.widths, "widths", least=1)
     large = values.large or values.all
     batches = plan(families, sizes, large, widths, values.input_width, values.devices)
-    require_contenders(values.contenders, {family for family, _ in batches})
+    require_contenders(values.contenders, [family for family, _ in batches])
     absent = dict.fromkeys(name for family, _ in batches for name in peers.missing(family))
     if absent:
         print(f"not installed, their contenders are left out: {', '.join(absent)}\n")
     ceilings = measured_ceilings()
     text = preamble(values.input_width, _PACKAGES, ceilings)
     print(text, flush=True)
-    results, record = [], records.Record(values.record, ceilings)
+    results, unmeasured, record = [], [], records.Record(values.record, ceilings)
     for family, problem in batches:
         contenders = chosen(peers.contenders(family, problem), values.contenders)
-        measured = take_turns(contenders, values.seconds)
+        try:
+            measured = take_turns(contenders, values.seconds)
+        except UserError as mistake:  # hours of other measurements are not lost with it
+            unmeasured.append(f"{family} at {problem.items} x {problem.width}: {mistake}")
+            print(f"not measured: {unmeasured[-1]}", flush=True)
+            continue
         result = Result(family, problem, measured)
         results.append(result)
         print(rows(result, ceilings), flush=True)
@@ -88,8 +96,12 @@ def main(_: list[str]) -> None:
         record.add(family, (problem.items, problem.width), measured, result.operations)
         if values.output:
             pathlib.Path(values.output).write_text(f"{text}\n", encoding="utf-8")
-    if values.plot:
+    if values.plot and results:
         plot(values.plot, results)
+    if unmeasured:
+        raise UserError(
+            f"not measured, {len(unmeasured)} of {len(batches)}: {'; '.join(unmeasured)}"
+        )
 
 
 def plan(

@@ -6,6 +6,7 @@ times are compared within each round. A turn lasts as many steps as fill it, and
 ratios' medians are known.
 """
 
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -66,23 +67,26 @@ def take_turns(
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     facts: dict[str, Mapping[str, Any]] = {}
-    for name, contender in contenders.items():
-        pipes[name], child = spawn.Pipe()
-        spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
-        child.close()  # with this copy closed, the end of the process ends the pipe
-        facts[name] = _answer(name, pipes[name])
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
-    start = time.perf_counter()
-    count = 0
-    while count < rounds or (
-        time.perf_counter() - start < seconds and not settled(list(times.values()))
-    ):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            times[name].append(_answer(name, pipe))
-        count += 1
-    for pipe in pipes.values():
-        pipe.send(False)
+    try:
+        for name, contender in contenders.items():
+            pipes[name], child = spawn.Pipe()
+            spawn.Process(target=_serve, args=(contender, child), daemon=True).start()
+            child.close()  # with this copy closed, the end of the process ends the pipe
+            facts[name] = _answer(name, pipes[name])
+        start = time.perf_counter()
+        count = 0
+        while count < rounds or (
+            time.perf_counter() - start < seconds and not settled(list(times.values()))
+        ):
+            for name, pipe in pipes.items():
+                pipe.send(True)
+                times[name].append(_answer(name, pipe))
+            count += 1
+    finally:  # where one has died, the others end too, and give their memory back
+        for pipe in pipes.values():
+            with contextlib.suppress(OSError):
+                pipe.send(False)
     measured = {}
     for name in contenders:
         wall, processor = np.transpose(times[name])
