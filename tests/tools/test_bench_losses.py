@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tools.bench import losses, paired, peers
+from tools.bench.ceilings import Ceilings
 from tools.bench.losses import Result
 from tools.bench.paired import Measured, take_turns
 from tools.bench.peers import FAMILIES, LARGE, Problem
@@ -23,6 +24,10 @@ ALIKE = [
     if name != "ours" and family != LARGE
     if not set(peer.needs) - {"tensorflow"} and "another loss" not in peer.note
 ]
+
+
+# 512² × 256 × 6 operations in 20 ms are a tenth of 201 GFLOP/s.
+CEILINGS = Ceilings("a machine", "L1 32K", {"jax": 201e9, "numpy": 50e9}, 2e10)
 
 
 def result(family: str = "infonce") -> Result:
@@ -48,16 +53,20 @@ def _forgotten() -> Iterator[None]:
 
 
 def test_table() -> None:
-    head = losses.preamble(1024, ["numpy", "no_such_package"]).splitlines()
+    head = losses.preamble(1024, ["numpy", "no_such_package"], CEILINGS).splitlines()
     assert f"numpy {np.__version__}" in head[-4]
-    assert head[-2].startswith("| loss | B | D | contender | ms | ours / it | memory |")
-    ours, naive = losses.rows(result("structure")).splitlines()
-    assert ours == "| structure | 512 | 256 | ours | 20.0 | 1 | 1.5 MB | 2.5 |  |"
-    assert naive == (
-        "| structure | 512 | 256 | naive | 60.0 | 0.500 (0.250-0.500) | 9.0 MB |  | "
-        "forms (N, N, N); value off by 0 |"
+    assert (
+        "a machine; caches L1 32K; float32 matrix product, GFLOP/s: jax 201, numpy 50" in head[-4]
     )
-    assert {line.count("|") for line in [*head[-2:], ours, naive]} == {10}
+    assert head[-2].startswith("| loss | B | D | contender | ms | ours / it | processors | matrix")
+    ours, naive = losses.rows(result("structure"), CEILINGS).splitlines()
+    assert ours == "| structure | 512 | 256 | ours | 20.0 | 1 | 1 | 23 % | 1.5 MB | 2.5 |  |"
+    assert naive == (
+        "| structure | 512 | 256 | naive | 60.0 | 0.500 (0.250-0.500) | 0.500 (0.250-0.500) | "
+        "8 % | 9.0 MB |  | forms (N, N, N); value off by 0 |"
+    )
+    assert losses.rows(result(), CEILINGS).splitlines()[0].split(" | ")[7] == "10 %"
+    assert {line.count("|") for line in [*head[-2:], ours, naive]} == {12}
 
 
 def test_plot(tmp_path: Any) -> None:
@@ -72,11 +81,24 @@ def test_mistakes() -> None:
     for size in ("1", "32769", "many", "-4"):
         with pytest.raises(UserError, match=rf"--sizes: '{size}'; expected whole numbers of 2 to"):
             losses.sizes_of(["64", size])
+    with pytest.raises(UserError, match="--widths: '0'; expected whole numbers of 1 to"):
+        losses.sizes_of(["0"], "widths", least=1)
     with pytest.raises(UserError, match="--devices: 8 cannot share 100 pairs evenly"):
         losses.plan(["infonce_pmap"], [64, 100])
 
 
+def test_contenders_are_chosen_by_name() -> None:
+    contenders = peers.contenders("structure", Problem(64, 8, 8))
+    assert list(losses.chosen(contenders, ["lax.sort"])) == ["ours", "lax.sort"]
+    assert losses.chosen(contenders, []) == contenders
+    losses.require_contenders(["lax.sort"], ["structure"])
+    with pytest.raises(UserError, match="--contenders: 'naiv'; expected some of ours, naive, lax"):
+        losses.require_contenders(["lax.sort", "naiv"], ["structure"])
+
+
 def test_plan() -> None:
+    widths = losses.plan(["ii_mse"], [64, 128], widths=[8, 16])
+    assert [(p.items, p.width) for _, p in widths] == [(64, 8), (64, 16), (128, 8), (128, 16)]
     families = [family for family in FAMILIES if family != LARGE]
     problems = dict(losses.plan(families, [64, 128]))
     assert list(problems) == families

@@ -29,6 +29,7 @@ import optax
 from absl import flags
 
 from tools.bench import paired, peers
+from tools.bench.ceilings import loss_operations, percent
 from tools.bench.evaluation import noisy_pairs
 from tools.bench.numpy_losses import IN_NUMPY, Batch64
 from tools.bench.peers import LOSSES, Problem, Weighed, random_batch
@@ -71,8 +72,7 @@ class Bench:
 
     def share(self, amount: float, seconds: float, kind: str) -> str:
         """Percent of a ceiling that so many operations or bytes reach in this time."""
-        rate = self.rates[kind]
-        return f"{100 * amount / seconds / rate:.0f} %" if rate else "?"
+        return percent(amount, seconds, self.rates[kind])
 
     def require_memory(self, compiled: Any) -> None:
         """Raises MemoryError where a program needs more than the device, or this machine, has."""
@@ -260,26 +260,12 @@ def _loss_cells(bench: Bench, name: str, compiled: Any, pairs: Pairs) -> Row:
         f"{1e3 * seconds:.2f}",
         _bytes(memory.temp_size_in_bytes) if memory else "?",
         _bytes(peak) if peak > before else "",
-        bench.share(_operations(name.split()[0], pairs.positive_ids.size), seconds, kind),
+        bench.share(
+            loss_operations(name.split()[0], pairs.positive_ids.size, *_WIDTHS), seconds, kind
+        ),
         bench.share(moved, seconds, "bytes"),
         f"{value:.6g}",
     )
-
-
-def _operations(name: str, items: int) -> float:
-    """Least operations of value and gradient: a product of scores and its two transposes."""
-    width, input_width = _WIDTHS
-    of_scores, of_inputs = 6.0 * items**2 * width, 2.0 * items**2 * input_width
-    if name in ("infonce", "siglip", "ranking", "vmnet"):
-        return of_scores
-    if name == "crossclr":  # scores of both modalities, and of each within itself
-        return 3 * of_scores
-    if name == "structure_adjacent":
-        return (of_scores + of_inputs) * (min(peers.TOP_K, items) / items) ** 2
-    if name == "ii_mse":  # by Gram matrices of features
-        grams = 2.0 * items * (width**2 + width * input_width + input_width**2)
-        return min(of_scores + of_inputs, grams + 2.0 * items * width * (width + input_width))
-    return of_scores + of_inputs
 
 
 def vmnet(items: int, small: bool) -> Any:

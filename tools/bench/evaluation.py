@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import flags
 
-from tools.bench import paired
+from tools.bench import ceilings, paired, records
 from vmr.command import run
 from vmr.errors import UserError
 
@@ -108,6 +108,7 @@ def prepare(name: str, items: int, width: int) -> paired.Prepared:
 def main(argv: list[str]) -> None:
     """Times the contenders in turn and prints medians, ratios, peak memory and R@10."""
     del argv
+    records.require_new(flags.FLAGS.record)
     for name in flags.FLAGS.contenders:
         if name not in CONTENDERS:
             known = ", ".join(CONTENDERS)
@@ -120,9 +121,16 @@ def main(argv: list[str]) -> None:
     )
     if not contenders:
         raise UserError("--contenders: none of them is installed; expected at least one that is")
+    found = ceilings.measured_ceilings()
+    print(found)
+    items, width = flags.FLAGS.items, flags.FLAGS.width
     measured = paired.take_turns(contenders, seconds=0, rounds=flags.FLAGS.rounds)
-    print(f"both directions, {flags.FLAGS.items:,} x {flags.FLAGS.items:,} x {flags.FLAGS.width}")
-    print(paired.lines(measured))
+    operations = 2.0 * items**2 * width  # of one product, which serves both directions
+    print(f"both directions, {items:,} x {items:,} x {width}")
+    print(paired.lines(measured, share=functools.partial(found.share, operations)))
+    records.Record(flags.FLAGS.record, found).add(
+        "exact ranks", (items, width), measured, operations
+    )
 
 
 def define_flags() -> None:
@@ -135,6 +143,7 @@ def define_flags() -> None:
         ["exact", "faiss", "torch", "argsort"],
         "Who runs; ratios are of the first to each.",
     )
+    flags.DEFINE_string("record", None, "New file for `tools.bench.losses --merge`.")
 
 
 if __name__ == "__main__":

@@ -506,7 +506,9 @@ FAMILIES: dict[str, dict[str, Peer]] = {
         "optax softmax": _jax(differentiated(optax_softmax)),
         "optax ntxent": _jax(differentiated(optax_ntxent), most=512, note=_NTXENT),
         "open_clip": _torch(open_clip, "ClipLoss", 1 / TEMPERATURE),
-        "pml supcon": _torch(metric_learning, "SupConLoss", TEMPERATURE, note="normalises rows"),
+        "pml supcon": _torch(
+            *(metric_learning, "SupConLoss", TEMPERATURE), most=4096, note="normalises rows"
+        ),
         "pml ntxent": _torch(
             *(metric_learning, "NTXentLoss", TEMPERATURE),
             most=512,

@@ -289,7 +289,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("records", 600, "Records to generate, 345 kB each.", lower_bound=1)
     flags.DEFINE_integer("steps", 5, "Timed steps of either kind in a round.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Rounds of training.", lower_bound=1)
-    flags.DEFINE_float("seconds", 20, "Time for each peer table; three rounds at least.")
+    flags.DEFINE_float("seconds", 20, "At most, after five rounds, for each peer table.")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tools.bench.paired import Prepared, installed, lines, machine, take_turns
+from tools.bench.ceilings import loss_operations, measured_ceilings
+from tools.bench.paired import Prepared, installed, lines, take_turns
 from tools.bench.peers import Batch, vmnet_in_tensorflow, vmnet_in_torch
+from tools.bench.records import Record, require_new
 from vmr.command import run
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs a step.", lower_bound=2)
-_SECONDS = flags.DEFINE_float("seconds", 30, "Time for each table; three rounds at least.")
+_SECONDS = flags.DEFINE_float("seconds", 30, "At most, after five rounds, for each table.")
+_RECORD = flags.DEFINE_string("record", None, "New file for `tools.bench.losses --merge`.")
 
 VIDEO, MUSIC, WIDTH = 1024, 1140, 512
 HIDDEN = {"video": (2048,), "music": (2048, 1024)}
@@ -186,18 +189,47 @@ def tensorflow_export(batch_size: int) -> Prepared:
     return Prepared(lambda: embed(tf.constant(video)).numpy())
 
 
+def step_operations(batch_size: int) -> float:
+    """Least operations of a step's products: encoders and losses, forward and backward.
+
+    A kernel's product has two transposes; the first layer's inputs need no gradient.
+    """
+    first = VIDEO * HIDDEN["video"][0] + MUSIC * HIDDEN["music"][0]
+    encoders = batch_size * (6.0 * (_kernels("video") + _kernels("music")) - 2.0 * first)
+    return encoders + loss_operations("vmnet", batch_size, WIDTH, VIDEO)
+
+
+def export_operations(batch_size: int) -> float:
+    """Operations of the video tower's products."""
+    return 2.0 * batch_size * _kernels("video")
+
+
+def _kernels(side: str) -> int:
+    """Weights of a tower's kernels."""
+    widths = VIDEO if side == "video" else MUSIC, *HIDDEN[side], WIDTH
+    return sum(before * after for before, after in itertools.pairwise(widths))
+
+
 STEPS = ("ours", our_step), ("tensorflow", tensorflow_step), ("torch", torch_step)
 EXPORTS = ("ours", our_export), ("tensorflow", tensorflow_export)
 
 
 def main(_: list[str]) -> None:
     """Measures the step, then the export."""
-    print(machine())
-    for title, contenders in (("training step", STEPS), ("export, video tower", EXPORTS)):
-        print(f"{title}, {_BATCH_SIZE.value} pairs")
-        turns = {name: functools.partial(each, _BATCH_SIZE.value) for name, each in contenders}
+    require_new(_RECORD.value)
+    ceilings, pairs = measured_ceilings(), _BATCH_SIZE.value
+    print(ceilings)
+    record = Record(_RECORD.value, ceilings)
+    for title, contenders, operations in (
+        ("training step", STEPS, step_operations(pairs)),
+        ("export, video tower", EXPORTS, export_operations(pairs)),
+    ):
+        print(f"{title}, {pairs} pairs")
+        turns = {name: functools.partial(each, pairs) for name, each in contenders}
         measured = take_turns(installed(turns), _SECONDS.value)
-        print(lines(measured, "pairs", _BATCH_SIZE.value), flush=True)
+        share = functools.partial(ceilings.share, operations)
+        print(lines(measured, "pairs", pairs, share), flush=True)
+        record.add(title, (pairs, WIDTH), measured, operations)
 
 
 if __name__ == "__main__":
