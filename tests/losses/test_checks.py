@@ -136,7 +136,7 @@ def test_what_is_wrong_is_named() -> None:
     with pytest.raises(AssertionError, match=r"rows, expected \(6,\) int"):
         intra.mean_distances(X, X, ROWS[:, None])
     with pytest.raises(AssertionError, match=r"bool but expected .*float"):
-        inter.ranking_of_scores(SAME, SAME)
+        inter.hardest_negatives(SAME, SAME, 0.1, 1)
 
 
 def test_a_term_without_a_weight_is_named() -> None:

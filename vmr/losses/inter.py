@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from vmr.losses.checks import (
     check_inter,
@@ -45,15 +44,8 @@ def ranking(
       top_k: K, at most N; the divisor even of an anchor with fewer negatives.
     """
     check_inter(anchors, gallery, positives)
-    return ranking_of_scores(anchors @ gallery.T, positives, margin=margin, top_k=top_k)
-
-
-def ranking_of_scores(
-    scores: Array, positives: Array, *, margin: float = 0.1, top_k: int = 100
-) -> Array:
-    """Loss `ranking` from the scores s: (n,N), (n,N) -> (n,)."""
-    check_scores(scores, positives)
     check_scalars(margin=margin)
+    scores = anchors @ gallery.T
     top_k = min(top_k, scores.shape[1])
     hardest, positive = hardest_negatives(scores, positives, margin, top_k)
     return jnp.sum(hardest * (margin - positive + scores), axis=1) / top_k
@@ -76,10 +68,11 @@ def hardest_negatives(
     Returns:
       Weights (n,N) in [0, 1], and the lowest score (n,1) of each row's positives.
     """
+    check_scores(scores, positives)
     positive = jnp.min(jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True)
     # Those beyond the margin cost nothing, so that a row with no more than K within has nothing to
     # select.
-    within = margin - lax.stop_gradient(positive) + scores > 0
+    within = margin - positive + scores > 0
     return top_k_weights(scores, ~positives & within, top_k), positive
 
 

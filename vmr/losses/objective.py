@@ -80,10 +80,9 @@ def _adjacent_pairs(options: Mapping[str, Any], pairs: Pairs) -> Pairs:
 
 
 # Losses that are absent are computed by their rows. InfoNCE's form holds few matrices of a block
-# where JAX's gradient of a row loss holds some ten, so its blocks may be larger; ranking passes
-# over a row many times, which wants it in the cache.
+# where JAX's gradient of a row loss holds some ten, so its blocks may be larger.
 FUSED: dict[Loss, Fused] = {
-    inter.ranking: Fused(ranking_both, whole_items=1024, kept_items=4096),
+    inter.ranking: Fused(ranking_both),
     inter.infonce: Fused(infonce_both, whole_items=1024, block_rows=512, kept_items=4096),
     inter.siglip: Fused(_siglip_both),
     intra.structure: Fused(cpu_block_rows=preferred_block_rows),

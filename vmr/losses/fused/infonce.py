@@ -1,10 +1,10 @@
-"""InfoNCE in both directions from one score matrix, which is never held whole.
+"""InfoNCE in both directions from one score matrix.
 
 A first pass over blocks of videos leaves the log-sum-exp of the negatives of every row and every
-column; a second takes each block's gradient. A matrix small enough is kept from the first to the
-second, 6 N²D operations; a larger one is formed again, 8 N²D operations and O(block · N) memory,
-where two row losses need 12 N²D. Where the temperature is a number and not too low, exponentials
-of the scores themselves neither overflow nor vanish: one serves rows, columns and both passes.
+column; a second takes each block's gradient. A small matrix is kept for the second, 6 N²D
+operations; a larger one is formed again, 8 N²D and O(block · N) memory; two row losses need 12 N²D.
+Where the temperature is a number and not too low, exponentials of the scores of unit rows neither
+overflow nor vanish, and a single one of each score serves rows, columns and both passes.
 Over several devices each holds its own videos against all music: one tower is gathered, and columns
 are joined by a maximum and a sum of N numbers.
 
@@ -159,9 +159,7 @@ def _scores(
     # Scores of unit rows are within ±scale, so that odds reach exp(2 scale), of positives only.
     most = 0.45 * math.log(jnp.finfo(video.dtype).max)
     fits = isinstance(temperature, float | int) and temperature * most >= 1
-    return Scores(
-        video, all_music, scale, ids, all_ids, rows, fits, execution.similarity_dtype
-    )
+    return Scores(video, all_music, scale, ids, all_ids, rows, fits, execution.similarity_dtype)
 
 
 def _log_sums(

@@ -1,4 +1,4 @@
-"""Ranking loss in both directions from one score matrix, held whole.
+"""Ranking loss in both directions from one score matrix, held whole: for small batches.
 
 6 N²D operations, where two row losses need 12 N²D. The hardest negatives are selected, and the
 slopes written, for a block of anchors at a time, which stays in the cache.
@@ -33,11 +33,10 @@ def ranking_both(
 ) -> Outcome | None:
     """Means of `inter.ranking` in both directions, and the gradient of their weighted sum.
 
-    None where the matrix may not be held, or is on several devices: no device then has all of it.
+    None where the batch is in blocks or on several devices: no device then has the whole matrix.
     """
     del learnt  # margin and K are not learnable
-    is_held = execution.block_rows is None or execution.keeps
-    if not is_held or execution.axis_name is not None:
+    if execution.block_rows is not None or execution.axis_name is not None:
         return None
     scores = pairs.music @ pairs.video.T
     m2v, of_music = _sum_and_slopes(scores, pairs.positive_ids, **options)
@@ -51,7 +50,7 @@ def ranking_both(
 def _sum_and_slopes(
     scores: Array, ids: Array, *, margin: float = 0.1, top_k: int = 100
 ) -> tuple[Array, Array]:
-    """Sum of `inter.ranking_of_scores` and its derivative: (N,N), (N,) -> (), (N,N)."""
+    """Sum of `inter.ranking` over anchors, and its slopes: scores (N,N), ids (N,) -> (), (N,N)."""
     items = ids.size
     top_k = min(top_k, items)
 
@@ -65,7 +64,9 @@ def _sum_and_slopes(
         values = (margin - positive[:, 0]) * chosen + jnp.sum(hardest * rows, axis=1)
         lowest = positives & (rows == positive)
         shares = chosen / jnp.sum(lowest, axis=1)
-        return jnp.sum(jnp.where(is_real, values, 0.0)), jnp.where(lowest, -shares[:, None], hardest)
+        return jnp.sum(jnp.where(is_real, values, 0.0)), jnp.where(
+            lowest, -shares[:, None], hardest
+        )
 
     rows_at_once = math.ceil(items / math.ceil(items / _BLOCK_ROWS))
     blocks = in_blocks((scores, ids, jnp.ones(items, bool)), rows_at_once)
