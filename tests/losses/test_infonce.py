@@ -10,6 +10,8 @@ import pytest
 import reference
 
 from vmr.losses import inter
+from vmr.losses.fused.infonce import infonce_both
+from vmr.losses.pairs import Execution, Pairs
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -143,3 +145,39 @@ def test_equal_negatives_are_equally_hard() -> None:
     anchors, gallery = embeddings(5), np.tile(embeddings(6)[:1], (8, 1))
     plain, hard = (infonce(anchors, gallery, SAME_TRACK, hardness=h) for h in (0.0, 2.0))
     np.testing.assert_allclose(hard, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "temperature"),
+    # Exponentials of scores, where they overflow, and where τ is learnt; in float32 at 0.02.
+    [(float, 0.07), (float, 0.001), (float, None), (np.float32, 0.07), (np.float32, 0.02)],
+)
+def test_every_form_in_blocks_is_the_definition(
+    dtype: type, temperature: float | None, keeps: bool
+) -> None:
+    video, music = (jnp.asarray(embeddings(seed), dtype) for seed in (6, 7))
+    video = video.at[0].set(-music[3])  # the least and the largest score there are
+    video = video.at[1].set(music[4])
+    pairs = Pairs(video, music, video, music, jnp.asarray(TRACKS))
+    options = {"label_smoothing": 0.2} | ({"temperature": temperature} if temperature else {})
+    learnt = {} if temperature else {"log_temperature": jnp.log(0.3)}
+    weights, execution = {"m2v": 3.0, "v2m": 0.7}, Execution(block_rows=3, keeps=keeps)
+
+    def definition(video: jax.Array, music: jax.Array) -> jax.Array:
+        values = options if temperature else {**options, "temperature": 0.3}
+        rows = [
+            inter.infonce(*sides, SAME_TRACK, **values)
+            for sides in ((music, video), (video, music))
+        ]
+        return 3.0 * rows[0].mean() + 0.7 * rows[1].mean()
+
+    expected, slopes = jax.value_and_grad(definition, argnums=(0, 1))(video, music)
+    found = infonce_both(options, weights, pairs, learnt, execution)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-12 if dtype is float else 2e-5)
+    close(found.loss, expected)
+    for side, slope in zip(("video", "music"), slopes, strict=True):
+        largest = float(jnp.max(jnp.abs(slope)))
+        close(
+            found.gradient[side] / largest, slope / largest, atol=1e-12 if dtype is float else 2e-5
+        )

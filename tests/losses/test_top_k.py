@@ -114,3 +114,10 @@ def test_a_k_that_selects_nothing_is_refused() -> None:
 def test_any_rows(values: np.ndarray, eligible: np.ndarray, k: int) -> None:
     weights = weights_of(values, eligible, k)
     np.testing.assert_allclose(weights, definition(values, eligible, k), rtol=1e-6)
+
+
+def test_long_rows_are_counted_in_full() -> None:
+    """More entries than a byte counts, in every lane."""
+    values = np.tile(np.arange(100, dtype=np.float32), (2, 400))
+    weights = weights_of(values, np.ones(values.shape, bool), 30_200)
+    np.testing.assert_array_equal(weights, definition(values, np.ones(values.shape, bool), 30_200))
