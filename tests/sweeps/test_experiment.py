@@ -100,6 +100,30 @@ def test_an_ensemble_is_chosen_among_the_runs(
     assert "| `ensemble` | 1 |" in text
 
 
+def test_a_dataset_without_a_test_split_has_its_tables(
+    data_dir: str, tmp_path: pathlib.Path, training: CopiedTraining
+) -> None:
+    """What was trained is told, choice and ensemble included, and why there is no more."""
+    data = tmp_path / "data"
+    shutil.copytree(data_dir, data)
+    info = json.loads((data / "dataset_info.json").read_text())
+    info["splits"] = [split for split in info["splits"] if split["name"] != "test"]
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    config = base_config(str(data))
+    config.dataset.allow_invalid = True  # a split less than was built
+    path, root = file_of(tmp_path, [0.1, 0.5]), tmp_path / "sweep"
+    told = run_sweep(path, config, root, InProcess(), ensemble=True)
+    assert "No results on test" in told
+    assert "has no split 'test'" in told
+    table = json.loads((root / "sweep.json").read_text())
+    assert len(table["chosen"]) == 1
+    assert table["test"] == {}
+    assert table["ensemble"]["coefficients"]
+    text = (root / "sweep.md").read_text()
+    assert "No results on test" in text
+    assert "## Ensemble" in text
+
+
 def test_one_run_is_no_ensemble(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, training: CopiedTraining
 ) -> None:

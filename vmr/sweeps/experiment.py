@@ -179,7 +179,7 @@ def _write_report(
 def report_of(
     results: Results, config: ml_collections.ConfigDict, choose_per: str | None, title: str
 ) -> Report:
-    """Chooses settings by validation alone, then evaluates them on the test split.
+    """Chooses settings by validation alone, then evaluates them on the test split, if there is one.
 
     Where only one is chosen, its reference is evaluated as well. No other setting is.
     """
@@ -188,7 +188,12 @@ def report_of(
     test: dict[str, list[dict[str, Any]]] = {}
     systems: dict[str, list[Scored]] = {}
     for setting in [*([reference] if reference else []), *chosen]:
-        evaluated = [_evaluated_on_test(row.run) for row in setting.rows]
+        try:
+            evaluated = [_evaluated_on_test(row.run) for row in setting.rows]
+        except UserError as mistake:  # no test split, say: the tables are written all the same
+            return Report(
+                title, results, chosen, choose_per, verdicts=f"No results on test: {mistake}"
+            )
         test[setting.name] = [metrics for metrics, _ in evaluated]
         # The reference may have the chosen one's value of the field that is chosen per.
         is_named = choose_per is None or setting is reference
@@ -226,12 +231,14 @@ def _ensembled(results: Results, workdir: pathlib.Path) -> EnsembleResult:
         )
         opened = dataclasses.replace(opened, members=members)
         ensemble_folder.write(opened.model, workdir / "ensemble", chosen)
-        embedded = embeddings.collect(opened.embed("test"), "test", opened.meta())
-        test = evaluate.score(embedded, None)
     except UserError as mistake:  # the tables are written all the same
         return EnsembleResult(failure=str(mistake))
     coefficients = {member.name: member.coefficient for member in members}
-    return EnsembleResult(coefficients, *chosen, test)
+    try:
+        embedded = embeddings.collect(opened.embed("test"), "test", opened.meta())
+    except UserError:  # `report_of` has said why
+        return EnsembleResult(coefficients, *chosen)
+    return EnsembleResult(coefficients, *chosen, evaluate.score(embedded, None))
 
 
 def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, str]:

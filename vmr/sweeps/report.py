@@ -240,9 +240,11 @@ def _ensemble(report: Report, ensemble: EnsembleResult) -> list[str]:
     metric = ensemble.metric.replace("/", " ")
     told = (
         f"Chosen greedily among the finished runs by validation {metric}, {value}, which is "
-        "therefore better than it is elsewhere; in the folder `ensemble`. Test, beside the chosen "
-        "settings alone:"
+        "therefore better than it is elsewhere; in the folder `ensemble`."
     )
+    if not ensemble.test:
+        return [tables.markdown(rows), told]
+    told += " Test, beside the chosen settings alone:"
     test = {"ensemble": [ensemble.test], **report.test}
     return [tables.markdown(rows), told, tables.markdown(_test_rows(test))]
 
