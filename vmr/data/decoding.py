@@ -5,17 +5,15 @@ several times as fast as TFDS's own reader.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.label_classes import classes, stored_labels
-from vmr.data.modality import Modality
 from vmr.data.quiet_tensorflow import tf
-from vmr.data.sampling import embedded_tokens, mean_frames, sampled_clips, segment_offsets
+from vmr.data.sampling import embedded_tokens
 from vmr.data.schema import Schema
 
 # A run of characters that are neither letters, marks nor digits of any script.
@@ -24,15 +22,22 @@ _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 Fields = dict[str, tf.Tensor]
 
 
-def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
+def parse_stored(
+    serialized: tf.Tensor, schema: Schema, modalities: Collection[str] | None = None
+) -> Fields:
     """Parses the stored fields of a batch: (B,) serialised examples -> (B,) values.
 
     `video`, `music` and embedded `text` stay raw bytes; ids and text are UTF-8 bytes; `group`
     and `track`, which is stored as `music_index`, are int64.
+
+    Args:
+      serialized: (B,) serialised examples.
+      schema: fields of the examples.
+      modalities: modalities to parse; by default all.
     """
     text, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
     spec = {"video_id": text, "music_id": text, "music_index": number}
-    spec |= dict.fromkeys(schema.modalities, text)
+    spec |= dict.fromkeys(schema.modalities if modalities is None else modalities, text)
     if schema.text:
         spec["text"] = text
     if schema.has_groups:
@@ -42,32 +47,19 @@ def parse_stored(serialized: tf.Tensor, schema: Schema) -> Fields:
     return fields
 
 
-def is_one_clip(serialized: tf.Tensor, schema: Schema, source: str) -> tf.Tensor:
-    """Tests if a serialised example has a single frame of the modality `source`: () bool."""
-    spec = {source: tf.io.FixedLenFeature([], tf.string)}
-    stored = tf.io.parse_single_example(serialized, spec)[source]
-    return tf.equal(tf.strings.length(stored), schema.modalities[source].row_bytes)
-
-
 def parse_batch(
-    serialized: tf.Tensor,
-    first: tf.Tensor,
-    schema: Schema,
-    spec: BatchSpec,
-    seed: int | None = None,
-    segments: int = 1,
+    serialized: tf.Tensor, schema: Schema, spec: BatchSpec, sequences: Fields
 ) -> Fields:
     """Parses (B,) serialised examples into the fields of `vmr.data.pipeline.train_batches`.
 
     Args:
-      serialized: (B,) serialised examples.
-      first: () int64, number of the first example in the stream; keys the draw of its clips.
+      serialized: (B,) serialised examples, from which the sequences may be missing.
       schema: fields of the examples.
       spec: content of the batch.
-      seed: seed of the sampled clips; None takes clips at fixed offsets, for evaluation.
-      segments: S, parts of each sequence; if not 1, clips are (B, S, N, P), N of each part.
+      sequences: arrays of the sequences, by name, from `vmr.data.sequences.SequenceReader`.
     """
-    fields = parse_stored(serialized, schema)
+    vectors = [name for name, modality in schema.modalities.items() if not modality.sequence]
+    fields = parse_stored(serialized, schema, vectors)
     batch = {name: fields[name] for name in ("video_id", "music_id", "track")}
     if "group" in fields:
         batch["group"] = fields["group"]
@@ -80,83 +72,19 @@ def parse_batch(
         # id stands in for the track index; two videos collide with probability 2⁻³¹.
         batch["music_id"] = fields["video_id"]
         batch["track"] = tf.strings.to_hash_bucket_fast(fields["video_id"], 2**31 - 1)
-    batch |= _modalities(fields, first, schema, spec, seed, segments)
+    batch |= sequences
+    for name, source in spec.sides.items():
+        if source in vectors:
+            # This or the reshape raises at a record of a wrong size, which `naming_faults` names.
+            values = tf.io.decode_raw(fields[source], tf.float32)
+            width = schema.modalities[source].width
+            batch[name] = tf.reshape(values, [tf.size(fields[source]), width])
     if spec.tokens and schema.text:
         batch["text"], batch["text_mask"] = _text(fields["text"], schema, spec)
     for name in ("track", "group", "label"):
         if name in batch:
             batch[name] = tf.ensure_shape(tf.cast(batch[name], tf.int32), [None])
     return batch
-
-
-def _modalities(
-    fields: Fields,
-    first: tf.Tensor,
-    schema: Schema,
-    spec: BatchSpec,
-    seed: int | None,
-    segments: int,
-) -> Fields:
-    """Arrays `video` and `music`: vectors (B, P), or clips (B, N, P) with masks (B, N).
-
-    With several segments, also the length T of each sequence, `video_length` (B,).
-    """
-    offsets = None
-    arrays: Fields = {}
-    for number, (name, source) in enumerate(spec.sides.items()):
-        modality, stored = schema.modalities[source], fields[source]
-        if not modality.sequence:
-            # This or the reshape raises at a record of a wrong size, which `naming_faults` names.
-            vectors = tf.io.decode_raw(stored, tf.float32)
-            arrays[name] = tf.reshape(vectors, [tf.size(stored), modality.width])
-        elif spec.sampling == "mean" and segments == 1:
-            arrays[name] = _pooled(stored, modality)
-        else:
-            # Drawn once, so that both modalities of a pair show clips of the same relative times.
-            if offsets is None:
-                offsets = _offsets(first, tf.size(fields["track"]), spec, seed)
-            of_sample = offsets[number % spec.samples]
-            arrays[name], arrays[f"{name}_mask"] = _clips(
-                stored, of_sample, modality, spec, segments
-            )
-            if segments > 1:
-                arrays[f"{name}_length"] = tf.strings.length(stored) // modality.row_bytes
-    return arrays
-
-
-def _offsets(first: tf.Tensor, count: tf.Tensor, spec: BatchSpec, seed: int | None) -> tf.Tensor:
-    draw = partial(
-        segment_offsets,
-        clips=spec.clips,
-        seed=seed,
-        samples=spec.samples,
-        method=spec.sampling,
-    )
-    # `numpy_function` loses the static shape, which `ensure_shape` restores, here as below.
-    drawn = tf.numpy_function(draw, [first, count], tf.float64, stateful=False)
-    return tf.ensure_shape(drawn, [spec.samples, None, spec.clips])
-
-
-def _pooled(stored: tf.Tensor, modality: Modality) -> tf.Tensor:
-    pool: Callable[[Any], np.ndarray] = partial(mean_frames, modality=modality)
-    means = tf.numpy_function(pool, [stored], tf.float32, stateful=False)
-    return tf.ensure_shape(means, [None, modality.width])
-
-
-def _clips(
-    stored: tf.Tensor, offsets: tf.Tensor, modality: Modality, spec: BatchSpec, segments: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    choose = partial(
-        sampled_clips,
-        modality=modality,
-        method=spec.sampling,
-        samples=spec.samples,
-        segments=segments,
-    )
-    dtype = tf.float32 if spec.sampling == "mean" else modality.dtype
-    clips, mask = tf.numpy_function(choose, [stored, offsets], [dtype, tf.bool], stateful=False)
-    shape = [None, segments, spec.clips] if segments > 1 else [None, spec.clips]
-    return tf.ensure_shape(clips, [*shape, modality.width]), tf.ensure_shape(mask, shape)
 
 
 def _text(stored: tf.Tensor, schema: Schema, spec: BatchSpec) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,17 +3,20 @@
     shards ─ shuffle (seed, epoch) ─ skip ─ batch ─ parse (in parallel) ─ prefetch ─ numpy
 
 Records are skipped as bytes, before they are parsed, so a run resumed at step s starts quickly and
-sees exactly the batches of an uninterrupted run.
+sees exactly the batches of an uninterrupted run. Of a dataset with sequences, the numbers of the
+records take this way, and `vmr.data.sequences` reads the records where they are parsed.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
-from vmr.data.decoding import is_one_clip, parse_batch
+from vmr.data.decoding import parse_batch
 from vmr.data.quiet_tensorflow import tf
+from vmr.data.sequences import SequenceReader
 from vmr.data.tfrecords import (
     as_graph,
     counted,
@@ -34,9 +37,8 @@ _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
 _PARSERS = 2
 _READ_AHEAD = 4
-# A sequence has up to 345 kB; so few of them stay in the CPU's cache until they are pooled or
-# sampled.
-_SEQUENCES_AT_ONCE = 8
+# A sequence has up to 345 kB: few are held at once, but enough that a call's own cost is small.
+_SEQUENCES_AT_ONCE = 32
 _SEED_STRIDE = 1_000_003
 
 
@@ -84,16 +86,20 @@ def train_batches(
     # resume inside any epoch without reading those before it.
     first_epoch, skipped = divmod(start_step, steps)
 
-    @as_graph
-    def records_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        # The remainder is dropped before batching, since one `batch` runs on across epochs.
-        records = _shuffled_records(dataset, split, seed, epoch).take(steps * batch_size)
-        seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
-        return records.skip(tf.cast(seen, tf.int64))
+    read = _shuffled_numbers if dataset.has_sequences else _shuffled_records
 
-    records = tf.data.Dataset.counter(start=first_epoch).flat_map(records_of)
+    @as_graph
+    def items_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        # The remainder is dropped before batching, since one `batch` runs on across epochs.
+        items = read(dataset, split, seed, epoch).take(steps * batch_size)
+        seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
+        return items.skip(tf.cast(seen, tf.int64))
+
+    items = tf.data.Dataset.counter(start=first_epoch).flat_map(items_of)
+    if not dataset.has_sequences:
+        return _vector_batches(dataset, split, items, batch_size, spec)
     first = start_step * batch_size
-    return _numpy_batches(dataset, split, records, batch_size, spec, seed=seed, first=first)
+    return _sequence_batches(dataset, split, items, batch_size, spec, seed=seed, first=first)
 
 
 def eval_batches(
@@ -122,15 +128,13 @@ def eval_batches(
     """
     spec = spec or BatchSpec()
     require_stored(dataset, spec)
-    dataset.examples(split)
-    records = records_in_order(dataset.shards[split])
-    if spec.samples == 1:
-        return _numpy_batches(dataset, split, records, batch_size, spec, segments=segments)
-    records = records.filter(
-        as_graph(lambda record: ~is_one_clip(record, dataset.schema, spec.pairing))
-    )
-    batches = _numpy_batches(dataset, split, records, batch_size, spec, segments=segments)
-    return _at_least_one(batches, dataset, split, spec)
+    examples = dataset.examples(split)
+    if not dataset.has_sequences:
+        records = records_in_order(dataset.shards[split])
+        return _vector_batches(dataset, split, records, batch_size, spec)
+    numbers = tf.data.Dataset.range(examples)
+    batches = _sequence_batches(dataset, split, numbers, batch_size, spec, segments=segments)
+    return batches if spec.samples == 1 else _at_least_one(batches, dataset, split, spec)
 
 
 def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
@@ -150,51 +154,95 @@ def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
 
 def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
     shards = dataset.shards[split]
-    # Stateless: a stateful shuffle would depend on how often it has been called.
-    order = tf.random.experimental.stateless_shuffle(
-        tf.range(len(shards)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-    )
+    order = _shard_order(dataset, split, seed, epoch)
     paths, counts = stored_files(shards)
     files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(counts, order)))
     records = files.interleave(first_records, cycle_length=_SHARDS_IN_TURN, block_length=16)
+    return _shuffled(counted(records, shards), dataset, split, seed, epoch)
+
+
+def _shuffled_numbers(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Numbers of the records of an epoch, as `SequenceReader` counts them, in shuffled order."""
+    order = _shard_order(dataset, split, seed, epoch)
+    counts = np.array([shard.examples for shard in dataset.shards[split]])
+    ends = np.cumsum(counts)
+    bounds = (tf.gather(ends - counts, order), tf.gather(ends, order))
+    shards = tf.data.Dataset.from_tensor_slices(bounds)
+    numbers = shards.interleave(
+        as_graph(tf.data.Dataset.range), cycle_length=_SHARDS_IN_TURN, block_length=16
+    )
+    return _shuffled(numbers, dataset, split, seed, epoch)
+
+
+def _shard_order(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    # Stateless: a stateful shuffle would depend on how often it has been called.
+    return tf.random.experimental.stateless_shuffle(
+        tf.range(len(dataset.shards[split])), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+    )
+
+
+def _shuffled(
+    records: tf.data.Dataset, dataset: Dataset, split: str, seed: int, epoch: tf.Tensor
+) -> tf.data.Dataset:
     # The buffer is bounded in bytes, not records: vectors are small and shuffle whole by the
     # hundred thousand, sequences are not.
     mean_bytes = max(1, dataset.bytes[split] // dataset.splits[split])
     buffer = min(dataset.splits[split], max(_MIN_SHUFFLE_RECORDS, SHUFFLE_BYTES // mean_bytes))
     # The stride keeps seeds apart: with seed + epoch, epoch 1 of seed 0 would be epoch 0 of seed 1.
-    return counted(records, shards).shuffle(
-        buffer, seed=seed * _SEED_STRIDE + epoch, reshuffle_each_iteration=False
-    )
+    return records.shuffle(buffer, seed=seed * _SEED_STRIDE + epoch, reshuffle_each_iteration=False)
 
 
-def _numpy_batches(
+def _vector_batches(
+    dataset: Dataset, split: str, records: tf.data.Dataset, batch_size: int, spec: BatchSpec
+) -> Iterator[Batch]:
+    parse = as_graph(partial(parse_batch, schema=dataset.schema, spec=spec, sequences={}))
+    batches = records.batch(batch_size).map(parse, num_parallel_calls=_PARSERS, deterministic=True)
+    return _numpy_batches(batches, dataset, split)
+
+
+def _sequence_batches(
     dataset: Dataset,
     split: str,
-    records: tf.data.Dataset,
+    numbers: tf.data.Dataset,
     batch_size: int,
     spec: BatchSpec,
     seed: int | None = None,
     first: int = 0,
     segments: int = 1,
 ) -> Iterator[Batch]:
-    at_once = min(batch_size, _SEQUENCES_AT_ONCE) if dataset.has_sequences else batch_size
+    """Batches of records of sequences, read by their numbers."""
+    reader = SequenceReader(dataset.shards[split], dataset.schema, spec, seed, segments)
+    at_once = min(batch_size, _SEQUENCES_AT_ONCE)
+    signature = reader.signature()
 
     @as_graph
-    def parse(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        start = first + number * at_once
-        return parse_batch(serialized, start, dataset.schema, spec, seed, segments)
+    def parse(batch: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
+        types = [of.dtype for of in signature.values()]
+        arrays = tf.numpy_function(reader.read, [numbers, first + batch * at_once], types)
+        # `numpy_function` loses the static shapes.
+        sequences = {
+            name: tf.ensure_shape(array, of.shape)
+            for (name, of), array in zip(signature.items(), arrays, strict=True)
+        }
+        serialized = sequences.pop("serialized")
+        return parse_batch(serialized, dataset.schema, spec, sequences)
 
     # Numbered, because the position of an item in the stream decides its clips. The order stays
     # deterministic although parsing runs in parallel.
-    numbered = records.batch(at_once).enumerate()
-    batches = numbered.map(parse, num_parallel_calls=_PARSERS, deterministic=True)
-    if at_once != batch_size:
-        batches = batches.rebatch(batch_size)
+    batches = (
+        numbers.batch(at_once)
+        .enumerate()
+        .map(parse, num_parallel_calls=_PARSERS, deterministic=True)
+    )
+    for batch in _numpy_batches(batches.rebatch(batch_size), dataset, split):
+        _require_clips(batch, dataset, split, spec)
+        yield batch
+
+
+def _numpy_batches(batches: tf.data.Dataset, dataset: Dataset, split: str) -> Iterator[Batch]:
     arrays = naming_faults(batches.prefetch(_READ_AHEAD), dataset.shards[split], dataset.schema)
     for batch in arrays:
-        readable = {name: _readable(array) for name, array in batch.items()}
-        _require_clips(readable, dataset, split, spec)
-        yield readable
+        yield {name: _readable(array) for name, array in batch.items()}
 
 
 def _at_least_one(

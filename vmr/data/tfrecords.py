@@ -20,7 +20,7 @@ from vmr.data.schema import Schema
 from vmr.errors import UserError
 
 # Bytes around each record: its length (8) with a checksum (4), and a checksum (4) of the content.
-_HEAD, _FRAME = 12, 16
+HEAD, FRAME = 12, 16
 
 # First bytes of files that are often taken for TFRecords, and advice.
 _OTHER_KINDS = (
@@ -108,7 +108,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             yield number, record
             number += 1
-            read += len(record) + _FRAME
+            read += len(record) + FRAME
     except tf.errors.DataLossError as error:
         # One error class for both faults; only the text tells them apart.
         reason = "truncated" if "truncated" in error.message else "corrupt (its checksum differs)"
@@ -122,7 +122,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     # TensorFlow takes fewer bytes than the head of a record for the end of the file.
     left = path.stat().st_size - read
     if left:
-        raise _broken(path, number, f"truncated: {left} of the {_HEAD} bytes of its head are there")
+        raise _broken(path, number, f"truncated: {left} of the {HEAD} bytes of its head are there")
     if not number:
         raise UserError(f"{path}: is empty, expected TFRecords")
 
