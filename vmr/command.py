@@ -47,6 +47,8 @@ def _guarded(main: Main, argv: list[str]) -> int | None:
         if len(argv) > 1:
             raise UserError(f"{argv[1]!r} is no flag of this command: see --help")
         _refuse_empty_flags(main)
+        if sys.stderr.isatty():  # someone waits through seconds of imports
+            print("starting", file=sys.stderr)
         status = main(argv)
         # Flushed here, so that a closed pipe raises inside this `try` and not as Python exits.
         sys.stdout.flush()
