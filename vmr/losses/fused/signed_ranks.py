@@ -9,7 +9,7 @@ Letters: n anchors, N items of a row, M the power of two at or above N.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ Method = Literal["count", "network", "sort"]
 
 # Up to here an accelerator counts every comparison in less time than its sort takes.
 _COUNTED_ITEMS = 2048
+_SEGMENTS = 32
 
 
 def signed_ranks(values: jax.Array, rows: jax.Array, method: Method | None = None) -> jax.Array:
@@ -151,13 +152,17 @@ def ranks_among(ascending: jax.Array, columns: jax.Array) -> jax.Array:
 def _first_equal(ascending: jax.Array, columns: jax.Array) -> jax.Array:
     """Start of each key's run of equals: (M,n), (N,n) -> (N,n) int32."""
     size = ascending.shape[0]
+    # The first five halvings at once, by comparing with the ends of 32 equal parts of the column: on
+    # CPU five gathers take longer than these comparisons.
+    segment = size // min(size, _SEGMENTS)
+    pivots = ascending[segment - 1 : -1 : segment]
+    below = sum((pivot[None, :] < columns for pivot in pivots), jnp.zeros(columns.shape, jnp.int32))
 
     def halve(step: jax.Array, first: jax.Array) -> jax.Array:
-        middle = first + (size >> 1 >> step)
+        middle = first + (segment >> 1 >> step)
         return jnp.where(_gather(ascending, middle - 1) < columns, middle, first)
 
-    start = jnp.zeros(columns.shape, jnp.int32)
-    return lax.fori_loop(0, size.bit_length() - 1, halve, start)
+    return lax.fori_loop(0, segment.bit_length() - 1, halve, segment * below)
 
 
 def _last_equal(ascending: jax.Array, count: int) -> jax.Array:
@@ -167,12 +172,15 @@ def _last_equal(ascending: jax.Array, count: int) -> jax.Array:
     is_end = jnp.pad(ascending[1:] != ascending[:-1], ((0, 1), (0, 0)), constant_values=True)
     ends = jnp.where(is_end, jnp.minimum(positions, count - 1)[:, None], count - 1)
 
-    def look_ahead(ends: jax.Array, reach: jax.Array) -> tuple[jax.Array, None]:
-        return jnp.minimum(ends, ends[jnp.minimum(positions + reach, size - 1)]), None
+    # Each doubling of the reach sees as far again. A run longer than the reach changes at it, so
+    # that the first reach without a change is the last: one or two where equals are rare.
+    def look_ahead(state: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        reach, ends, _ = state
+        seen = jnp.minimum(ends, ends[jnp.minimum(positions + reach, size - 1)])
+        return 2 * reach, seen, jnp.any(seen != ends)
 
-    # Each doubling of the reach sees as far again: log M steps, where a cumulative minimum takes M.
-    reaches = jnp.array([1 << level for level in range(size.bit_length() - 1)], jnp.int32)
-    return lax.scan(look_ahead, ends, reaches)[0]
+    start = jnp.int32(1), ends, jnp.bool_(True)
+    return lax.while_loop(lambda state: state[2], look_ahead, start)[1]
 
 
 def _gather(columns: jax.Array, positions: jax.Array) -> jax.Array:
