@@ -152,8 +152,8 @@ def ranks_among(ascending: jax.Array, columns: jax.Array) -> jax.Array:
 def _first_equal(ascending: jax.Array, columns: jax.Array) -> jax.Array:
     """Start of each key's run of equals: (M,n), (N,n) -> (N,n) int32."""
     size = ascending.shape[0]
-    # The first five halvings at once, by comparing with the ends of 32 equal parts of the column: on
-    # CPU five gathers take longer than these comparisons.
+    # The first five halvings at once, by comparing with the ends of 32 equal parts of the column:
+    # on CPU five gathers take longer than these comparisons.
     segment = size // min(size, _SEGMENTS)
     pivots = ascending[segment - 1 : -1 : segment]
     below = sum((pivot[None, :] < columns for pivot in pivots), jnp.zeros(columns.shape, jnp.int32))
