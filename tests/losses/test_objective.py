@@ -286,3 +286,10 @@ def test_weightings_train_together_under_vmap() -> None:
         weights = {term: weight[member] for term, weight in many.items()}
         alone = by_weights(weights)
         assert_same(jax.tree.map(lambda x, member=member: x[member], together), alone)
+
+
+def test_ranking_in_blocks_of_anchors_is_the_definition() -> None:
+    """Two blocks from one score matrix, the last filled up."""
+    which, pairs = objective("ranking", "none"), sample(count=301, tracks=250)
+    found = jax.jit(which.value_and_gradient)(pairs, WEIGHTS)
+    assert_same(found, by_autodiff(which, pairs, {}))

@@ -18,7 +18,7 @@ import numpy as np
 
 from tools.bench.paired import Contender, Prepared, installed, machine, take_turns
 
-TOP_K = 100  # anchors of VM-NET's adjacent structure
+TOP_K = 100  # VM-NET's, of its hardest negatives and of its adjacent structure
 _SIZE, _BYTES = 2048, 2**28  # of a matrix product's sides, and of a copy
 
 
