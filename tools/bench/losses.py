@@ -7,8 +7,8 @@
 
 Every contender has a process of its own, and the processes take turns (`tools.bench.paired`).
 Everything runs on the CPU; JAX_PLATFORMS in the environment moves only the contenders in JAX.
-The machine's ceilings are measured first (`tools.bench.ceilings`). Some minutes as it stands; with
-`--all`, hours. Peers come with the extra `bench`; those that are not installed are left out.
+The machine's ceilings are measured first (`tools.bench.ceilings`). Peers come with the extra
+`bench`; those that are not installed are left out.
 """
 
 import itertools
