@@ -11,6 +11,7 @@ from scipy.special import huber, logsumexp, rel_entr, softmax
 from scipy.stats import rankdata
 
 from tools.bench import peers
+from tools.bench.ceilings import TOP_K
 
 Batch64 = Mapping[str, np.ndarray]  # the fields of `peers.Batch`, float64
 
@@ -20,7 +21,7 @@ def _direction(anchors: np.ndarray, gallery: np.ndarray) -> float:
     scores = anchors @ gallery.T
     violation = peers.MARGIN - np.diag(scores)[:, None] + scores
     np.fill_diagonal(violation, 0.0)
-    top_k = min(peers.TOP_K, len(scores))
+    top_k = min(TOP_K, len(scores))
     hardest = np.partition(violation, len(scores) - top_k, axis=1)[:, -top_k:]
     return float(np.mean(np.maximum(hardest, 0.0)))
 
@@ -87,7 +88,7 @@ def _structure(batch: Batch64) -> float:
 
 
 def _structure_adjacent(batch: Batch64) -> float:
-    first = {name: batch[name][: peers.TOP_K] for name in ("video", "video_inputs")}
+    first = {name: batch[name][:TOP_K] for name in ("video", "video_inputs")}
     before, after = (x[:, :-1] - x[:, 1:] for x in _before_and_after(first))
     return float(np.mean((np.sign(after) - np.sign(before)) * after))
 
