@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,20 +99,20 @@ with distributed.connected(flag.partition("=")[2]):
 
 
 @pytest.mark.slow
-def test_two_processes_begin_a_run_four_end_it_and_one_has_its_numbers(
+def test_four_processes_go_on_with_a_run_of_one_and_take_its_steps(
     data_dir: str, tmp_path: pathlib.Path
 ) -> None:
     several, alone = tmp_path / "several", tmp_path / "alone"
-    flags = f"--config.dataset.data_dir={data_dir}", f"--workdir={several}", "--config.steps=4"
-    told = together(2, "-m", *TRAIN, *flags)
-    assert "compiling the step for 4 x cpu, in 2 processes" in told
-    assert "ended at step 4 of 4" in told
+    config = get_config("runlocal")
+    config.dataset.data_dir, config.log_every, config.steps = data_dir, 1, 4
+    loop.train(config, alone, jax.devices()[:DEVICES])
+    shutil.copytree(alone, several)
     (tmp_path / "goes_on.py").write_text(GOES_ON)
     told = together(4, str(tmp_path / "goes_on.py"), data_dir, str(several))
     assert "going on from step 4" in told
+    assert "compiling the step for 4 x cpu, in 4 processes" in told
 
-    config = get_config("runlocal")
-    config.dataset.data_dir, config.log_every = data_dir, 1
+    config.steps = 8
     loop.train(config, alone, jax.devices()[:DEVICES])
     losses = ([line["train/loss"] for line in lines(folder)] for folder in (alone, several))
     np.testing.assert_allclose(*losses, rtol=1e-4)
@@ -124,7 +125,6 @@ def test_two_processes_begin_a_run_four_end_it_and_one_has_its_numbers(
     np.testing.assert_allclose(first.music_emb, second.music_emb, atol=2e-3)
     found = json.loads((several / "results.json").read_text())
     assert found["v2m"] == evaluate.evaluate_file(several / "test.npz", None)["v2m"]
-    assert json.loads((several / "environment.json").read_text())["processes"] == 2
 
 
 def lines(workdir: pathlib.Path) -> list[dict[str, float]]:
@@ -157,6 +157,7 @@ def test_a_signal_to_one_process_stops_and_saves_the_run_of_all(
     assert (status, other[0]) == (143, 143), (errors, other)
     assert "stopped by SIGTERM; it is saved" in told
     assert latest_step(run) >= lines(run)[-1]["step"]
+    assert json.loads((run / "environment.json").read_text())["processes"] == 2
 
 
 def wait_for(ready: object, processes: Sequence[subprocess.Popen]) -> None:

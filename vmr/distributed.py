@@ -6,6 +6,7 @@ writes files.
 """
 
 import atexit
+import collections
 import contextlib
 import functools
 import os
@@ -32,7 +33,7 @@ FLAG_HELP = (
 
 # What is sent is filled up to a power of two, so that few sizes are compiled, and cut into chunks.
 _LEAST_BYTES, _CHUNK_BYTES = 2**10, 2**28
-_FAILED, _SEEN = "vmr/failed", "vmr/seen"
+_FAILED, _GONE = "vmr/failed", "vmr/gone"
 _POLL_SECONDS = 0.3
 _SECONDS_TO_HEAR = 5.0
 # A process that is done waits for the first, which may rank millions of items by itself.
@@ -152,9 +153,10 @@ def _addresses(typed: str) -> dict[str, Any]:
 def _require_equal_devices() -> None:
     import jax
 
-    counts = from_all(jax.local_device_count())
-    if len(set(counts)) > 1:
-        raise UserError(f"the processes have {counts} devices, expected as many in each")
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        there = ", ".join(f"{count} in process {number}" for number, count in counts.items())
+        raise UserError(f"the processes have different numbers of devices: {there}")
 
 
 def from_first(make: Callable[[], T]) -> T:
@@ -242,19 +244,24 @@ def _fail(reason: str) -> None:
     atexit.register(_exit_now)
     with contextlib.suppress(Exception):  # the service may be what is gone
         _store().key_value_set(f"{_FAILED}/{jax.process_index()}", reason)
-        # The first process serves the keys: it stays until the others have read them.
-        until = time.monotonic() + _SECONDS_TO_HEAR
-        while time.monotonic() < until:
-            heard = (len(_store().key_value_dir_get(told)) for told in (_SEEN, _FAILED))
-            if sum(heard) >= jax.process_count():
-                return
-            time.sleep(_POLL_SECONDS)
 
 
 def _exit_now() -> None:
+    """Ends this process; the first one, which serves the keys, after the others."""
+    import jax
+
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    with contextlib.suppress(Exception):
+        until = time.monotonic() + _SECONDS_TO_HEAR
+        if not _is_first:
+            _store().key_value_set(f"{_GONE}/{jax.process_index()}", "")
+            until = 0.0
+        while len(_store().key_value_dir_get(_GONE)) < jax.process_count() - 1:
+            if time.monotonic() > until:
+                break
+            time.sleep(_POLL_SECONDS)
     os._exit(1)
 
 
@@ -265,15 +272,13 @@ def _watch() -> None:
     own = jax.process_index()
     while not _ended.wait(_POLL_SECONDS):
         with contextlib.suppress(Exception):
-            failures = _store().key_value_dir_get(_FAILED)
-            for key, reason in failures:
-                number = int(key.rsplit("/", 1)[1])
-                if number == own:
-                    return
-                _store().key_value_set(f"{_SEEN}/{own}", "")
+            failures = dict(_store().key_value_dir_get(_FAILED))
+            if f"{_FAILED}/{own}" in failures:
+                return  # it ends by itself
+            for key, reason in failures.items():
                 if _is_first:
+                    number = key.rsplit("/", 1)[1]
                     print(f"error: process {number}: {reason}", file=sys.stderr)
-                    time.sleep(2 * _POLL_SECONDS)  # it serves the keys that the others read
                 _exit_now()
 
 
