@@ -12,6 +12,7 @@ import pathlib
 
 from absl import flags
 
+from vmr import distributed
 from vmr.command import run
 from vmr.errors import UserError
 
@@ -72,10 +73,12 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file of the results. Default, of a run: WORKDIR/results/SPLIT.json. What "
     "it holds beside the plain results of the same checkpoint (a baseline, segments, …) stays.",
 )  # fmt: skip
+_DISTRIBUTED = flags.DEFINE_string("distributed", None, distributed.FLAG_HELP)
 flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble", "embeddings", "trec_run"])
 _OF_EMBEDDINGS = (_SPLIT, _DATA_DIR, _GALLERY, _JUDGEMENTS, _TREC, _HUBNESS)
 
 
+@distributed.one_of_several(_DISTRIBUTED)
 def main(_: list[str]) -> None:
     """Evaluates the run or the file, writes the results, prints the tables."""
     _refuse_wrong_combinations()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from vmr import distributed
 from vmr.command import run
 from vmr.errors import UserError
 
@@ -36,9 +37,11 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset, if it moved since tr
 _OUTPUT = flags.DEFINE_string("output", None, "npz file to write.")
 _MODEL = flags.DEFINE_string("model", None, "Model folder to write, without any dataset.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1000, "Pairs at a time.", lower_bound=1)
+_DISTRIBUTED = flags.DEFINE_string("distributed", None, distributed.FLAG_HELP)
 flags.mark_flags_as_mutual_exclusive(["workdir", "ensemble", "soup"])
 
 
+@distributed.one_of_several(_DISTRIBUTED)
 def main(_: list[str]) -> None:
     """Writes the model, the embeddings of the split, or both."""
     if not _WORKDIR.value and not _ENSEMBLE.value and not _SOUP.value:

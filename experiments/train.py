@@ -10,6 +10,7 @@ import pathlib
 
 from absl import flags
 
+from vmr import distributed
 from vmr.command import run
 from vmr.config_flag import define_config
 
@@ -22,8 +23,10 @@ _WORKDIR = flags.DEFINE_string(
 _PROFILE = flags.DEFINE_string(
     "profile", None, "Steps FROM:TO to trace into WORKDIR/profile, as 10:15, for TensorBoard."
 )
+_DISTRIBUTED = flags.DEFINE_string("distributed", None, distributed.FLAG_HELP)
 
 
+@distributed.one_of_several(_DISTRIBUTED)
 def main(_: list[str]) -> None:
     """Trains the run, then prints the command that evaluates it."""
     from vmr.training import loop, profiling  # seconds of imports, after the flags

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
+from vmr import distributed
 from vmr.errors import UserError
 
 if sys.platform != "win32":
@@ -34,6 +35,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def whole_file(path: pathlib.Path, scratch: pathlib.Path | None = None) -> Iterator[pathlib.Path]:
     """Names an unfinished file, which replaces `path` at the end, and goes if that does not come.
 
+    Of several processes of a run only the first one's replaces it.
+
     Args:
       path: file to write.
       scratch: folder of the unfinished file, on the same file system; beside `path` by default.
@@ -47,7 +50,8 @@ def whole_file(path: pathlib.Path, scratch: pathlib.Path | None = None) -> Itera
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        unfinished.replace(path)
+        if distributed.is_first():
+            unfinished.replace(path)
     except OSError as error:
         # NumPy's own error of a full disk has a count of numbers alone.
         reason = error.strerror or f"no space left? ({error})"

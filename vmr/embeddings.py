@@ -5,6 +5,7 @@ Arrays: `video_emb` (N, D) and `music_emb` (M, D), float32 unit rows; `video_ids
 belongs to each video; `split`; `meta`, a JSON string. Loads with `allow_pickle=False`.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -18,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from vmr import distributed
 from vmr.arrays import lengths_and_faults, read_array
 from vmr.errors import UserError
 
@@ -92,6 +94,9 @@ def write(path: pathlib.Path, batches: Batches, split: str, meta: Mapping[str, A
     Raises:
       UserError: the file cannot be written (no such folder, no space left).
     """
+    if not distributed.is_first():  # the batches are those of all processes, the file is one
+        collections.deque(batches, maxlen=0)
+        return
     tracks = _Tracks()
     with unfinished_npz(path) as npz:
         flat = {name: npz.with_name(name) for name in ("video_emb", "music_emb")}

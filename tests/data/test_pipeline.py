@@ -72,6 +72,13 @@ def test_resumed_batches_are_those_of_an_uninterrupted_run(small_planted, uninte
     assert_same(uninterrupted[start:], list(islice(resumed, 16 - start)))
 
 
+@pytest.mark.parametrize("rows", [slice(0, 8), slice(8, 32)])
+def test_rows_of_a_process_are_those_of_the_batches_of_one(small_planted, uninterrupted, rows):
+    batches = train_batches(small_planted, "train", BATCH, seed=1, start_step=3, rows=rows)
+    cut = [{name: array[rows] for name, array in batch.items()} for batch in uninterrupted[3:]]
+    assert_same(cut, list(islice(batches, 13)))
+
+
 def test_sequences_are_pooled_to_the_mean_of_their_frames(write):
     rng = np.random.default_rng(0)
     lengths = [1, 256, 257, 300]

@@ -73,7 +73,7 @@ def test_every_start_of_an_excerpt_comes_as_often():
 
 
 def offsets(first=0, count=5, seed=3, samples=1, method="global_sparse"):
-    return segment_offsets(first, count, 4, seed, samples, method)
+    return segment_offsets(range(first, first + count), 4, seed, samples, method)
 
 
 @pytest.mark.parametrize("samples", [1, 2])

@@ -86,6 +86,15 @@ def test_resumed_draws_are_those_of_an_uninterrupted_run(ladder, size, starts):
                 np.testing.assert_array_equal(one[name], other[name])
 
 
+def test_draws_of_a_process_are_those_of_its_rows_of_the_batches_of_one(ladder):
+    whole = islice(train_batches(ladder, "train", 5, 5, 1, SPARSE), 6)
+    parts = [train_batches(ladder, "train", 5, 5, 1, SPARSE, slice(*of)) for of in ((0, 2), (2, 5))]
+    for one, *cut in zip(whole, *(islice(part, 6) for part in parts), strict=True):
+        for name in one:
+            joined = np.concatenate([batch[name] for batch in cut])
+            np.testing.assert_array_equal(one[name], joined)
+
+
 def test_epochs_draw_differently(ladder):
     batches = train_batches(ladder, "train", ITEMS, 5, spec=SPARSE)
     first, second = (shown(batch) for batch in islice(batches, 2))

@@ -8,7 +8,6 @@ records take this way, and `vmr.data.sequences` reads the records where they are
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
@@ -40,6 +39,7 @@ _READ_AHEAD = 4
 # A sequence has up to 345 kB: few are held at once, but enough that a call's own cost is small.
 _SEQUENCES_AT_ONCE = 32
 _SEED_STRIDE = 1_000_003
+_ALL = slice(None)
 
 
 def train_batches(
@@ -49,6 +49,7 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     spec: BatchSpec | None = None,
+    rows: slice = _ALL,
 ) -> Iterator[Batch]:
     """Yields shuffled batches without end; each epoch drops a remainder of its own.
 
@@ -59,6 +60,7 @@ def train_batches(
       seed: seed of the order of every epoch and of the sampled clips.
       start_step: number of batches that an earlier run has seen; the first batch follows them.
       spec: content of the batch; by default one vector per modality.
+      rows: rows of every batch to yield, in their order; others are not parsed. By default all.
 
     Yields:
       `video` (B, P) and `music` (B, Q) float32. If the spec samples clips of a sequence, they are
@@ -96,10 +98,13 @@ def train_batches(
         return items.skip(tf.cast(seen, tf.int64))
 
     items = tf.data.Dataset.counter(start=first_epoch).flat_map(items_of)
+    start, stop, _ = rows.indices(batch_size)
     if not dataset.has_sequences:
-        return _vector_batches(dataset, split, items, batch_size, spec)
-    first = start_step * batch_size
-    return _sequence_batches(dataset, split, items, batch_size, spec, seed=seed, first=first)
+        return _vector_batches(dataset, split, items, batch_size, spec, slice(start, stop))
+    placed = items.enumerate(start_step * batch_size)
+    if (start, stop) != (0, batch_size):
+        placed = placed.filter(as_graph(lambda place, _: _within(place % batch_size, start, stop)))
+    return _sequence_batches(dataset, split, placed, stop - start, spec, seed=seed)
 
 
 def eval_batches(
@@ -132,7 +137,7 @@ def eval_batches(
     if not dataset.has_sequences:
         records = records_in_order(dataset.shards[split])
         return _vector_batches(dataset, split, records, batch_size, spec)
-    numbers = tf.data.Dataset.range(examples)
+    numbers = tf.data.Dataset.range(examples).enumerate()
     batches = _sequence_batches(dataset, split, numbers, batch_size, spec, segments=segments)
     return batches if spec.samples == 1 else _at_least_one(batches, dataset, split, spec)
 
@@ -193,32 +198,43 @@ def _shuffled(
 
 
 def _vector_batches(
-    dataset: Dataset, split: str, records: tf.data.Dataset, batch_size: int, spec: BatchSpec
+    dataset: Dataset,
+    split: str,
+    records: tf.data.Dataset,
+    batch_size: int,
+    spec: BatchSpec,
+    rows: slice = _ALL,
 ) -> Iterator[Batch]:
-    parse = as_graph(partial(parse_batch, schema=dataset.schema, spec=spec, sequences={}))
+    @as_graph
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return parse_batch(serialized[rows], dataset.schema, spec, sequences={})
+
     batches = records.batch(batch_size).map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     return _numpy_batches(batches, dataset, split)
+
+
+def _within(number: tf.Tensor, start: int, stop: int) -> tf.Tensor:
+    return tf.logical_and(number >= start, number < stop)
 
 
 def _sequence_batches(
     dataset: Dataset,
     split: str,
-    numbers: tf.data.Dataset,
+    placed: tf.data.Dataset,
     batch_size: int,
     spec: BatchSpec,
     seed: int | None = None,
-    first: int = 0,
     segments: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of records of sequences, read by their numbers."""
+    """Batches of records of sequences, from their places in the stream and their numbers."""
     reader = SequenceReader(dataset.shards[split], dataset.schema, spec, seed, segments)
     at_once = min(batch_size, _SEQUENCES_AT_ONCE)
     signature = reader.signature()
 
     @as_graph
-    def parse(batch: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
+    def parse(places: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
         types = [of.dtype for of in signature.values()]
-        arrays = tf.numpy_function(reader.read, [numbers, first + batch * at_once], types)
+        arrays = tf.numpy_function(reader.read, [numbers, places], types)
         # `numpy_function` loses the static shapes.
         sequences = {
             name: tf.ensure_shape(array, of.shape)
@@ -227,13 +243,9 @@ def _sequence_batches(
         serialized = sequences.pop("serialized")
         return parse_batch(serialized, dataset.schema, spec, sequences)
 
-    # Numbered, because the position of an item in the stream decides its clips. The order stays
-    # deterministic although parsing runs in parallel.
-    batches = (
-        numbers.batch(at_once)
-        .enumerate()
-        .map(parse, num_parallel_calls=_PARSERS, deterministic=True)
-    )
+    # The place of an item in the stream decides its clips. The order stays deterministic although
+    # parsing runs in parallel.
+    batches = placed.batch(at_once).map(parse, num_parallel_calls=_PARSERS, deterministic=True)
     for batch in _numpy_batches(batches.rebatch(batch_size), dataset, split):
         _require_clips(batch, dataset, split, spec)
         yield batch

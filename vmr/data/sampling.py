@@ -13,6 +13,7 @@ bytes is faster than ragged tensors.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -59,16 +60,16 @@ _CHOOSE = {"global_sparse": global_sparse, "contiguous": contiguous}
 
 
 def segment_offsets(
-    first: int, count: int, clips: int, seed: int | None, samples: int, method: str
+    places: Sequence[int] | np.ndarray, clips: int, seed: int | None, samples: int, method: str
 ) -> np.ndarray:
     """Relative positions of clips in their segments: (samples, count, N) in [0, 1).
 
-    Each item has a generator of its own, keyed by the seed and by its number in the stream of
-    items. So a resumed run samples the clips of an uninterrupted one, however items are batched.
+    Each item has a generator of its own, keyed by the seed and by its place in the stream of items.
+    So a resumed run samples the clips of an uninterrupted one, however items are batched, and
+    several processes sample those of one.
 
     Args:
-      first: number of the first item in the stream.
-      count: number of items.
+      places: place of each item in the stream.
       clips: N, clips of each item.
       seed: seed of the draws; None takes fixed offsets, for evaluation.
       samples: 1 for a modality of a pair, 2 if an item is paired with itself.
@@ -77,15 +78,15 @@ def segment_offsets(
     if seed is None:
         apart = _ENDS if method == "contiguous" else _QUARTERS
         fixed = _CENTRE if samples == 1 else apart
-        return np.broadcast_to(np.array(fixed)[:, None, None], (samples, count, clips))
-    drawn = [_generator(seed, first + item).random((samples, clips)) for item in range(count)]
+        return np.broadcast_to(np.array(fixed)[:, None, None], (samples, len(places), clips))
+    drawn = [_generator(seed, place).random((samples, clips)) for place in places]
     return np.stack(drawn, axis=1)
 
 
-def _generator(seed: int, number: int) -> np.random.Generator:
+def _generator(seed: int, place: int) -> np.random.Generator:
     # Philox takes a key, not a seed: every key gives an independent stream, without the cost of
     # hashing a seed for each item.
-    return np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+    return np.random.Generator(np.random.Philox(key=np.array([seed, place], np.uint64)))
 
 
 def sampled_clips(

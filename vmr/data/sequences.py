@@ -60,14 +60,14 @@ class SequenceReader:
                     arrays[f"{name}_length"] = tf.TensorSpec([None], tf.int32)
         return arrays
 
-    def read(self, numbers: np.ndarray, first: int) -> list[np.ndarray]:
+    def read(self, numbers: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
         """Reads records, and pools or samples their sequences.
 
         If items are paired with themselves, those with a single clip are left out of an evaluation.
 
         Args:
           numbers: (B,) numbers of the records.
-          first: number of the first item of the batch in the stream; keys the draw of its clips.
+          places: (B,) places of the items in the stream, which key the draws of their clips.
 
         Returns:
           arrays of (B, ...) in the order of `signature`; `serialized` lacks the sequences.
@@ -85,7 +85,7 @@ class SequenceReader:
         for row, (serialized[row], contents) in enumerate(items):
             for name, content in contents.items():
                 stored[name][row] = content
-        return [serialized, *self._arrays(stored, first)]
+        return [serialized, *self._arrays(stored, places)]
 
     def _item(self, number: int) -> tuple[bytes, dict[str, bytes | memoryview]]:
         """Reads an example: its small fields, serialised, and the content of its sequences."""
@@ -104,7 +104,7 @@ class SequenceReader:
                 contents[name] = bytes(contents[name])  # a view of floats would not be aligned
         return small, contents
 
-    def _arrays(self, stored: dict[str, np.ndarray], first: int) -> Iterator[np.ndarray]:
+    def _arrays(self, stored: dict[str, np.ndarray], places: np.ndarray) -> Iterator[np.ndarray]:
         spec, segments = self._spec, self._segments
         offsets = None
         for number, source in enumerate(spec.sides.values()):
@@ -118,7 +118,7 @@ class SequenceReader:
             # Drawn once, so that both modalities of a pair show clips of the same relative times.
             if offsets is None:
                 offsets = segment_offsets(
-                    first, len(content), spec.clips, self._seed, spec.samples, spec.sampling
+                    places[: len(content)], spec.clips, self._seed, spec.samples, spec.sampling
                 )
             of_sample = offsets[number % spec.samples]
             yield from sampled_clips(

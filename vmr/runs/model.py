@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr import distributed
 from vmr.data.accounts import Account, checked_accounts
 from vmr.data.modality import Modality
 from vmr.data.sampling import embedded_tokens, mean_frame, sampled_clips, segment_offsets
@@ -161,7 +162,7 @@ class Model(SavedModel):
         if sampling.method == "mean":
             means = [mean_frame(frames, modality) for frames in items]
             return {tower: np.stack(means).astype(np.float32)}
-        offsets = segment_offsets(0, len(items), sampling.clips, None, 1, sampling.method)[0]
+        offsets = segment_offsets(range(len(items)), sampling.clips, None, 1, sampling.method)[0]
         # A new array of objects: NumPy would make one of numbers of sequences of equal length.
         stored = np.empty(len(items), object)
         stored[:] = [frames.reshape(-1) for frames in items]
@@ -217,12 +218,13 @@ def load(folder: str | pathlib.Path) -> Model:
     Raises:
       UserError: see `read_saved`.
     """
-    return _model(read_saved(pathlib.Path(folder).expanduser()))
+    path = pathlib.Path(folder).expanduser()
+    return distributed.from_first(lambda: _model(read_saved(path)))
 
 
 def model_of_run(workdir: pathlib.Path) -> Model:
     """The model of the run in a folder, at its best checkpoint by validation; see `load`."""
-    return _model(read_run(workdir))
+    return distributed.from_first(lambda: _model(read_run(workdir)))
 
 
 def _model(saved: SavedModel) -> Model:

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr import distributed
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
 from vmr.encoders.two_tower import TwoTower
@@ -116,8 +117,13 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     dataset = dataset_of(config, data_dir)
     require_same_data(workdir, dataset.fingerprint)
     spec = batch_spec_of(config, dataset)
+    step, trained = distributed.from_first(lambda: _best_trained(workdir, config))
+    return TrainedRun(config, dataset, spec, build_model(config), trained, step)
+
+
+def _best_trained(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[int, Trained]:
     step, state = best_state(workdir, config)
-    return TrainedRun(config, dataset, spec, build_model(config), state.trained, step)
+    return step, state.trained
 
 
 def on_dataset(saved: SavedModel, dataset: Dataset) -> TrainedRun:

@@ -39,6 +39,10 @@ def checksum_of_metrics(metrics: Mapping[str, float]) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
+# Of several processes of a run the first one reads and writes, without waiting for the others.
+_OF_FIRST_PROCESS = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+)
 CHECKSUM = "checksum"  # key in the metadata and the metrics of a checkpoint
 
 
@@ -149,14 +153,17 @@ class Checkpoints:
         )
         self._folder = (workdir / "checkpoints").absolute()
         self._set_aside_without_metrics(selection, read_only)
+        if not read_only:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=keep,
                 best_fn=score,
                 best_mode="max",
-                create=not read_only,
+                create=False,  # Orbax would only for all processes
                 read_only=read_only,
+                multiprocessing_options=_OF_FIRST_PROCESS,
             ),
         )
 
@@ -228,7 +235,9 @@ class Checkpoints:
         path = self._folder / str(step)
         try:
             with _one_error():
-                arrays = ocp.PyTreeCheckpointer().metadata(path / "default").item_metadata.tree
+                handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_OF_FIRST_PROCESS)
+                reader = ocp.Checkpointer(handler, multiprocessing_options=_OF_FIRST_PROCESS)
+                arrays = reader.metadata(path / "default").item_metadata.tree
             sides = arrays["standardization"]
             return {side: sides[side]["mean"].shape[0] for side in ("video", "music")}
         except Exception as error:  # Orbax raises whatever its readers do

@@ -1,4 +1,8 @@
-"""Devices of a run: pmapped steps, replicated state, sharded batches, cached programs."""
+"""Devices of a run: pmapped steps, replicated state, sharded batches, cached programs.
+
+`devices` are this process's own. Of several processes, each gives a pmapped program the rows of its
+devices and gets those back; sums and gathers within the program run over the devices of all.
+"""
 
 import functools
 import os
@@ -31,7 +35,7 @@ def pmapped_train_step(
         axis_name=AXIS,
         in_axes=(None, 0, None),
         out_axes=(None, None),
-        devices=devices,
+        devices=_named(devices),
         donate_argnums=donated,
     )
 
@@ -40,7 +44,18 @@ def pmapped_embed_step(
     embed: Callable[..., Any], devices: Sequence[jax.Device]
 ) -> Callable[..., Any]:
     """Pmaps an embedding step: `(trained, sharded batch) -> (devices, n, D)`, one side or both."""
-    return jax.pmap(embed, in_axes=(None, 0), devices=devices)
+    return jax.pmap(embed, in_axes=(None, 0), devices=_named(devices))
+
+
+def pmapped_maximum(devices: Sequence[jax.Device]) -> Callable[[np.ndarray], jax.Array]:
+    """Pmaps the largest of numbers, one of each device: `(devices,) -> ()`."""
+    largest = functools.partial(jax.lax.pmax, axis_name=AXIS)
+    return jax.pmap(largest, axis_name=AXIS, out_axes=None, devices=_named(devices))
+
+
+def _named(devices: Sequence[jax.Device]) -> Sequence[jax.Device] | None:
+    """Devices as pmap wants them; None of several processes, where it takes those of all."""
+    return devices if jax.process_count() == 1 else None
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -64,17 +79,30 @@ def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSh
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
+def total(devices: Sequence[jax.Device]) -> int:
+    """Number of devices of all processes, each of which has as many as are given."""
+    return len(devices) * jax.process_count()
+
+
+def rows_of_process(batch_size: int) -> slice:
+    """Rows of a global batch that this process's devices take; all of a single process."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
 def described(devices: Sequence[jax.Device]) -> str:
-    """Description of the devices: their number and kind."""
-    return f"{len(devices)} x {devices[0].device_kind}"
+    """Description of the devices: their number and kind, and the number of processes."""
+    processes = jax.process_count()
+    of_all = f", in {processes} processes" if processes > 1 else ""
+    return f"{total(devices)} x {devices[0].device_kind}{of_all}"
 
 
 def require_divisible(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> None:
     """Raises UserError if the global batch or microbatch does not divide among the devices."""
     for field in ("batch_size", "microbatch"):
-        if config[field] % len(devices):
+        if config[field] % total(devices):
             raise UserError(
-                f"config.{field} is {config[field]}, which {len(devices)} devices cannot share "
+                f"config.{field} is {config[field]}, which {total(devices)} devices cannot share "
                 "evenly"
             )
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from vmr import distributed
 from vmr.training import devices as on_devices
 from vmr.training.inputs import FIELDS, encoder_inputs
 from vmr.training.state import Trained
@@ -47,7 +48,8 @@ def embedded_rows(
 
     Every batch is filled up to one size that the devices can share, so that the program compiles
     once and the last, partial batch is kept. A batch is dispatched before the one in front of it
-    is fetched: reading and embedding overlap.
+    is fetched: reading and embedding overlap. Several processes read the same batches, embed a
+    share of each, and all get all embeddings.
 
     Args:
       embed: pmapped program of `trained` and a batch's arrays.
@@ -57,10 +59,12 @@ def embedded_rows(
       devices: devices that `embed` runs on.
     """
     replicated = on_devices.replicated(trained, devices)
-    padded_size = -(-batch_size // len(devices)) * len(devices)
+    total = on_devices.total(devices)
+    padded_size = -(-batch_size // total) * total
+    own = on_devices.rows_of_process(padded_size)
     waiting = None
     for key, batch in batches:
-        inputs = {name: _filled_up(rows, padded_size) for name, rows in batch.items()}
+        inputs = {name: _filled_up(rows, padded_size)[own] for name, rows in batch.items()}
         shards = on_devices.split(inputs, len(devices))
         embedded = embed(replicated, on_devices.sharded(shards, devices))
         if waiting is not None:
@@ -76,6 +80,7 @@ def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
 
 def _fetched(key: T, count: int, embedded: Any) -> tuple[T, Any]:
     def rows(shards: jax.Array) -> np.ndarray:
-        return np.asarray(shards).reshape(-1, shards.shape[-1])[:count]
+        own = np.asarray(shards).reshape(-1, shards.shape[-1])
+        return distributed.gathered(own)[:count]
 
     return key, jax.tree.map(rows, embedded)

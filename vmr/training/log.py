@@ -1,5 +1,7 @@
 """Log of a run's scalars in `metrics.jsonl` and TensorBoard; check that they are finite."""
 
+import contextlib
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ import numpy as np
 import optax
 from clu import metric_writers
 
+from vmr import distributed
 from vmr.disk import full_disk_in_one_line, write_json, write_text
 from vmr.errors import UserError
 from vmr.training.state import TrainState
@@ -25,17 +28,23 @@ class MetricsLog:
     def __init__(self, workdir: pathlib.Path, resumed_step: int):
         """Opens the log at a step; drops the lines of later steps, which will be taken again."""
         self._path = workdir / "metrics.jsonl"
-        self.lines = [line for line in whole_lines(self._path) if line["step"] <= resumed_step]
+        self.lines = distributed.from_first(lambda: self._lines_until(resumed_step))
+        self._files = contextlib.ExitStack()
+        if not distributed.is_first():
+            return
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._files.enter_context(self._path.open("a", encoding="utf-8"))
         self._events = metric_writers.SummaryWriter(str(workdir))
+        self._files.callback(self._events.close)
+
+    def _lines_until(self, step: int) -> list[dict[str, float]]:
+        return [line for line in whole_lines(self._path) if line["step"] <= step]
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._file.close()
-        self._events.close()
+        self._files.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes the scalars of a step, flushed for readers to find the line at once.
@@ -45,6 +54,8 @@ class MetricsLog:
         """
         line = {"step": step, **{name: float(value) for name, value in scalars.items()}}
         self.lines.append(line)
+        if not distributed.is_first():
+            return
         with full_disk_in_one_line(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -101,7 +112,8 @@ def require_finite(
     values = {name: float(scalars[field]) for field, name in _NAMES.items() if field in scalars}
     if np.isfinite(list(values.values())).all():
         return
-    ids = [str(video_id) for video_id in batch["video_id"]]
+    own = [str(video_id) for video_id in batch["video_id"]]
+    ids = list(itertools.chain.from_iterable(distributed.from_all(own)))
     report = workdir / f"nonfinite_step_{step}.json"
     # Norms of the terms and towers are left out: steps that are not logged have none. As strings,
     # since JSON has no NaN.

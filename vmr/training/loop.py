@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from vmr import embeddings
+from vmr import distributed, embeddings
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches
@@ -57,7 +58,8 @@ def train(
     Args:
       config: config of the run; `vmr.training.base_config` explains its fields.
       workdir: folder of the run, for config, environment, checkpoints and metrics.
-      devices: devices that share each batch; all local devices by default.
+      devices: devices that share each batch; all of this process by default, and only these where
+        several processes share it.
       profile: first and last step to trace into `workdir/profile`.
 
     Returns:
@@ -84,7 +86,8 @@ def train_grid(grid: Grid, devices: Sequence[jax.Device] | None = None) -> dict[
 
     Args:
       grid: S seeds, each with W runs that differ in weights and learning rate only.
-      devices: devices that share each batch; all local devices by default.
+      devices: devices that share each batch; all of this process by default, and only these where
+        several processes share it.
 
     Returns:
       The error of each run that failed, by its folder.
@@ -116,7 +119,12 @@ def _train(
     teacher = teacher_of(configs[0], dataset)
     # On any error the stack closes what is open: saves in the background end, locks are let go.
     with contextlib.ExitStack() as opened:
-        starts = {run.workdir: start_of(*run) for row in grid for run in row}
+        # The first process alone makes the states, and sends them to the others.
+        starts = {
+            run.workdir: start_of(*run) if distributed.is_first() else None
+            for row in grid
+            for run in row
+        }
         for config, workdir in (run for row in grid for run in row):
             start = starts[workdir]
             account = start.account if start else None
@@ -131,6 +139,8 @@ def _train(
             loop = _Loop(grid, runs, dataset, spec, devices, stop, trace, teacher)
             state = loop.train(state)
     print(loop.ending(), flush=True)
+    if stop:
+        distributed.from_all(None)  # the first process has saved for all
     stop.end()  # raises if a signal came, only now that every file is closed
     return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
 
@@ -181,6 +191,7 @@ class _Step(NamedTuple):
     number: int
     scalars: Mapping[str, jax.Array]
     batches: Batches
+    signal: jax.Array | None  # highest number of a signal that any of several processes got, ()
 
 
 @dataclasses.dataclass
@@ -205,7 +216,8 @@ class _Loop:
         }
         self.shape = len(self.runs), len(self.runs[0])
         at_once = grids.runs_at_once(self.devices)
-        step_options = {"config": config, "device_count": len(self.devices), "at_once": at_once}
+        device_count = on_devices.total(self.devices)
+        step_options = {"config": config, "device_count": device_count, "at_once": at_once}
         # A program with and one without the scalars of a logged step; each is compiled when first
         # called.
         self.steps = {
@@ -218,9 +230,11 @@ class _Loop:
             grids.grid_embed, model=build.build_model(config), at_once=at_once
         )
         self.embed = on_devices.pmapped_embed_step(embed, self.devices)
+        self.highest = on_devices.pmapped_maximum(self.devices)
         self.state_norms = jax.jit(jax.vmap(jax.vmap(state_norm)))
         self.best: TrainState | None = None  # (S, W, ...), the states of `OpenRun.unsaved_best`
         self.step = 0
+        self.all_stop = False
 
     def train(self, state: TrainState) -> TrainState:
         """Takes steps until the last one or until too few runs go on; returns the last state."""
@@ -245,7 +259,8 @@ class _Loop:
             # JAX dispatches a step without waiting for it: the previous one is checked while this
             # one runs, and the devices never wait for the host.
             self._require_finite(unchecked)
-            unchecked = _Step(self.step, scalars, batches)
+            self._hear(unchecked)
+            unchecked = _Step(self.step, scalars, batches, self._told())
             if self.step == first + 1:
                 jax.block_until_ready(scalars)
                 rhythm = f"a line follows every {self.config.log_every:,}"
@@ -277,7 +292,25 @@ class _Loop:
     def _goes_on(self) -> bool:
         """True while steps are left, no stop is requested and more than half of the runs go on."""
         is_worth_it = len(self._running()) > len(self.by_slot) / 2
-        return self.step < self.config.steps and not self.stop and is_worth_it
+        return self.step < self.config.steps and not self._stops() and is_worth_it
+
+    def _stops(self) -> bool:
+        """True if a stop was requested, and all processes know."""
+        return bool(self.stop) if jax.process_count() == 1 else self.all_stop
+
+    def _told(self) -> jax.Array | None:
+        """Highest number of a signal among the processes, not waited for; None of a single one."""
+        if jax.process_count() == 1:
+            return None
+        own = np.full(len(self.devices), self.stop.signal or 0, np.int32)
+        return self.highest(own)
+
+    def _hear(self, step: _Step | None) -> None:
+        """Stops if any process had got a signal at a step: all stop after the same one."""
+        number = 0 if step is None or step.signal is None else int(step.signal)
+        if number:
+            self.all_stop = True
+            self.stop.signal = self.stop.signal or signal.Signals(number)
 
     def _due(self) -> _Due:
         """Actions that follow this step; after the last step, all of them."""
@@ -289,8 +322,9 @@ class _Loop:
         """Batches of the steps after `step`, one per seed."""
         # Each seed has its own order of the data, the one of a run trained alone.
         size = self.config.batch_size
+        rows = on_devices.rows_of_process(size)
         streams = [
-            train_batches(self.dataset, "train", size, row[0].config.seed, step, spec=self.spec)
+            train_batches(self.dataset, "train", size, row[0].config.seed, step, self.spec, rows)
             for row in self.grid
         ]
         if self.teacher:
@@ -344,26 +378,31 @@ class _Loop:
             embedded = embed_batches(self.embed, state.trained, batches, size, self.devices)
             # The runs lie side by side as one wide embedding: tracks are collected once for all.
             split = embeddings.collect(embedded, "validation", {})
-            video, music = (
-                grids.embeddings_of(rows, self.shape) for rows in (split.video_emb, split.music_emb)
-            )
-            evaluations = [EVALS[name] for name in self.config.evals]
-            return {
-                slot: {
-                    name: value
-                    for evaluate in evaluations
-                    for name, value in evaluate(
-                        video[slot], music[slot], split.gt_music_index
-                    ).items()
-                }
-                for slot in self._running()
+            # Of several processes one decides, whose last bit might differ from another's.
+            return distributed.from_first(lambda: self._scores(split))
+
+    def _scores(self, split: embeddings.Embeddings) -> dict[Slot, dict[str, float]]:
+        """Scores of every running run, from all runs' embeddings side by side."""
+        video, music = (
+            grids.embeddings_of(rows, self.shape) for rows in (split.video_emb, split.music_emb)
+        )
+        evaluations = [EVALS[name] for name in self.config.evals]
+        return {
+            slot: {
+                name: value
+                for evaluate in evaluations
+                for name, value in evaluate(video[slot], music[slot], split.gt_music_index).items()
             }
+            for slot in self._running()
+        }
 
     def _running(self) -> dict[Slot, OpenRun]:
         return {slot: run for slot, run in self.by_slot.items() if run.is_running}
 
     def _save(self, slots: Iterable[Slot], state: TrainState) -> None:
         """Saves the states of runs, each after its best state if that is an earlier one."""
+        if not distributed.is_first():
+            return
         with self.progress.timed("checkpoints"):
             for slot in slots:
                 run = self.by_slot[slot]
@@ -373,7 +412,7 @@ class _Loop:
                 run.save(self.step, grids.entry(state, slot))
 
     def _save_best(self, slot: Slot) -> None:
-        if self.by_slot[slot].unsaved_best is not None:
+        if self.by_slot[slot].unsaved_best is not None and distributed.is_first():
             self.by_slot[slot].save_best(grids.entry(self.best, slot))
 
     def _line(

@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from vmr import distributed
 from vmr.errors import UserError
 from vmr.training.build import abstract_state
 from vmr.training.checkpoints import Checkpoints
@@ -26,7 +27,7 @@ class OpenRun:
     Attributes:
       config: config of the run.
       workdir: folder of the run.
-      checkpoints: checkpoints of the run.
+      checkpoints: checkpoints of the run; of several processes, the first alone has them.
       log: log of its scalars; opened by `start`.
       is_running: False once the run has ended or failed.
       failure: error that ended the run early; empty if there is none.
@@ -40,7 +41,8 @@ class OpenRun:
         self.unsaved_best: tuple[int, Scalars] | None = None
         self._validated: tuple[int, Scalars] = -1, {}  # the last validation's step and metrics
         self._files = contextlib.ExitStack()
-        self.checkpoints = self._files.enter_context(Checkpoints(workdir, config.selection))
+        if distributed.is_first():
+            self.checkpoints = self._files.enter_context(Checkpoints(workdir, config.selection))
 
     def __enter__(self) -> "OpenRun":
         return self
@@ -65,10 +67,13 @@ class OpenRun:
         Raises:
           UserError: no checkpoint can be restored, or `start` is of other shapes.
         """
-        if self.checkpoints.latest_step is None:
-            state = first_state(self.config, start, widths, measured)
-        else:
-            state = self.checkpoints.restore_latest(abstract_state(self.config, widths))
+
+        def restored_or_fresh() -> TrainState:
+            if self.checkpoints.latest_step is None:
+                return first_state(self.config, start, widths, measured)
+            return self.checkpoints.restore_latest(abstract_state(self.config, widths))
+
+        state = distributed.from_first(restored_or_fresh)
         step = int(state.step)
         # Only now is the step known: if the newest checkpoint is damaged, an older one is restored,
         # and the lines after it go.

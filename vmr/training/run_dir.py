@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from vmr import distributed
 from vmr.disk import locked, read_json, write_json
 from vmr.errors import UserError
 from vmr.training.config import completed, difference, differing, require_restorable, resolved
@@ -58,6 +59,9 @@ def claimed(
       UserError: the folder holds a run of another config, data or teacher, or checkpoints without
         a config, or another process trains there; it is left as it is.
     """
+    if not distributed.is_first():  # the first process claims it for all
+        yield
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -184,6 +188,7 @@ def environment(data: Mapping[str, Any]) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
         "git_revision": _git_revision(),
         "dataset_fingerprint": data["fingerprint"],
         # For a model's card, since the dataset may be gone by then.

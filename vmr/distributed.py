@@ -1,0 +1,305 @@
+"""Processes of one run, on one host or several: they connect, agree, and end together.
+
+One process is the usual case, and then every function here is the identity. Of several, each runs
+the same code on its own rows of the same batches; the first alone prints, reads checkpoints and
+writes files.
+"""
+
+import atexit
+import collections
+import contextlib
+import functools
+import os
+import pickle
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+
+from vmr.errors import UserError, reason_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLAG_HELP = (
+    "This command is one of several processes that share every batch: `auto` finds the others by "
+    "what Slurm, Open MPI, Kubernetes or a TPU pod set, HOST:PORT,COUNT,NUMBER names the first "
+    "process's address, how many there are, and which this is, from 0. All devices take part."
+)
+
+# What is sent is filled up to a power of two, so that few sizes are compiled, and cut into chunks.
+_LEAST_BYTES, _CHUNK_BYTES = 2**10, 2**28
+_FAILED, _GONE = "vmr/failed", "vmr/gone"
+_POLL_SECONDS = 0.3
+_SECONDS_TO_HEAR = 5.0
+# A process that is done waits for the first, which may rank millions of items by itself.
+_MOST_SECONDS_TO_END = 7 * 24 * 3600
+
+_is_first = True
+
+
+def is_first() -> bool:
+    """True for the process that prints and writes: the only one, or number 0 of several."""
+    return _is_first
+
+
+class _Flag(Protocol):
+    """Flag of absl, whose value is known once flags are parsed."""
+
+    @property
+    def value(self) -> str | None: ...
+
+
+def one_of_several(flag: _Flag) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates the function of a command, which then runs `connected` by the flag's value."""
+
+    def decorated(main: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(main)
+        def connected_main(*arguments: P.args, **options: P.kwargs) -> T:
+            with connected(flag.value):
+                return main(*arguments, **options)
+
+        return connected_main
+
+    return decorated
+
+
+@contextlib.contextmanager
+def connected(typed: str | None) -> Iterator[None]:
+    """Context in which this process is one of several; an error in one of them ends all.
+
+    Args:
+      typed: `auto` or HOST:PORT,COUNT,NUMBER, see `FLAG_HELP`; None for a single process.
+
+    Raises:
+      UserError: the processes cannot be found, do not answer, differ in their number of devices,
+        or one of them is gone.
+    """
+    if typed is None:
+        yield
+        return
+    _connect(typed)
+    with _first_alone_prints():
+        try:
+            _require_equal_devices()
+            yield
+            _end_together(_MOST_SECONDS_TO_END)
+        except (KeyboardInterrupt, SystemExit):
+            # Of a stop that all agreed on, or of this process alone.
+            _end_together(_SECONDS_TO_HEAR)
+            raise
+        except BaseException as error:
+            _fail(reason_of(error))
+            if _is_of_another(error):
+                raise UserError(f"another process of the run is gone: {reason_of(error)}") from None
+            raise
+
+
+@contextlib.contextmanager
+def _first_alone_prints() -> Iterator[None]:
+    """Silences standard output but for what Python prints in the first process."""
+    # Gloo tells of every connection on descriptor 1, past Python.
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace") as shown,
+        contextlib.redirect_stdout(shown if _is_first else nowhere),
+    ):
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            shown.flush()
+            os.dup2(shown.fileno(), 1)
+
+
+def _connect(typed: str) -> None:
+    """Connects this process with the others and watches for their errors."""
+    global _is_first
+    import jax
+
+    addresses = _addresses(typed)
+    # The only implementation of collectives between processes that a CPU has everywhere.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(**addresses, shutdown_timeout_seconds=_MOST_SECONDS_TO_END)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--distributed={typed}: {reason_of(error)}") from None
+    _is_first = jax.process_index() == 0
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _addresses(typed: str) -> dict[str, Any]:
+    """Arguments of `jax.distributed.initialize`; none for `auto`."""
+    if typed == "auto":
+        return {}
+    match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", typed)
+    if match is None or int(match[3]) >= int(match[2]):
+        raise UserError(
+            f"--distributed={typed}: expected auto, or HOST:PORT,COUNT,NUMBER with a number from 0 "
+            "to the count less one, as node1:9876,4,0"
+        )
+    return {
+        "coordinator_address": match[1],
+        "num_processes": int(match[2]),
+        "process_id": int(match[3]),
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _require_equal_devices() -> None:
+    import jax
+
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        there = ", ".join(f"{count} in process {number}" for number, count in counts.items())
+        raise UserError(f"the processes have different numbers of devices: {there}")
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` returns in the first process, in every process; it is called in the first alone.
+
+    Args:
+      make: function without arguments, of a value that pickle takes.
+    """
+    if _count() == 1:
+        return make()
+    return _shared(make() if _is_first else None, by_all=False)[0]
+
+
+def from_all(value: T) -> list[T]:
+    """Values of all processes, in the order of their numbers; the value by itself of a single one.
+
+    Args:
+      value: this process's, of a type that pickle takes.
+    """
+    return [value] if _count() == 1 else _shared(value, by_all=True)
+
+
+def gathered(rows: np.ndarray) -> np.ndarray:
+    """Rows of all processes, in the order of their numbers: (n, ...) -> (processes · n, ...)."""
+    if _count() == 1:
+        return rows
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+
+
+def _count() -> int:
+    """Number of processes, without importing JAX for a single one."""
+    if "jax" not in sys.modules:
+        return 1
+    import jax
+
+    # Asked of the connection, not of the devices, which would start them.
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def _shared(value: Any, by_all: bool) -> list[Any]:
+    """Sends pickled values through the devices: of all processes, or of the first alone."""
+    from jax.experimental import multihost_utils
+
+    content = pickle.dumps(value)
+    # In two numbers, since JAX has 32 bits for integers.
+    digits = np.array(divmod(len(content), _CHUNK_BYTES), np.int32)
+    sizes = [int(high) * _CHUNK_BYTES + int(low) for high, low in _all_rows(digits)]
+    sizes = sizes if by_all else sizes[:1]
+    size = max(_LEAST_BYTES, 1 << (max(sizes) - 1).bit_length())
+    sent: list[bytearray] = [bytearray() for _ in sizes]
+    for start in range(0, max(sizes), _CHUNK_BYTES):
+        chunk = np.zeros(min(size, _CHUNK_BYTES), np.uint8)
+        part = np.frombuffer(content[start : start + _CHUNK_BYTES], np.uint8)
+        if by_all or _is_first:
+            chunk[: len(part)] = part
+        # A sum with the zeros of the others, which leaves bytes as they are.
+        rows = _all_rows(chunk) if by_all else [multihost_utils.broadcast_one_to_all(chunk)]
+        for received, row in zip(sent, rows, strict=True):
+            received += row.tobytes()
+    return [pickle.loads(received[:size]) for received, size in zip(sent, sizes, strict=True)]
+
+
+def _all_rows(row: np.ndarray) -> np.ndarray:
+    """Arrays of all processes, stacked: (...) -> (processes, ...)."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(row))
+
+
+def _store() -> Any:
+    """Keys and values that all processes see, served by the first one."""
+    # JAX has no public name for it, and its collectives would wait for the process that failed.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _fail(reason: str) -> None:
+    """Tells the other processes of an error, and lets this one end without waiting for them."""
+    import jax
+
+    # Registered last, so called before JAX's own, which waits for processes that are gone.
+    atexit.register(_exit_now)
+    with contextlib.suppress(Exception):  # the service may be what is gone
+        _store().key_value_set(f"{_FAILED}/{jax.process_index()}", reason)
+
+
+def _exit_now() -> None:
+    """Ends this process; the first one, which serves the keys, after the others."""
+    import jax
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    with contextlib.suppress(Exception):
+        until = time.monotonic() + _SECONDS_TO_HEAR
+        if not _is_first:
+            _store().key_value_set(f"{_GONE}/{jax.process_index()}", "")
+            until = 0.0
+        while len(_store().key_value_dir_get(_GONE)) < jax.process_count() - 1:
+            if time.monotonic() > until:
+                break
+            time.sleep(_POLL_SECONDS)
+    os._exit(1)
+
+
+def _watch() -> None:
+    """Ends this process once another has told of an error; it may be waiting for that one."""
+    import jax
+
+    own = jax.process_index()
+    while not _ended.wait(_POLL_SECONDS):
+        with contextlib.suppress(Exception):
+            failures = dict(_store().key_value_dir_get(_FAILED))
+            if f"{_FAILED}/{own}" in failures:
+                return  # it ends by itself
+            for key, reason in failures.items():
+                if _is_first:
+                    number = key.rsplit("/", 1)[1]
+                    print(f"error: process {number}: {reason}", file=sys.stderr)
+                _exit_now()
+
+
+_ended = threading.Event()
+
+
+def _end_together(seconds: float) -> None:
+    """Disconnects once every process is done; tells the others if that takes too long."""
+    import jax
+
+    try:
+        _store().wait_at_barrier("vmr/end", int(seconds * 1000))
+    except jax.errors.JaxRuntimeError:
+        _fail("ended before the others")
+        return
+    _ended.set()
+    jax.distributed.shutdown()
+
+
+def _is_of_another(error: BaseException) -> bool:
+    """True for the error of a collective whose other side is gone."""
+    import jax
+
+    return isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error)
