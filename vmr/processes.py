@@ -12,6 +12,13 @@ from multiprocessing import resource_tracker
 SPAWN = multiprocessing.get_context("spawn")
 
 
+def core_count() -> int:
+    """Number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # not Linux
+
+
 def end_with_parent() -> None:
     """Has this process end with the one that started it, even where that is killed by signal 9."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()

@@ -12,7 +12,9 @@ import ml_collections
 import numpy as np
 import pytest
 
+from vmr.data.pipeline import train_batches
 from vmr.training import build, grid, loop
+from vmr.training.feed import Feed
 from vmr.training.reading import batch_spec_of, feature_widths, sound_dataset_of, step_inputs
 from vmr.training.state import TrainState, placeholder_standardization
 
@@ -60,7 +62,7 @@ def traced_step(config: ml_collections.ConfigDict) -> tuple[Any, Any, Any]:
     """Shapes and types of the state before and after a step on a batch, and of its scalars."""
     dataset = sound_dataset_of(config)
     spec = batch_spec_of(config, dataset)
-    batch = step_inputs(next(loop.train_batches(dataset, "train", config.batch_size, 0, spec=spec)))
+    batch = step_inputs(next(train_batches(dataset, "train", config.batch_size, 0, spec=spec)))
     step = build.build_step(config)
     like = placeholder_standardization(feature_widths(dataset, spec))
     before = jax.eval_shape(lambda: build.build_state(config, like))
@@ -90,12 +92,12 @@ def assert_identical(one: Any, other: Any) -> None:
 
 def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch of this step never comes: what is in memory is lost there."""
-    batches = loop.train_batches
+    steps = Feed.steps
 
-    def cut(*arguments: Any, **options: Any) -> Iterator[dict[str, np.ndarray]]:
-        for number, batch in enumerate(batches(*arguments, **options)):
+    def cut(*arguments: Any) -> Iterator[Any]:
+        for number, batch in enumerate(steps(*arguments)):
             if number == step:
                 raise InterruptedError
             yield batch
 
-    monkeypatch.setattr(loop, "train_batches", cut)
+    monkeypatch.setattr(Feed, "steps", cut)

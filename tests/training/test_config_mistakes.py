@@ -218,6 +218,7 @@ def without(trained: Trained, field: str, folder: pathlib.Path) -> pathlib.Path:
         ("vmnet", "model.linear"),
         ("vmnet", "patience"),
         ("vmnet", "dataset.allow_invalid"),
+        ("vmnet", "dataset.cache"),
     ],
 )
 def test_a_run_of_before_a_field_opens_with_its_default(

@@ -55,7 +55,7 @@ def test_every_pair_meets_its_own_rows(
         "video_id": there.video_ids[::-1].astype(object),
         "music_id": there.music_ids[there.gt_music_index][::-1].astype(object),
     }
-    (found,) = rows.added([batch])
+    found = rows.of(batch)
     np.testing.assert_array_equal(found["video_teacher"], there.video_emb[::-1])
     expected = there.music_emb[there.gt_music_index][::-1]
     np.testing.assert_array_equal(found["music_teacher"], expected)
@@ -150,3 +150,15 @@ def test_items_paired_with_themselves_have_no_teacher(data_dir: str) -> None:
     config.loss.inter, config.loss.teacher = "distillation", "train.npz"
     with pytest.raises(UserError, match=r"needs config\.pairing=video_music, found 'music'"):
         require_sound(config)
+
+
+def test_a_run_from_memory_is_the_one_from_disk(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    config.steps = 4
+    ends = []
+    for cache in ("none", "host", "device"):
+        config.dataset.cache = cache
+        ends.append(loop.train(config, tmp_path / cache, ONE))
+    assert_identical(ends[1], ends[0])
+    assert_identical(ends[2], ends[0])

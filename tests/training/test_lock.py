@@ -14,6 +14,7 @@ from runs import ONE
 from vmr.disk import locked, write_text
 from vmr.errors import UserError
 from vmr.training import loop
+from vmr.training.feed import Feed
 from vmr.training.grid import Run
 from vmr.training.loop import train_grid
 
@@ -67,7 +68,7 @@ def test_a_run_holds_its_folder_while_it_trains(
             pass
         raise InterruptedError
 
-    monkeypatch.setattr(loop, "train_batches", tries_again)
+    monkeypatch.setattr(Feed, "steps", tries_again)
     with pytest.raises(InterruptedError):
         loop.train(config, workdir, ONE)
     with locked(workdir):  # which is free again

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from runs import ONE, Trained, assert_identical, scalars
 
 from vmr.runs.restore import restore_run
 from vmr.training import loop
+from vmr.training.feed import Feed
 from vmr.training.grid import Run
 from vmr.training.loop import train_grid
 from vmr.training.run_dir import latest_step
@@ -21,15 +21,15 @@ from vmr.training.signals import stop_requests
 
 def signalled_at(step: int, number: int, patch: pytest.MonkeyPatch) -> None:
     """This process gets the signal while the batch of this step is read."""
-    batches = loop.train_batches
+    steps = Feed.steps
 
-    def with_signal(*arguments: Any, **options: Any) -> Iterator[dict[str, np.ndarray]]:
-        for taken, batch in enumerate(batches(*arguments, **options), start=1):
+    def with_signal(*arguments: Any) -> Iterator[Any]:
+        for taken, batch in enumerate(steps(*arguments), start=1):
             if taken == step:
                 os.kill(os.getpid(), number)
             yield batch
 
-    patch.setattr(loop, "train_batches", with_signal)
+    patch.setattr(Feed, "steps", with_signal)
 
 
 def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
@@ -46,8 +46,8 @@ def test_a_run_that_is_told_to_stop_is_saved_and_resumed_to_the_bit(
     assert latest_step(tmp_path / "cut") == 3
     told = capsys.readouterr().out
     assert "ended at step 3 of 8: stopped by SIGTERM; it is saved" in told
-    begun = [line.split()[0] for line in told.splitlines()[:3]]
-    assert begun == ["reading", "standardising:", "compiling"]  # before the first step
+    begun = [line.split()[0] for line in told.splitlines()[:4]]
+    assert begun == ["reading", "standardising:", "holding", "compiling"]  # before the first step
     assert_identical(loop.train(whole.config, tmp_path / "cut", ONE), whole.state)
     assert scalars(tmp_path / "cut") == scalars(whole.workdir)
     *_, why, best, times = capsys.readouterr().out.splitlines()

@@ -14,6 +14,7 @@ from vmr.data.standardization import statistics
 from vmr.errors import UserError
 from vmr.runs.restore import restore_run
 from vmr.training import loop
+from vmr.training.feed import Feed
 from vmr.training.reading import dataset_of
 
 
@@ -28,14 +29,14 @@ def test_a_share_trains_on_its_own_pairs_and_statistics(
     assert len(expected) == share.examples("train") < 0.4 * whole.examples("train")
 
     seen = []
-    batches = loop.train_batches
+    steps = Feed.steps
 
-    def noted(*arguments, **options):  # type: ignore[no-untyped-def]
-        for batch in batches(*arguments, **options):
+    def noted(*arguments):  # type: ignore[no-untyped-def]
+        for shards, (batch,) in steps(*arguments):
             seen.append(set(batch["video_id"]))
-            yield batch
+            yield shards, (batch,)
 
-    monkeypatch.setattr(loop, "train_batches", noted)
+    monkeypatch.setattr(Feed, "steps", noted)
     loop.train(config, workdir, ONE)
     assert set().union(*seen) == expected  # eight epochs of one batch and a remainder
 

@@ -18,19 +18,24 @@ from vmr.data.standardization import statistics
 from vmr.errors import UserError
 from vmr.runs import evaluate, restore
 from vmr.training import devices as on_devices
-from vmr.training import grid, loop, reading
+from vmr.training import feed, grid, loop, reading
 from vmr.training.embed import embed_batches
 from vmr.training.step import embed_step
 
 DEVICES = jax.devices()[:1]
 
 
+@pytest.mark.parametrize("cache", ["none", "host"])
 def test_trap_6_training_and_selection_never_open_the_test_split(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: str,
 ) -> None:
-    opened = {"train_batches": [], "eval_batches": [], "statistics": []}
+    opened = {"train_batches": [], "train_numbers": [], "eval_batches": [], "statistics": []}
+    opened |= {"cached": []}
     for name, splits in opened.items():
-        module = loop if name == "train_batches" else reading
+        module = reading if name in ("eval_batches", "statistics") else feed
         original = getattr(module, name)
 
         def noted(dataset, split, *arguments, original=original, splits=splits, **options):  # type: ignore[no-untyped-def]
@@ -38,11 +43,15 @@ def test_trap_6_training_and_selection_never_open_the_test_split(
             return original(dataset, split, *arguments, **options)
 
         monkeypatch.setattr(module, name, noted)
+    config.dataset.cache = cache
     loop.train(config, workdir, DEVICES)
-    assert opened == {
-        "train_batches": ["train"],
-        "eval_batches": ["validation", "validation"],
+    read = {
+        "none": {"train_batches": ["train"], "eval_batches": ["validation", "validation"]},
+        "host": {"train_numbers": ["train"], "cached": ["train", "validation"]},
+    }
+    assert {name: splits for name, splits in opened.items() if splits} == {
         "statistics": ["train"],
+        **read[cache],
     }
 
 

@@ -10,7 +10,7 @@ clips of them. All contenders check the records' checksums.
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,16 +151,19 @@ def _batches(items: tf.data.Dataset) -> Iterator[Any]:
     return items.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 
 
-def generate_vectors(folder: Path, examples: int) -> Path:
-    """Writes a dataset of random vectors of YouTube-8M's widths."""
+def generate_vectors(
+    folder: Path, examples: int, widths: Sequence[int] = tuple(WIDTHS.values())
+) -> Path:
+    """Writes a dataset of random vectors of both widths, by default YouTube-8M's."""
     rng = np.random.default_rng(0)
 
     def pairs() -> Iterator[Pair]:
         for row in range(examples):
-            video, music = (rng.normal(size=width).astype(np.float32) for width in WIDTHS.values())
+            video, music = (rng.normal(size=width).astype(np.float32) for width in widths)
             yield Pair(f"{row:08d}", f"{row:08d}", video, music)
 
-    schema = Schema(Modality(WIDTHS["rgb"]), Modality(WIDTHS["audio"]))
+    video, music = map(Modality, widths)
+    schema = Schema(video, music)
     source = Source("generated", "Random vectors.", "none", schema, {"train": pairs})
     write_dataset(source, folder, "tools.bench.input")
     return folder

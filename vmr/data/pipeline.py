@@ -7,7 +7,7 @@ sees exactly the batches of an uninterrupted run. Of a dataset with sequences, t
 records take this way, and `vmr.data.sequences` reads the records where they are parsed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from vmr.data.tfrecords import (
     stored_files,
 )
 from vmr.errors import UserError
+from vmr.processes import core_count
 
 Batch = dict[str, np.ndarray]
 
@@ -34,8 +35,10 @@ Batch = dict[str, np.ndarray]
 SHUFFLE_BYTES = 256 * 1024 * 1024
 _MIN_SHUFFLE_RECORDS = 512
 _SHARDS_IN_TURN = 8
-_PARSERS = 2
+# Each parser holds a batch, and beyond this many they wait for the records.
+_MOST_PARSERS = 8
 _READ_AHEAD = 4
+_NUMBERS_AHEAD = 64  # batches of 8 bytes an item, so that the start of an epoch holds nothing up
 # A sequence has up to 345 kB: few are held at once, but enough that a call's own cost is small.
 _SEQUENCES_AT_ONCE = 32
 _SEED_STRIDE = 1_000_003
@@ -77,27 +80,8 @@ def train_batches(
     """
     spec = spec or BatchSpec()
     require_stored(dataset, spec)
-    examples = dataset.examples(split)
-    if not 0 < batch_size <= examples:
-        raise UserError(
-            f"batch_size={batch_size}: expected 1 to {examples}, the videos of split {split!r} "
-            f"in {dataset.data_dir}"
-        )
-    steps = examples // batch_size
-    # The order of an epoch depends on the seed and the number of the epoch alone, so a run can
-    # resume inside any epoch without reading those before it.
-    first_epoch, skipped = divmod(start_step, steps)
-
     read = _shuffled_numbers if dataset.has_sequences else _shuffled_records
-
-    @as_graph
-    def items_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        # The remainder is dropped before batching, since one `batch` runs on across epochs.
-        items = read(dataset, split, seed, epoch).take(steps * batch_size)
-        seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
-        return items.skip(tf.cast(seen, tf.int64))
-
-    items = tf.data.Dataset.counter(start=first_epoch).flat_map(items_of)
+    items = _epochs(read, dataset, split, batch_size, seed, start_step)
     start, stop, _ = rows.indices(batch_size)
     if not dataset.has_sequences:
         return _vector_batches(dataset, split, items, batch_size, spec, slice(start, stop))
@@ -105,6 +89,21 @@ def train_batches(
     if (start, stop) != (0, batch_size):
         placed = placed.filter(as_graph(lambda place, _: _within(place % batch_size, start, stop)))
     return _sequence_batches(dataset, split, placed, stop - start, spec, seed=seed)
+
+
+def train_numbers(
+    dataset: Dataset, split: str, batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[np.ndarray]:
+    """Yields, for each of `train_batches`, the numbers (B,) int64 of its records.
+
+    Records are counted in stored order, that of `eval_batches`, so whoever holds a split in memory
+    takes the same batches from there. Nothing is read.
+
+    Raises:
+      UserError: the split is missing or smaller than a batch.
+    """
+    numbers = _epochs(_shuffled_numbers, dataset, split, batch_size, seed, start_step)
+    return numbers.batch(batch_size).prefetch(_NUMBERS_AHEAD).as_numpy_iterator()
 
 
 def eval_batches(
@@ -155,6 +154,36 @@ def require_stored(dataset: Dataset, spec: BatchSpec) -> None:
             f"{dataset.data_dir}: its {spec.pairing} is one vector an item, expected sequences, of "
             f"which config.pairing={spec.pairing} compares two samples"
         )
+
+
+def _epochs(
+    read: Callable[[Dataset, str, int, tf.Tensor], tf.data.Dataset],
+    dataset: Dataset,
+    split: str,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+) -> tf.data.Dataset:
+    """Items of all epochs from a step on, each shuffled by `read` and cut to whole batches."""
+    examples = dataset.examples(split)
+    if not 0 < batch_size <= examples:
+        raise UserError(
+            f"batch_size={batch_size}: expected 1 to {examples}, the videos of split {split!r} "
+            f"in {dataset.data_dir}"
+        )
+    steps = examples // batch_size
+    # The order of an epoch depends on the seed and the number of the epoch alone, so a run can
+    # resume inside any epoch without reading those before it.
+    first_epoch, skipped = divmod(start_step, steps)
+
+    @as_graph
+    def items_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        # The remainder is dropped before batching, since one `batch` runs on across epochs.
+        items = read(dataset, split, seed, epoch).take(steps * batch_size)
+        seen = tf.where(epoch == first_epoch, skipped * batch_size, 0)
+        return items.skip(tf.cast(seen, tf.int64))
+
+    return tf.data.Dataset.counter(start=first_epoch).flat_map(items_of)
 
 
 def _shuffled_records(dataset: Dataset, split: str, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
@@ -209,7 +238,9 @@ def _vector_batches(
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return parse_batch(serialized[rows], dataset.schema, spec, sequences={})
 
-    batches = records.batch(batch_size).map(parse, num_parallel_calls=_PARSERS, deterministic=True)
+    batches = records.batch(batch_size).map(
+        parse, num_parallel_calls=_parsers(), deterministic=True
+    )
     return _numpy_batches(batches, dataset, split)
 
 
@@ -245,10 +276,14 @@ def _sequence_batches(
 
     # The place of an item in the stream decides its clips. The order stays deterministic although
     # parsing runs in parallel.
-    batches = placed.batch(at_once).map(parse, num_parallel_calls=_PARSERS, deterministic=True)
+    batches = placed.batch(at_once).map(parse, num_parallel_calls=_parsers(), deterministic=True)
     for batch in _numpy_batches(batches.rebatch(batch_size), dataset, split):
         _require_clips(batch, dataset, split, spec)
         yield batch
+
+
+def _parsers() -> int:
+    return min(core_count(), _MOST_PARSERS)
 
 
 def _numpy_batches(batches: tf.data.Dataset, dataset: Dataset, split: str) -> Iterator[Batch]:

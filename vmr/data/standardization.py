@@ -3,6 +3,7 @@
 import numpy as np
 
 from vmr.data.batch_spec import BatchSpec
+from vmr.data.cached import CachedSplit
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import Batch, eval_batches
 from vmr.moments import Moments
@@ -14,7 +15,12 @@ Statistics = dict[str, dict[str, np.ndarray]]
 _BATCH = 1024
 
 
-def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = None) -> Statistics:
+def statistics(
+    dataset: Dataset,
+    split: str = "train",
+    spec: BatchSpec | None = None,
+    held: CachedSplit | None = None,
+) -> Statistics:
     """Computes per-dimension statistics in one pass: standardised = (x − mean) · scale.
 
     They are taken over the vectors of the batches or, if the spec samples, over the clips. Every
@@ -25,6 +31,7 @@ def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = 
       split: split to measure; always the training split, except in tests.
       spec: content of the batches that will be standardised; by default one vector per item, the
         mean of a sequence.
+      held: the split as it is held in memory, which saves reading it.
 
     Returns:
       {"video": {"mean": (P,), "scale": (P,)}, "music": {...}}, float32. `scale` is 1/std, or 1
@@ -36,7 +43,9 @@ def statistics(dataset: Dataset, split: str = "train", spec: BatchSpec | None = 
     moments = {"video": Moments(), "music": Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
     with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
-        for batch in eval_batches(dataset, split, _BATCH, spec):
+        # The same batches either way: their sizes decide the last bits.
+        read = held.batches(_BATCH) if held else eval_batches(dataset, split, _BATCH, spec)
+        for batch in read:
             for name, moment in moments.items():
                 moment.add(_rows(batch, name))
             bar.update(len(batch["track"]))

@@ -1,7 +1,6 @@
 """Extraction on this machine or, shard by shard, on a cluster; stopped anywhere, it goes on."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from vmr.media.pairs import Item
 from vmr.media.plan import Plan, Request, outcomes_of, plan_of, waiting_items
 from vmr.media.report import Summary, finish
 from vmr.media.workers import Worker, extract_items
-from vmr.processes import sigterm_raised
+from vmr.processes import core_count, sigterm_raised
 from vmr.progress_bar import progress_bar
 from vmr.slurm import Resumable, executor, refused_in_one_line
 
@@ -57,14 +56,8 @@ def extract_plan(
     shards = 1 if shard is None else plan.request.shards
     with claimed(plan.journal, shard or 0, shards) as folder, Journal(folder) as journal:
         items, settings = waiting_items(plan, shard), settings_of(plan, folder)
-        for outcome in _with_bar(items, settings, jobs or _cores(), first):
+        for outcome in _with_bar(items, settings, jobs or core_count(), first):
             journal.append(outcome)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # not Linux
 
 
 def _with_bar(

@@ -28,6 +28,8 @@ def base_config() -> ConfigDict:
     config.dataset.data_dir = config_dict.placeholder(str)
     config.dataset.allow_invalid = False  # train although the validation report has errors
     config.dataset.train_share = 1.0  # of the training pairs, a fixed sample by hash of their ids
+    # Memory that holds the pairs between batches: auto | device | host | none (read for each).
+    config.dataset.cache = "auto"
 
     # What goes together: a video and its music; or `video` or `music`, an item with itself (two
     # samples of its sequence, one encoder). Positives: pairs of one track, or of one label.

@@ -165,8 +165,12 @@ _RANGES: tuple[_Range, ...] = (
     (_SWITCH, "", lambda _: True, ("dataset.allow_invalid", "model.linear", "model.residual")),
     (_TEXT, "", lambda _: True, ("dataset.name", "dataset.data_dir", "init_from", "loss.teacher")),
 )
+# Memories that hold a split between batches, see `vmr.training.feed`.
+CACHES = ("auto", "device", "host", "none")
+
 _CHOICES = {
     "selection": tuple(f"{way}/{name}" for way in ("v2m", "m2v") for name in (*RECALLS, "MRR")),
+    "dataset.cache": CACHES,
     "pairing": PAIRINGS,
     "positives": ("track", "label"),
     "sampling.method": METHODS,
@@ -381,10 +385,12 @@ def differing(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Phrases on the fields in which two resolved configs differ, see `differing`.
 
-    The path of the data may differ: the dataset's fingerprint tells if the data are the same.
+    The path of the data may differ, since the dataset's fingerprint tells if they are the same, and
+    so may the memory that holds them.
     """
     found = differing(old, new)
-    found.pop("dataset.data_dir", None)
+    for field in ("dataset.data_dir", "dataset.cache"):
+        found.pop(field, None)
     return [difference(field, *values) for field, values in found.items()]
 
 

@@ -74,6 +74,21 @@ def sharded(shards: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(shards, _sharding(devices, AXIS))
 
 
+def sharded_rows(devices: Sequence[jax.Device]) -> Callable[[Any, jax.Array], Any]:
+    """Compiles `(replicated tree of (N, ...), sharded row numbers (devices, ...)) -> sharded rows`.
+
+    Each device takes its own from its own copy.
+    """
+
+    def rows_of(tree: Any, numbers: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf.at[numbers].get(mode="promise_in_bounds"), tree)
+
+    whole, own = _sharding(devices), _sharding(devices, AXIS)
+    in_specs = whole.spec, own.spec
+    rows = jax.shard_map(rows_of, mesh=own.mesh, in_specs=in_specs, out_specs=own.spec)
+    return jax.jit(rows)
+
+
 def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,6 @@ import ml_collections
 import numpy as np
 
 from vmr import distributed, embeddings
-from vmr.data.batch_spec import BatchSpec
-from vmr.data.dataset import Dataset
-from vmr.data.pipeline import train_batches
 from vmr.errors import UserError
 from vmr.training import build, profiling
 from vmr.training import devices as on_devices
@@ -24,23 +21,17 @@ from vmr.training import run_dir as run_folder
 from vmr.training.config import require_sound
 from vmr.training.embed import embed_batches
 from vmr.training.evals import EVALS
+from vmr.training.feed import Feed
 from vmr.training.grid import Grid, Run
 from vmr.training.log import state_norm
 from vmr.training.open_run import OpenRun
 from vmr.training.profiling import StepTrace
 from vmr.training.progress import Progress, ending
-from vmr.training.reading import (
-    batch_spec_of,
-    evaluation_batches,
-    feature_widths,
-    sound_dataset_of,
-    standardization_of,
-    step_inputs,
-)
+from vmr.training.reading import batch_spec_of, feature_widths, sound_dataset_of
 from vmr.training.signals import StopRequest, stop_requests
 from vmr.training.start import start_of
 from vmr.training.state import TrainState
-from vmr.training.teacher import TeacherRows, teacher_of
+from vmr.training.teacher import teacher_of
 from vmr.training.trained import SavedModel
 
 Batches = Sequence[Mapping[str, np.ndarray]]  # one per seed
@@ -117,6 +108,8 @@ def _train(
     dataset = sound_dataset_of(configs[0])
     spec = batch_spec_of(configs[0], dataset)
     teacher = teacher_of(configs[0], dataset)
+    rows = on_devices.rows_of_process(configs[0].batch_size)
+    feed = Feed(configs[0], dataset, spec, devices, teacher, rows)
     # On any error the stack closes what is open: saves in the background end, locks are let go.
     with contextlib.ExitStack() as opened:
         # The first process alone makes the states, and sends them to the others.
@@ -133,10 +126,10 @@ def _train(
                 run_folder.claimed(workdir, config, dataset.description, account, taught)
             )
         runs = [[opened.enter_context(OpenRun(*run)) for run in row] for row in grid]
-        state = _first_state(runs, dataset, spec, starts)
+        state = _first_state(runs, feature_widths(dataset, spec), feed, starts)
         trace = StepTrace(grid[0][0].workdir / "profile", profile)
         with stop_requests() as stop:
-            loop = _Loop(grid, runs, dataset, spec, devices, stop, trace, teacher)
+            loop = _Loop(grid, runs, feed, devices, stop, trace)
             state = loop.train(state)
     print(loop.ending(), flush=True)
     if stop:
@@ -147,8 +140,8 @@ def _train(
 
 def _first_state(
     runs: Sequence[Sequence[OpenRun]],
-    dataset: Dataset,
-    spec: BatchSpec,
+    widths: Mapping[str, int],
+    feed: Feed,
     starts: Mapping[pathlib.Path, SavedModel | None],
 ) -> TrainState:
     """First states of the runs, stacked, fresh or restored; UserError if their steps differ."""
@@ -156,9 +149,8 @@ def _first_state(
     @functools.cache  # one pass over the data serves all runs
     def measured() -> Mapping[str, Any]:
         print("standardising: one pass over the training split", flush=True)
-        return standardization_of(dataset, spec)
+        return feed.standardization()
 
-    widths = feature_widths(dataset, spec)
     states = [[run.start(widths, measured, starts[run.workdir]) for run in row] for row in runs]
     steps = {
         int(state.step): run.workdir
@@ -200,12 +192,10 @@ class _Loop:
 
     grid: Grid
     runs: Sequence[Sequence[OpenRun]]
-    dataset: Dataset
-    spec: BatchSpec
+    feed: Feed
     devices: Sequence[jax.Device]
     stop: StopRequest
     trace: StepTrace
-    teacher: TeacherRows | None = None
 
     def __post_init__(self) -> None:
         self.config = config = self.grid[0][0].config  # for the fields that all runs share
@@ -241,19 +231,18 @@ class _Loop:
         state = on_devices.replicated(state, self.devices)
         settings = on_devices.replicated(grids.settings_of(self.grid), self.devices)
         self.step = first = int(jax.device_get(state.step)[0, 0])
-        stream = self._batches(first)
+        stream = self.feed.steps([row[0].config.seed for row in self.grid], first)
         self.progress = Progress(
             first, self.config.steps, self.config.batch_size * len(self.by_slot)
         )
         unchecked: _Step | None = None
 
         while self._goes_on():
-            batches = next(stream)
+            shards, batches = next(stream)
             self.step += 1
             due = self._due()
             if self.step == first + 1:
                 print(f"compiling the step for {on_devices.described(self.devices)}", flush=True)
-            shards = on_devices.sharded(_by_seed(batches, len(self.devices)), self.devices)
             with self.trace.of_step(self.step):
                 state, scalars = self.steps[due.logs](state, shards, settings)
             # JAX dispatches a step without waiting for it: the previous one is checked while this
@@ -318,19 +307,6 @@ class _Loop:
         every = self.config.log_every, self.config.eval_every, self.config.checkpoint_every
         return _Due(*(is_last or self.step % steps == 0 for steps in every))
 
-    def _batches(self, step: int) -> Iterator[Batches]:
-        """Batches of the steps after `step`, one per seed."""
-        # Each seed has its own order of the data, the one of a run trained alone.
-        size = self.config.batch_size
-        rows = on_devices.rows_of_process(size)
-        streams = [
-            train_batches(self.dataset, "train", size, row[0].config.seed, step, self.spec, rows)
-            for row in self.grid
-        ]
-        if self.teacher:
-            streams = [self.teacher.added(stream) for stream in streams]
-        return zip(*streams, strict=True)
-
     def _require_finite(self, step: _Step | None, state: TrainState | None = None) -> None:
         """Ends runs whose loss, or state if one is given, is not finite; saves their best state."""
         if step is None:
@@ -374,7 +350,7 @@ class _Loop:
         """Evaluations `config.evals` of every running run over the whole validation split."""
         with self.progress.timed("validation"):
             size = self.config.batch_size
-            batches = evaluation_batches(self.dataset, "validation", size, self.spec)
+            batches = self.feed.validation()
             embedded = embed_batches(self.embed, state.trained, batches, size, self.devices)
             # The runs lie side by side as one wide embedding: tracks are collected once for all.
             split = embeddings.collect(embedded, "validation", {})
@@ -431,11 +407,3 @@ class _Loop:
             scores = [validation[selection] for validation in validations.values()]
             line += f"  val {selection} {min(scores):.1f} to {max(scores):.1f}"
         return line
-
-
-def _by_seed(batches: Batches, device_count: int) -> dict[str, np.ndarray]:
-    """Stacks the batches of S seeds, each leaf (devices, S, n, ...)."""
-    shards = [on_devices.split(step_inputs(batch), device_count) for batch in batches]
-    if len(shards) == 1:  # a view rather than a copy
-        return {name: rows[:, None] for name, rows in shards[0].items()}
-    return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *shards)

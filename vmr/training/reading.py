@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 
 from vmr.data.batch_spec import BatchSpec
+from vmr.data.cached import CachedSplit
 from vmr.data.dataset import Dataset, open_dataset
 from vmr.data.label_classes import label_counts
 from vmr.data.pipeline import eval_batches, require_stored
@@ -103,9 +104,17 @@ def feature_widths(dataset: Dataset, spec: BatchSpec) -> dict[str, int]:
     return {name: dataset.schema.modalities[side].width for name, side in spec.sides.items()}
 
 
-def standardization_of(dataset: Dataset, spec: BatchSpec) -> dict[str, dict[str, np.ndarray]]:
-    """Input statistics of the training split, equal for both sides if one encoder serves both."""
-    found = statistics(dataset, "train", spec)
+def standardization_of(
+    dataset: Dataset, spec: BatchSpec, held: CachedSplit | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Input statistics of the training split, equal for both sides if one encoder serves both.
+
+    Args:
+      dataset: dataset of a run.
+      spec: specification of its batches.
+      held: its training split as it is held in memory; None reads it.
+    """
+    found = statistics(dataset, "train", spec, held)
     return found if spec.pairing == "video_music" else dict.fromkeys(found, found["video"])
 
 
@@ -138,9 +147,14 @@ def evaluation_batches(
     left_out = dataset.examples(split)
     for batch in eval_batches(dataset, split, batch_size, spec, segments):
         left_out -= len(batch["track"])
-        yield {**batch, "group": batch["label"]} if "label" in batch else batch
+        yield with_relevance(batch)
     if left_out:
         _tell_left_out(dataset.data_dir, split, spec.pairing, left_out, dataset.examples(split))
+
+
+def with_relevance(batch: Batch) -> Batch:
+    """Batch whose `group` says what is truly relevant: labels where they define positives."""
+    return {**batch, "group": batch["label"]} if "label" in batch else batch
 
 
 @functools.cache  # told once, not at every evaluation

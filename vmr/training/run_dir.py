@@ -29,6 +29,7 @@ _FREE = frozenset(
         "dataset.name",
         "dataset.data_dir",
         "dataset.allow_invalid",
+        "dataset.cache",
         "loss.teacher",  # a path: the teacher's content may not change, see `_require_same_teacher`
     }
 )
@@ -46,7 +47,8 @@ def claimed(
     """Claims `workdir` for this config, and keeps other processes out; the folder may be new.
 
     How often a run is logged, validated and saved, its patience, its steps under a constant
-    schedule and the path of its data may change; `config.json` then has the new values.
+    schedule, the path of its data and the memory that holds them may change; `config.json` then has
+    the new values.
 
     Args:
       workdir: folder of the run.

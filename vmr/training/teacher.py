@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -36,13 +36,11 @@ class TeacherRows:
     video_row: Mapping[str, int]
     music_row: Mapping[str, int]
 
-    def added(self, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
-        """Yields batches with `video_teacher` (n, T) and `music_teacher` (n, T) of their items."""
-        for batch in batches:
-            videos = [self.video_row[item] for item in batch["video_id"]]
-            tracks = [self.music_row[item] for item in batch["music_id"]]
-            rows = {"video_teacher": self.video[videos], "music_teacher": self.music[tracks]}
-            yield {**batch, **rows}
+    def of(self, batch: Batch) -> dict[str, np.ndarray]:
+        """`video_teacher` (n, T) and `music_teacher` (n, T) of the items of a batch, by its ids."""
+        videos = [self.video_row[item] for item in batch["video_id"]]
+        tracks = [self.music_row[item] for item in batch["music_id"]]
+        return {"video_teacher": self.video[videos], "music_teacher": self.music[tracks]}
 
 
 def teacher_of(config: ml_collections.ConfigDict, dataset: Dataset) -> TeacherRows | None:
