@@ -148,7 +148,7 @@ def _first_state(
 
     @functools.cache  # one pass over the data serves all runs
     def measured() -> Mapping[str, Any]:
-        print("standardising: one pass over the training split", flush=True)
+        print("standardising: by the training split", flush=True)
         return feed.standardization()
 
     states = [[run.start(widths, measured, starts[run.workdir]) for run in row] for row in runs]
