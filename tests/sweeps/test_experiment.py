@@ -168,9 +168,9 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     # The same command again finds all of it done; only test is read, each run once.
     restored = []
 
-    def counted(workdir: pathlib.Path) -> TrainedRun:
+    def counted(workdir: pathlib.Path, data_dir: str) -> TrainedRun:
         restored.append(workdir)
-        return restore_run(workdir)
+        return restore_run(workdir, data_dir)
 
     monkeypatch.setattr(experiment, "restore_run", counted)
     # Results that are older than the checkpoint are not believed, but measured anew.

@@ -221,7 +221,8 @@ def _ensembled(results: Results, workdir: pathlib.Path) -> EnsembleResult:
                 runs.setdefault(model_of_run(row.run.workdir).fingerprint, row.run)
         if len(runs) < 2:
             raise UserError("expected at least two finished runs that differ")
-        opened = open_ensemble([run.workdir for run in runs.values()], weights="chosen")
+        data_dir = next(iter(runs.values())).config.dataset.data_dir
+        opened = open_ensemble([run.workdir for run in runs.values()], data_dir, weights="chosen")
         chosen = opened.chosen
         assert chosen is not None
         # By its point: the folder's own name is that of the seed alone.
@@ -257,7 +258,8 @@ def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, 
 def _evaluated_on_test(run: Run) -> tuple[dict[str, Any], Scored]:
     """Test metrics of a run, written into its folder too, and its ranks for a comparison."""
     # Never taken from the folder: results there may be those of an earlier checkpoint.
-    trained = restore_run(run.workdir)
+    # The data where they lie for this call: the run may have been trained on another host.
+    trained = restore_run(run.workdir, run.config.dataset.data_dir)
     embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
     results = evaluate.score(embedded, trained.step)
     evaluate.write_results(run.workdir / "results" / "test.json", results)
