@@ -45,6 +45,14 @@ def task(jobs: list[Job], gpus_per_job: int | None, is_deterministic: bool) -> N
         (root / run.workdir / "task").write_text(f"{len(jobs)} {gpus_per_job} {is_deterministic}")
 
 
+def task_in_processes(*arguments: Any) -> None:
+    """Does the jobs of a cluster's task as the task does, in processes."""
+    from vmr.sweeps import launch, slurm
+
+    launch._work = work
+    slurm.train_task(*arguments)
+
+
 def work(job: Job, *_: Any) -> None:
     """Does what the config says."""
     (run,) = job.runs

@@ -1,6 +1,8 @@
 """Jobs on a cluster: submitted once, waited for again after a stop, their deaths told."""
 
+import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -154,6 +156,33 @@ def test_a_task_trains_its_jobs_below_the_folder_of_the_sweep(
     assert determinism.is_asked()
     with pytest.raises(UserError, match=r"--gpus_per_job=3, 2 at a time: .* shows 4 GPUs"):
         slurm.train_task([relative(job, root) for job in jobs], 3, False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_a_task_whose_time_ends_has_its_jobs_save_and_is_queued_again(
+    tmp_path: pathlib.Path, cluster: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "train_task", stand_in.task_in_processes)
+    launcher = Slurm(tmp_path / "slurm", {"gpus_per_node": 2}, None, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    jobs = [stand_in.job(tmp_path, "saves", name) for name in "ab"]
+    with monkeypatch.context() as patch:
+        patch.setattr("time.sleep", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(launcher.train(jobs))
+    deadline = time.monotonic() + 120
+    while not all((tmp_path / name / "ready").exists() for name in "ab"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # Slurm signals all processes of the task's group.
+    os.killpg(int((cluster / "job-101").read_text()), signal.SIGUSR2)
+    while not (cluster / "requeued-101").exists() or not all(
+        (tmp_path / name / "saved").exists() for name in "ab"
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not list(tmp_path.glob("*/failure.txt"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")

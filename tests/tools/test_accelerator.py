@@ -63,8 +63,8 @@ def test_small(tmp_path: object) -> None:
     for row in (
         "| rkd_distance | 48 |",
         "| ii_clvm | 16 |",
-        "| device | 50 |",
-        "| host | 50 |",
+        "| device | 1,000 | 50 |",
+        "| host | 1,000 | 50 |",
         "| 2,000² |",
         "| ii_mse | 64 | naive |",
     ):

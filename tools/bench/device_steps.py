@@ -71,12 +71,12 @@ def _step_row(bench: Bench, system: Callable[..., Any], items: int) -> Rows:
 
 
 def epoch(bench: Bench) -> Rows:
-    """An epoch of VM-NET over 200,000 pairs, gathered by number from arrays on the device.
+    """An epoch of VM-NET, its batches gathered by number from arrays on the device.
 
     Against batches that the host gathers and sends one by one. As in training, the loss of a step
     is looked at while the next one runs.
     """
-    yield "features on", "pairs a step", "epoch, s", "pairs/s", "ms a step", "matrix share"
+    yield "features on", "pairs", "a step", "epoch, s", "pairs/s", "ms a step", "matrix share"
     for items in (50,) if bench.small else (1000, 8192):
         for place in ("device", "host"):
             name = f"{place}, {items}"
@@ -102,6 +102,7 @@ def _epoch_row(bench: Bench, place: str, items: int) -> Rows:
     kernels = sum(leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1)
     yield (
         place,
+        f"{pairs:,}",
         f"{items:,}",
         f"{seconds:.2f}",
         f"{batches.size / seconds:,.0f}",
