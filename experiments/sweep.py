@@ -13,6 +13,7 @@ from absl import flags
 from vmr.command import run
 from vmr.config_flag import define_config
 from vmr.errors import UserError
+from vmr.training import determinism
 
 _CONFIG = define_config("Python file of the config that every point changes, and its variants.")
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file of the sweep.", required=True)
@@ -25,7 +26,18 @@ _TOGETHER = flags.DEFINE_integer(
     "together", 16, "Runs in a job, at most, which one program trains; 1 gives each its own job.",
     lower_bound=1,
 )  # fmt: skip
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "Jobs at a time.", lower_bound=1)
+_PARALLEL = flags.DEFINE_integer(
+    "parallel", None, "Jobs at a time. Default: 1, or with --gpus_per_job as many as the GPUs of "
+    "this machine, or of a node, are enough for.", lower_bound=1,
+)  # fmt: skip
+_GPUS_PER_JOB = flags.DEFINE_integer(
+    "gpus_per_job", None, "GPUs that each job has for itself, by their numbers. Default: all that "
+    "there are, shared by the jobs at a time.", lower_bound=1,
+)  # fmt: skip
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "Asks XLA for operations whose results are the same to the bit each "
+    "time, at some cost in speed. No effect on a CPU, which has no others.",
+)  # fmt: skip
 _SLURM = flags.DEFINE_list(
     "slurm", None, "Jobs go to Slurm: NAME=VALUE parameters of submitit, as "
     "timeout_min=60,slurm_partition=gpu,gpus_per_node=1. Default: processes of this machine.",
@@ -40,6 +52,7 @@ _ENSEMBLE = flags.DEFINE_bool(
 )  # fmt: skip
 
 
+@determinism.asked_by(_DETERMINISTIC)
 def main(_: list[str]) -> None:
     """Runs the sweep to its end; with `--dry_run` prints its points instead."""
     from vmr.slurm import parameters_of
@@ -54,9 +67,12 @@ def main(_: list[str]) -> None:
     if not _WORKDIR.value:
         raise UserError("--workdir is not set: give --workdir=DIR, or --dry_run")
     workdir = pathlib.Path(_WORKDIR.value)
-    launcher: Launcher = Processes(_PARALLEL.value)
+    share = _PARALLEL.value, _GPUS_PER_JOB.value
+    launcher: Launcher
     if _SLURM.value:
-        launcher = Slurm(workdir / "slurm", parameters_of(_SLURM.value), _PARALLEL.value)
+        launcher = Slurm(workdir / "slurm", parameters_of(_SLURM.value), *share)
+    else:
+        launcher = Processes(*share)
     where = (path, config, workdir, launcher)
     how = (_TOGETHER.value, _CHOOSE_PER.value, _ENSEMBLE.value)
     print(run_search(*where, _TRIALS.value, *how) if _TRIALS.value else run_sweep(*where, *how))

@@ -13,6 +13,7 @@ from absl import flags
 from vmr import distributed
 from vmr.command import run
 from vmr.config_flag import define_config
+from vmr.training import determinism
 
 _CONFIG = define_config(
     "Python file of the config, and its variants after a colon; with --help lists its fields."
@@ -24,8 +25,13 @@ _PROFILE = flags.DEFINE_string(
     "profile", None, "Steps FROM:TO to trace into WORKDIR/profile, as 10:15, for TensorBoard."
 )
 _DISTRIBUTED = flags.DEFINE_string("distributed", None, distributed.FLAG_HELP)
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "Asks XLA for operations whose results are the same to the bit each "
+    "time, at some cost in speed. No effect on a CPU, which has no others.",
+)  # fmt: skip
 
 
+@determinism.asked_by(_DETERMINISTIC)
 @distributed.one_of_several(_DISTRIBUTED)
 def main(_: list[str]) -> None:
     """Trains the run, then prints the command that evaluates it."""

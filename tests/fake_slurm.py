@@ -31,6 +31,10 @@ import os, sys
 command = sys.argv[sys.argv.index("--error") + 2:]
 os.execvp(command[0], command)
 """
+_SCONTROL = """
+import pathlib, sys
+(pathlib.Path(__file__).parent / f"requeued-{sys.argv[2]}").touch()
+"""
 _SACCT = """
 import os, pathlib
 print("JobID|State|NodeList")
@@ -44,10 +48,13 @@ for path in pathlib.Path(__file__).parent.glob("job-*"):
 """
 
 
+_COMMANDS = {"sbatch": _SBATCH, "srun": _SRUN, "sacct": _SACCT, "scontrol": _SCONTROL}
+
+
 def install(folder: pathlib.Path) -> str:
     """Writes the commands into a folder; returns the PATH that begins with it."""
     folder.mkdir()
-    for name, text in {"sbatch": _SBATCH, "srun": _SRUN, "sacct": _SACCT}.items():
+    for name, text in _COMMANDS.items():
         (folder / name).write_text(f"#!{sys.executable}\n{text}")
         (folder / name).chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -79,9 +81,11 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
-    """Locks a folder against other processes; the system frees it however this process ends.
+    """Locks a folder against other processes, of this host and of others that see it.
 
-    File systems without locks, and Windows, go without.
+    The system frees it however this process ends. Its locks may not reach beyond a host, and some
+    disks have none: so the lock file also names its holder, and is written anew every few seconds.
+    A holder on another host that ended without leaving is given as long as a few of these signs.
 
     Args:
       folder: folder, which exists.
@@ -92,28 +96,112 @@ def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """
     path = folder / ".lock"  # never deleted: another process may have it open
     try:
-        file = path.open("a")
+        path.touch()
+        file = path.open("r+b", buffering=0)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
     with file:
         try:
-            _lock(file, wait)
+            has_locks = _lock(file, wait)
+            while _is_alive(path, has_locks):
+                if not wait:
+                    raise BlockingIOError
         except BlockingIOError:
+            host, pid = _holder(path)[:2]
+            who = f", {pid} on {host}" if host else ""
             raise UserError(
-                f"{folder} is in use: another process works there, expected one at a time"
+                f"{folder} is in use: another process works there{who}, expected one at a time"
             ) from None
-        yield
+        with _signs_of_life(file):
+            yield
 
 
-def _lock(file: IO[str], wait: bool) -> None:
+_SIGN_SECONDS = 10.0  # between two signs of life of a holder
+_SIGNS_MISSED = 3.5  # after which it is taken for dead
+
+
+def _lock(file: IO[bytes], wait: bool) -> bool:
+    """Locks the file; False where the disk has no locks. BlockingIOError if another has it."""
     if sys.platform == "win32":
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:
-        return  # the disk has no locks
+        return False
+    return True
+
+
+def _holder(path: pathlib.Path) -> tuple[str, str, str]:
+    """Host, process id and sign of the holder that a lock file names; empty where there is none."""
+    # Opened anew each time: network file systems may serve an open file from a cache.
+    words = path.read_text(encoding="utf-8", errors="replace").split()
+    return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
+
+
+def _is_alive(path: pathlib.Path, has_locks: bool) -> bool:
+    """True if the holder that a lock file names is alive, although the system gave us the lock."""
+    host, pid, sign = _holder(path)
+    is_here = host == socket.gethostname()
+    # Process ids mean something on their own host alone.
+    if not host or (is_here and (has_locks or not _is_process(pid))):
+        return False
+    seconds = _SIGN_SECONDS * _SIGNS_MISSED
+    line = f"{path.parent} was left by {pid} on {host}: waiting {seconds:.0f} s for a sign of life"
+    print(line, file=sys.stderr, flush=True)
+    deadline = time.monotonic() + seconds
+    # Signs are compared with each other, not with a clock: those of two hosts may differ.
+    while time.monotonic() < deadline:
+        time.sleep(_SIGN_SECONDS / 10)
+        now = _holder(path)
+        if now != (host, pid, sign):
+            return bool(now[0])
+    return False
+
+
+def _is_process(pid: str) -> bool:
+    if sys.platform == "win32":  # where signal 0 would end it
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _signs_of_life(file: IO[bytes]) -> Iterator[None]:
+    """Names this process in a lock file, anew every few seconds; empties it at the end."""
+    name, ended = f"{socket.gethostname()} {os.getpid()}", threading.Event()
+
+    def write(sign: int) -> None:
+        # Of one length, in one call: who reads it meanwhile finds the one before or this one.
+        file.seek(0)
+        file.write(f"{name} {sign:012d}\n".encode())
+        os.fsync(file.fileno())
+
+    def sign() -> None:
+        count = 1
+        while not ended.wait(_SIGN_SECONDS):
+            with contextlib.suppress(OSError):  # a disk that is full or away may be back
+                write(count)
+            count += 1
+
+    with contextlib.suppress(OSError):
+        write(0)
+        file.truncate(file.tell())
+    signing = threading.Thread(target=sign, daemon=True)
+    signing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signing.join()
+        with contextlib.suppress(OSError):
+            file.truncate(0)
 
 
 def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:

@@ -58,7 +58,8 @@ def inherited(
     """Limits processes that are started within to some cores, and hides Ctrl-C from them.
 
     Both must hold from their start: NumPy, XLA and TensorFlow make as many threads as they find
-    cores, and a terminal sends Ctrl-C, which this process handles, to its whole group.
+    cores, and a terminal sends Ctrl-C, which this process handles, to its whole group; as Slurm
+    sends SIGUSR2, by which it tells a job that its time ends.
 
     Args:
       cores: numbers of the cores; none: no limit.
@@ -67,7 +68,7 @@ def inherited(
     resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
     before = os.sched_getaffinity(0) if cores else set()
     variables = {name: os.environ.get(name) for name in environment or {}}
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2})
     try:
         os.environ.update(environment or {})
         if cores:

@@ -35,6 +35,24 @@ def job(folder: pathlib.Path, fate: str, name: str = "") -> Job:
     return Job([[run]])
 
 
+def task(jobs: list[Job], gpus_per_job: int | None, is_deterministic: bool) -> None:
+    """Does the jobs of a cluster's task in turn; their folders are named from the sweep's."""
+    root = pathlib.Path(os.environ["SUBMITIT_FOLDER"]).parent
+    for each in jobs:
+        (run,) = each.runs
+        assert not run.workdir.is_absolute()
+        work(each._replace(grid=[[run._replace(workdir=root / run.workdir)]]))
+        (root / run.workdir / "task").write_text(f"{len(jobs)} {gpus_per_job} {is_deterministic}")
+
+
+def task_in_processes(*arguments: Any) -> None:
+    """Does the jobs of a cluster's task as the task does, in processes."""
+    from vmr.sweeps import launch, slurm
+
+    launch._work = work
+    slurm.train_task(*arguments)
+
+
 def work(job: Job, *_: Any) -> None:
     """Does what the config says."""
     (run,) = job.runs

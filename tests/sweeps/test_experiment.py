@@ -11,6 +11,8 @@ import pytest
 from made_sweeps import InProcess, base_config
 
 import vmr
+from vmr.data.building.build import build
+from vmr.data.sources.planted import planted
 from vmr.disk import locked, write_json
 from vmr.errors import UserError
 from vmr.runs.ensemble_model import EnsembleModel
@@ -168,9 +170,9 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     # The same command again finds all of it done; only test is read, each run once.
     restored = []
 
-    def counted(workdir: pathlib.Path) -> TrainedRun:
+    def counted(workdir: pathlib.Path, data_dir: str) -> TrainedRun:
         restored.append(workdir)
-        return restore_run(workdir)
+        return restore_run(workdir, data_dir)
 
     monkeypatch.setattr(experiment, "restore_run", counted)
     # Results that are older than the checkpoint are not believed, but measured anew.
@@ -191,6 +193,29 @@ def test_a_sweep_ends_in_tables_plots_and_one_look_at_test(
     monkeypatch.setattr(experiment, "_write_report", lambda *_: "")
     run_sweep(file_of(tmp_path, [0.1, 1.0, 5.0]), config, root, launcher)
     assert launcher.jobs == [["loss.weights.music-1/seed-0", "loss.weights.music-1/seed-1"]]
+
+
+def test_a_sweep_goes_on_where_its_data_lie_now(
+    data_dir: str, tmp_path: pathlib.Path, training: CopiedTraining
+) -> None:
+    """On another host, say: what is finished there is looked at here, and the same data only."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(data_dir, there)
+    path, root, launcher = file_of(tmp_path, [0.1]), tmp_path / "sweep", InProcess()
+    run_sweep(path, base_config(str(there)), root, launcher)
+    results = point(root, "0.1", 0) / "results" / "test.json"
+    before = results.read_bytes()
+    results.unlink()
+    there.rename(here)
+    launcher.jobs.clear()
+    run_sweep(path, base_config(str(here)), root, launcher)
+    assert not launcher.jobs
+    assert results.read_bytes() == before
+    other = tmp_path / "other"
+    assert build(planted(videos=100, tracks=80, seed=1), other, command="the tests").ok
+    with pytest.raises(UserError, match=r"seed-0 was trained on other data"):
+        run_sweep(path, base_config(str(other)), root, launcher)
+    assert not launcher.jobs
 
 
 def test_a_point_that_fails_is_told_and_tried_again(

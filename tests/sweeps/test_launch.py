@@ -13,6 +13,7 @@ import pytest
 import stand_in
 from made_sweeps import InProcess, base_config, finish
 
+from vmr.errors import UserError
 from vmr.sweeps import launch
 from vmr.sweeps.jobs import Job, failure_of, note_failure, note_own_job
 from vmr.sweeps.launch import Ended, Processes, Progress, train_all
@@ -130,7 +131,8 @@ def test_each_process_fails_alone(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     # It keeps to its cores, and knows of no Ctrl-C.
     told = (tmp_path / "tells" / "told").read_text()
     shares = [sorted(launch._cores(slot, 2)) for slot in (0, 1)]
-    assert told in [f"{share} [{int(signal.SIGINT)}]" for share in shares]
+    hidden = sorted(map(int, (signal.SIGINT, signal.SIGUSR2)))
+    assert told in [f"{share} {hidden}" for share in shares]
     assert os.sched_getaffinity(0) == before
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
     assert not list(Processes(4).train([]))
@@ -233,6 +235,46 @@ def test_gpus_are_shared_out_where_nothing_says_which(
             [gpus[0]],
             [gpus[7 % len(gpus)]],
         ]
+
+
+@pytest.mark.parametrize(
+    ("parallel", "each", "expected"), [(None, 1, 4), (None, 3, 1), (2, 2, 2), (3, None, 3)]
+)
+def test_as_many_jobs_as_the_gpus_are_enough_for(
+    parallel: int | None, each: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,7")
+    launcher = Processes(parallel, each)
+    assert launcher.parallel == expected
+    shares = [launch._share(launch._gpus(), slot, expected, each) for slot in range(expected)]
+    assert all(len(share) == (each or len(share)) for share in shares)
+    assert len({gpu for share in shares for gpu in share}) == sum(map(len, shares))
+
+
+@pytest.mark.parametrize(
+    ("visible", "parallel", "each"), [("0,1", 3, 1), ("0", None, 2), ("", 1, 1)]
+)
+def test_gpus_that_are_not_there_are_refused(
+    visible: str, parallel: int | None, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(UserError, match=rf"--gpus_per_job={each}, .* expected at least"):
+        Processes(parallel, each)
+
+
+def test_only_jobs_that_share_a_gpu_leave_its_memory_to_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+    monkeypatch.setattr(
+        launch, "train_job", lambda _: told.append(os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE"))
+    )
+    for gpus, slots in (("0,1", 2), ("0", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+        launch._work(Job([]), 0, slots)
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE")
+    assert told == [None, "false"]
 
 
 def test_without_a_gpu_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from tools.bench import accelerator
-from tools.bench.accelerator import Bench, Rows
+from tools.bench import accelerator, device_losses, device_steps, sections
 from tools.bench.numpy_losses import IN_NUMPY
 from tools.bench.peers import LOSSES, Problem, random_batch
+from tools.bench.sections import Bench, Rows
 from vmr.losses.pairs import Pairs
 
 # Refuses what a machine with JAX, Flax and Optax alone lacks.
@@ -63,6 +63,8 @@ def test_small(tmp_path: object) -> None:
     for row in (
         "| rkd_distance | 48 |",
         "| ii_clvm | 16 |",
+        "| device | 1,000 | 50 |",
+        "| host | 1,000 | 50 |",
         "| 2,000² |",
         "| ii_mse | 64 | naive |",
     ):
@@ -74,9 +76,31 @@ def test_losses_in_numpy(name: str) -> None:
     batch = random_batch(Problem(24, 8, 12))
     rows = jax.device_get(jax.jit(LOSSES[name].by_rows)(Pairs(*batch)))
     results = {"fused": rows, "rows": rows}
-    value, _, slope, *_ = accelerator.errors(LOSSES[name], IN_NUMPY[name], batch, results)
+    value, _, slope, *_ = device_losses.errors(LOSSES[name], IN_NUMPY[name], batch, results)
     assert float(value) < 1e-5
     assert float(slope) < 1e-4
+
+
+def test_an_epoch_takes_the_same_steps_from_the_device_and_from_the_host() -> None:
+    bench, features = Bench(1.0, True), device_steps._features(60)
+    batches = np.random.default_rng(0).permutation(60).reshape(3, 1, 20).astype(np.int32)
+    ends = []
+    for place in ("device", "host"):
+        take, state = device_steps._epoch_step(bench, place, 20)
+        state, seconds = device_steps._taken(take, state, batches, features)
+        assert int(state.step) == 3
+        assert seconds > 0
+        ends.append(jax.device_get(state.params))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def test_an_epoch_ends_at_a_loss_that_is_not_finite() -> None:
+    losses = iter([1.0, np.nan, 2.0, 3.0])
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        device_steps._taken(
+            lambda state, numbers, features: (state, {"loss": next(losses)}), None, np.ones(4), {}
+        )
+    assert next(losses) == 3.0  # looked at while the next step runs
 
 
 def test_a_failure_is_a_line_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,10 +119,10 @@ def test_a_failure_is_a_line_and_the_rest_goes_on(capsys: pytest.CaptureFixture[
     def whole(bench: Bench) -> Rows:
         """Goes on."""
         yield "d", "e"
-        yield from accelerator.guarded_rows(bench, "parts", broken)
+        yield from sections.guarded_rows(bench, "parts", broken)
 
     pages: list[str] = []
-    accelerator.report(Bench(1.0, True), (broken, late, whole), pages.append)
+    sections.report(Bench(1.0, True), (broken, late, whole), pages.append)
     assert len(pages) == 3
     assert "| a | b |\n|---|---:|\n| 1 | 2 |\n\nfailed: ValueError: of two lines; 0 s" in pages[0]
     assert "stopped: no time left (--minutes); 0 s" in pages[1]
@@ -113,5 +137,5 @@ def test_shares_and_memory() -> None:
     assert bench.share(4.0, 2.0, "bytes") == "20 %"
     x = np.ones((4, 4), np.float32)
     compiled = jax.jit(lambda x: x @ x).lower(x).compile()
-    assert accelerator.seconds_of(compiled, x) > 0
+    assert sections.seconds_of(compiled, x) > 0
     bench.require_memory(compiled)

@@ -26,6 +26,7 @@ from vmr.sweeps.results import Results, row_of
 from vmr.sweeps.search import SearchSpace, choices_of, search
 from vmr.training.grid import Run
 from vmr.training.reading import batch_spec_of, sound_dataset_of
+from vmr.training.run_dir import latest_step, require_same_data
 from vmr.training.teacher import teacher_of
 
 
@@ -76,7 +77,7 @@ def run_sweep(
     """
     points = checked_points(load_sweep(path).points, config)
     _require_swept({field for point in points for field in point.changes}, choose_per)
-    with _claimed(workdir, points[0].config, config):
+    with _claimed(workdir, points[0], config):
         train_all([run_of(point, workdir) for point in points], launcher, runs_per_job)
         return _write_report(points, config, workdir, choose_per, path.stem, ensemble)
 
@@ -118,7 +119,7 @@ def run_search(
     def train(runs: Sequence[Run]) -> None:
         train_all(runs, launcher, runs_per_job)
 
-    with _claimed(workdir, points[0].config, config):
+    with _claimed(workdir, points[0], config):
         trained = search(space, trials, workdir, train, at_once=launcher.parallel)
         return _write_report(trained, config, workdir, choose_per, path.stem, ensemble)
 
@@ -133,21 +134,25 @@ def _require_swept(fields: set[str], per: str | None) -> None:
 
 @contextlib.contextmanager
 def _claimed(
-    workdir: pathlib.Path, first: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+    workdir: pathlib.Path, first: SweepPoint, config: ml_collections.ConfigDict
 ) -> Iterator[None]:
     """Claims the folder for the sweep and keeps other sweeps out.
 
     Raises:
       UserError: the first point cannot be trained, and no folder is made; or the folder holds
-        something else, or another sweep works there.
+        something else or runs on other data, or another sweep works there.
     """
     # Data that no point can read would otherwise fail each of them by itself, in its own process.
-    dataset = sound_dataset_of(first)
-    batch_spec_of(first, dataset)
-    teacher_of(first, dataset)
+    dataset = sound_dataset_of(first.config)
+    batch_spec_of(first.config, dataset)
+    teacher_of(first.config, dataset)
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
         claim(workdir, config)
+        # The path of the data may have changed, on another host say, and their content may not.
+        trained = run_of(first, workdir).workdir
+        if latest_step(trained):
+            require_same_data(trained, dataset.fingerprint)
         yield
 
 
@@ -221,7 +226,8 @@ def _ensembled(results: Results, workdir: pathlib.Path) -> EnsembleResult:
                 runs.setdefault(model_of_run(row.run.workdir).fingerprint, row.run)
         if len(runs) < 2:
             raise UserError("expected at least two finished runs that differ")
-        opened = open_ensemble([run.workdir for run in runs.values()], weights="chosen")
+        data_dir = next(iter(runs.values())).config.dataset.data_dir
+        opened = open_ensemble([run.workdir for run in runs.values()], data_dir, weights="chosen")
         chosen = opened.chosen
         assert chosen is not None
         # By its point: the folder's own name is that of the seed alone.
@@ -257,7 +263,8 @@ def _compared(systems: dict[str, list[Scored]]) -> tuple[dict[str, Any] | None, 
 def _evaluated_on_test(run: Run) -> tuple[dict[str, Any], Scored]:
     """Test metrics of a run, written into its folder too, and its ranks for a comparison."""
     # Never taken from the folder: results there may be those of an earlier checkpoint.
-    trained = restore_run(run.workdir)
+    # The data where they lie for this call: the run may have been trained on another host.
+    trained = restore_run(run.workdir, run.config.dataset.data_dir)
     embedded = embeddings.collect(trained.embed("test"), "test", trained.meta())
     results = evaluate.score(embedded, trained.step)
     evaluate.write_results(run.workdir / "results" / "test.json", results)

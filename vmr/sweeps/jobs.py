@@ -1,8 +1,9 @@
 """Jobs of a sweep, grids of runs that one program trains, and the state of runs on disk.
 
 A job is S seeds x W weightings. Its state is in the folders of its runs and nowhere else: their
-configs, checkpoints and metrics, and two notes, `failure.txt` and `alone.txt`. So a sweep may be
-killed at any moment, and the next call makes new jobs of the runs that have not ended.
+configs, checkpoints and metrics, and notes: `failure.txt`, `alone.txt`, and `slurm_job.txt` while a
+cluster has it. So a sweep may be killed at any moment, and the next call, on any host that sees the
+folders, makes new jobs of the runs that have not ended.
 """
 
 import json
@@ -147,8 +148,39 @@ def own_job_reason(run: Run) -> str:
     return _noted(run, "alone.txt")
 
 
+def note_cluster_job(run: Run, id: str) -> None:
+    """Writes the id of the cluster's job that trains a run into its folder; empty takes it back."""
+    if id:
+        _note(run, _CLUSTER_JOB, id)
+    else:
+        (run.workdir / _CLUSTER_JOB).unlink(missing_ok=True)
+
+
+def cluster_job_of(run: Run) -> str:
+    """Id of the cluster's job that trains the run, or did when it was last looked at; or empty."""
+    return _noted(run, _CLUSTER_JOB)
+
+
+_CLUSTER_JOB = "slurm_job.txt"
+
+
+def relative(job: Job, root: pathlib.Path) -> Job:
+    """Names the folders of a job's runs from a folder above them, and so holds on any host."""
+    return _moved(job, lambda workdir: workdir.absolute().relative_to(root))
+
+
+def below(job: Job, root: pathlib.Path) -> Job:
+    """Names the folders of a job of `relative` in full, below this folder."""
+    return _moved(job, lambda workdir: root / workdir)
+
+
+def _moved(job: Job, move: Callable[[pathlib.Path], pathlib.Path]) -> Job:
+    grid = [[run._replace(workdir=move(run.workdir)) for run in row] for row in job.grid]
+    return job._replace(grid=grid)
+
+
 def remove_notes(run: Run) -> None:
-    """Removes both notes, before another try."""
+    """Removes the notes of an earlier try, before another."""
     for name in ("failure.txt", "alone.txt"):
         (run.workdir / name).unlink(missing_ok=True)
 

@@ -14,9 +14,11 @@ from collections.abc import Generator, Iterable, Sequence
 from multiprocessing.connection import wait
 from typing import NamedTuple, Protocol
 
+from vmr.errors import UserError
 from vmr.processes import SPAWN, end_with_parent, exit_in_words, inherited, sigterm_raised
 from vmr.sweeps.jobs import (
     Job,
+    cluster_job_of,
     failure_of,
     has_ended,
     jobs_of,
@@ -79,13 +81,13 @@ def train_all(runs: Sequence[Run], launcher: Launcher, runs_per_job: int) -> Non
         with contextlib.closing(launcher.train(jobs)) as ending:
             since = time.perf_counter()
             for number, (job, cause) in enumerate(ending, start=1):
-                _note_end(job, cause)
+                note_end(job, cause)
                 seconds = time.perf_counter() - since
                 line = f"{number}/{len(jobs)} {job.name}: {_outcome(job)} ({seconds:.0f} s)"
                 print(line, flush=True)
 
 
-def _note_end(job: Job, cause: str) -> None:
+def note_end(job: Job, cause: str) -> None:
     """Notes for each run that has not ended: a lone run has failed, others get their own jobs."""
     cause = cause or "it stopped before its end without saying why: see log.txt"
     for run in job.runs:
@@ -145,11 +147,44 @@ class Processes:
     second one they are killed.
     """
 
-    def __init__(self, parallel: int = 1) -> None:
-        self.parallel = parallel
+    def __init__(self, parallel: int | None = None, gpus_per_job: int | None = None) -> None:
+        """Counts the GPUs if it is said how many a job has; nothing starts yet.
+
+        Args:
+          parallel: number of jobs at a time; by default one, or with `gpus_per_job` as many as
+            the GPUs are enough for.
+          gpus_per_job: number of GPUs that a job has for itself, by their numbers in turn; None
+            shares out what there is, if need be one GPU among several jobs.
+
+        Raises:
+          UserError: there are too few GPUs.
+        """
+        self.gpus_per_job = gpus_per_job
+        if gpus_per_job is None:
+            self.parallel = parallel or 1
+            return
+        gpus = len(_gpus())
+        self.parallel = parallel or max(1, gpus // gpus_per_job)
+        if self.parallel * gpus_per_job > gpus:
+            raise UserError(
+                f"--gpus_per_job={gpus_per_job}, {self.parallel} at a time: this machine shows "
+                f"{gpus} GPUs, expected at least {self.parallel * gpus_per_job}"
+            )
 
     def pending(self, runs: Sequence[Run]) -> list[Job]:
-        """Returns no jobs: processes end with the one that started them."""
+        """Returns no jobs: processes end with the one that started them.
+
+        Raises:
+          UserError: a cluster may still train one of the runs.
+        """
+        noted = [(run.workdir, id) for run in runs if (id := cluster_job_of(run))]
+        if noted:
+            workdir, id = noted[0]
+            raise UserError(
+                f"{workdir}: slurm_job.txt says that job {id} of Slurm trains it, and {len(noted)} "
+                "runs have such a note: go on with --slurm, or delete these files once squeue "
+                "lists their jobs no more"
+            )
         return []
 
     def train(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
@@ -162,7 +197,8 @@ class Processes:
                 while waiting or working:
                     while waiting and free:
                         progress.skip(waiting[0])
-                        working.append(_Process(waiting.pop(0), free.pop(0), slots))
+                        places = free.pop(0), slots, self.gpus_per_job
+                        working.append(_Process(waiting.pop(0), *places))
                     # Returns as soon as a process ends, else in time for a look at the logs.
                     wait([each.process.sentinel for each in working], _PROGRESS_SECONDS)
                     progress.print_new(process.job for process in working)
@@ -177,10 +213,11 @@ class Processes:
 class _Process:
     """Job and the process that trains it, in one of the machine's slots."""
 
-    def __init__(self, job: Job, slot: int, slots: int) -> None:
+    def __init__(self, job: Job, slot: int, slots: int, gpus_per_job: int | None) -> None:
         self.job, self.slot = job, slot
+        arguments = job, slot, slots, gpus_per_job
         # A daemon is killed, not waited for, should this process end between here and `_stop`.
-        self.process = SPAWN.Process(target=_work, args=(job, slot, slots), daemon=True)
+        self.process = SPAWN.Process(target=_work, args=arguments, daemon=True)
         with inherited(_cores(slot, slots)):
             self.process.start()
 
@@ -191,13 +228,19 @@ class _Process:
         return f"its process ended early: {exit_in_words(code)}, see log.txt" if code else ""
 
 
-def _work(job: Job, slot: int, slots: int) -> None:
+def _work(job: Job, slot: int, slots: int, gpus_per_job: int | None = None) -> None:
     """Trains a job in a process that has just been started."""
     end_with_parent()
+    if "SLURM_JOB_ID" in os.environ and hasattr(os, "setsid"):
+        os.setsid()  # Slurm signals a whole group, where it is the parent that tells its processes
     gpus = _gpus()
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, slots))
-    if slots > 1:  # by default the first process would take most of an accelerator's memory
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:
+            # The numbers of nvidia-smi; CUDA by itself would count from the fastest.
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        share = _share(gpus, slot, slots, gpus_per_job)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share)
+    if len(gpus) < slots:  # by default the first process would take most of a shared GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     train_job(job)
 
@@ -220,8 +263,10 @@ def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
             process.join()
 
 
-def _share(gpus: list[str], slot: int, slots: int) -> list[str]:
-    """GPUs of one of so many slots; slots share a GPU where there are too few."""
+def _share(gpus: list[str], slot: int, slots: int, each: int | None = None) -> list[str]:
+    """GPUs of one of so many slots, `each` or all in equal shares; too few are shared."""
+    if each is not None:
+        return gpus[slot * each : (slot + 1) * each]
     return gpus[slot::slots] or [gpus[slot % len(gpus)]]
 
 

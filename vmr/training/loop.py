@@ -14,7 +14,7 @@ import numpy as np
 
 from vmr import distributed, embeddings
 from vmr.errors import UserError
-from vmr.training import build, profiling
+from vmr.training import build, determinism, profiling
 from vmr.training import devices as on_devices
 from vmr.training import grid as grids
 from vmr.training import run_dir as run_folder
@@ -105,6 +105,8 @@ def _train(
     on_devices.require_divisible(configs[0], devices)
     profiling.require_taken(profile, configs[0].steps)
     on_devices.keep_compiled_programs()
+    if effect := determinism.effect(devices[0].platform):
+        print(effect, flush=True)
     dataset = sound_dataset_of(configs[0])
     spec = batch_spec_of(configs[0], dataset)
     teacher = teacher_of(configs[0], dataset)

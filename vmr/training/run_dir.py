@@ -16,6 +16,7 @@ import ml_collections
 from vmr import distributed
 from vmr.disk import locked, read_json, write_json
 from vmr.errors import UserError
+from vmr.training import determinism
 from vmr.training.config import completed, difference, differing, require_restorable, resolved
 
 # Fields that may change when a run goes on: no step's numbers depend on them.
@@ -112,6 +113,7 @@ def _take_over(
     require_same_data(workdir, fingerprint)
     if teacher:
         _require_same_teacher(workdir, teacher)
+    determinism.note_resumed(workdir)
     if changed:
         write_json(path, resolved(config))
         told = (
@@ -191,6 +193,7 @@ def environment(data: Mapping[str, Any]) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
+        "deterministic": determinism.is_asked(),
         "git_revision": _git_revision(),
         "dataset_fingerprint": data["fingerprint"],
         # For a model's card, since the dataset may be gone by then.
