@@ -37,6 +37,11 @@ flags.DEFINE_float(
     "videos of --train (youtube8m, audioset; instead of --validation and --test), or of the tracks "
     "of train.csv with all their videos (feature_files).",
 )  # fmt: skip
+flags.DEFINE_integer(
+    "skip_bad", 0,
+    "youtube8m, audioset, feature_files: items that may be left out because they cannot be read; "
+    "the card names them. One more is an error.",
+)  # fmt: skip
 flags.DEFINE_string(
     "vocabulary", None,
     "youtube8m: CSV with columns Index and Name: the names of a video's labels become its text.",
@@ -85,6 +90,8 @@ def main(argv: list[str]) -> int:
     source = source_of(_SOURCE.value, flags.FLAGS.flag_values_dict(), given)
     report = build(source, Path(_OUTPUT.value), command, overwrite=_OVERWRITE.value, beam=beam)
     print(format_report(report))
+    if source.left_out.reasons:
+        print(source.left_out)
     print(f"dataset, card (README.md) and report (validation.json): {_OUTPUT.value}")
     return 0 if report.ok else 1
 

@@ -3,8 +3,11 @@
 from collections import Counter
 
 import pytest
-from made_records import clip, shard
+import tensorflow as tf
+from made_records import clip, shard, video_level
 
+from vmr.data.sources import youtube
+from vmr.data.sources.records import context_of, labels_of, parse, video_id_of
 from vmr.data.sources.source import require_share, split_of
 from vmr.data.sources.youtube import audioset
 from vmr.errors import UserError
@@ -41,6 +44,32 @@ def test_one_file_makes_a_whole_dataset(tmp_path):
     for split, names in found.items():
         assert {split_of(name, 0.2) for name in names} == {split}
     assert "validation and test each hold a share of 0.2" in source.description
+
+
+def test_features_are_decoded_of_a_splits_own_videos_alone(tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(youtube, "parse", lambda record: parsed.append(record) or parse(record))
+    file = shard(tmp_path / "a", *(clip(name.encode(), 1)[0] for name in IDS[:60]))
+    source = audioset({"train": [file]}, held_out=0.2)
+    for read in source.splits.values():
+        before = len(parsed)
+        assert len(list(read())) == len(parsed) - before
+    assert len(parsed) == 60
+
+
+@pytest.mark.parametrize("record", [clip(b"abcd")[0], video_level(b"abcd", [3, 5], key="id")])
+def test_the_context_of_a_record_is_that_of_the_whole(record):
+    content = record.SerializeToString()
+    context = context_of(content)
+    assert video_id_of(context) == "abcd"
+    assert labels_of(context) == labels_of(parse(content).context.feature)
+    # Fields may lie in any order and in several parts, and others may lie between them.
+    other = tf.train.SequenceExample()
+    other.context.feature["more"].int64_list.value.append(1)
+    parts = context_of(bytes([0x50, 7]) + content + other.SerializeToString())
+    assert set(parts) == {*context, "more"}
+    with pytest.raises(ValueError, match=r"is no tf\.train\.Example or SequenceExample"):
+        context_of(content[:-1])
 
 
 def test_a_split_that_gets_nothing_is_an_error(tmp_path):

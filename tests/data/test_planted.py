@@ -11,7 +11,14 @@ from vmr.data.pipeline import eval_batches
 from vmr.data.schema import Text
 from vmr.data.sources import planted_features
 from vmr.data.sources.planted import planted, planted_splits
-from vmr.data.sources.planted_features import QUALITIES, RandomMap, sequences, shared_qualities
+from vmr.data.sources.planted_features import (
+    QUALITIES,
+    RandomMap,
+    random_map,
+    sequences,
+    shared_qualities,
+    vectors,
+)
 from vmr.errors import UserError
 
 SLOW, FAST = {"glacial", "lingering", "slow", "unhurried"}, {"fast", "brisk", "racing", "frantic"}
@@ -61,6 +68,16 @@ def test_the_bytes_of_the_defaults_stay_what_they_were():
             digest.update(array.tobytes())
     expected = "ddda09d8999c2c0d4e8b1c9f6f57fc23501393944b2562118fd344b219f4f96b"
     assert digest.hexdigest() == expected
+
+
+def test_the_size_of_blocks_does_not_change_the_draws(monkeypatch):
+    rng = np.random.default_rng(0)
+    mapping, shared = random_map(rng, 7), shared_qualities(rng, 100)
+    whole = vectors(np.random.default_rng(1), mapping, shared)
+    monkeypatch.setattr(planted_features, "_BLOCK", 33)
+    np.testing.assert_allclose(
+        vectors(np.random.default_rng(1), mapping, shared), whole, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_features_say_nothing_linear_about_the_shared_intensities(splits):

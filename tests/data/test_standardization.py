@@ -1,8 +1,11 @@
 """Per-dimension statistics against numpy, at magnitudes that single precision would lose."""
 
+import shutil
+
 import numpy as np
 
 from vmr import progress_bar
+from vmr.data import measured
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.modality import Modality
 from vmr.data.pipeline import eval_batches
@@ -42,6 +45,7 @@ def test_what_is_too_small_to_divide_by_is_constant(write):
 def test_progress_is_shown_once_it_takes_long(small_planted, monkeypatch, capsys):
     statistics(small_planted)
     assert capsys.readouterr().err == ""
+    shutil.rmtree(small_planted.data_dir / measured.FOLDER)
     monkeypatch.setattr(progress_bar, "_PATIENCE", 0)
     monkeypatch.setattr(progress_bar, "_BETWEEN_LINES", 0)
     statistics(small_planted)

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core.utils.shard_utils import ShardConfig
 
-from vmr.data.dataset import chance_levels
+from vmr.data.dataset import Dataset, chance_levels
+from vmr.data.items import pair_ids
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.validation import report as validation
-from vmr.data.validation.checks import Contents, TextFindings
-from vmr.data.validation.leakage import shared_contents
+from vmr.data.validation.checks import TextFindings
+from vmr.data.validation.leakage import Hashed, first_rows, shared_contents, shared_ids
 from vmr.data.validation.report import format_report, require_valid, validate
 from vmr.errors import UserError
 
@@ -61,15 +63,75 @@ def test_equal_features_of_one_modality_in_two_splits_are_a_warning(write, vecto
     ]
 
 
+def hashed(ids, contents=()):
+    """Items by numbers instead of hashes; the name of each is its record's number."""
+    ids = np.array(ids, np.int64)
+    return Hashed(ids, np.array(contents or ids, np.int64), lambda numbers: map(str, numbers))
+
+
 def test_the_hashes_of_two_splits_are_compared_as_sets_are():
     rng = np.random.default_rng(0)
-    one, other, empty = Contents(), Contents(), Contents()
-    for contents, name in ((one, "a"), (other, "b")):
-        for row, content in enumerate(rng.integers(-300, 300, size=500)):
-            contents.add(f"{name}{row}", int(content))
-    expected = sum(content in set(one.hashes) for content in other.hashes)
+    one, other = (
+        hashed(range(start, start + 500), rng.integers(-300, 300, size=500).tolist())
+        for start in (0, 1000)
+    )
+    both = set(one.contents.tolist())
+    expected = sum(content in both for content in other.contents.tolist())
     assert shared_contents(one, other).count == expected
+    empty = hashed([])
     assert shared_contents(empty, one).count == shared_contents(one, empty).count == 0
+    assert shared_ids(one, other).count == shared_ids(empty, one).count == 0
+
+
+def test_shared_ids_come_in_alphabetical_order():
+    assert str(shared_ids(hashed([5, 6, 7]), hashed(range(20)))) == "3 (5, 6, 7)"
+    assert str(shared_ids(hashed(range(20)), hashed(range(8, 13)))) == "5 (0, 1, 2, …)"
+    assert str(shared_ids(hashed(range(20)), hashed(range(20)))) == "20 (0, 1, 10, …)"
+
+
+def test_first_rows_are_those_of_a_dictionary():
+    hashes = np.random.default_rng(0).integers(-20, 20, size=200)
+    first = {}
+    expected = [first.setdefault(content, row) for row, content in enumerate(hashes.tolist())]
+    assert first_rows(hashes).tolist() == expected
+    assert first_rows(hashes[:0]).tolist() == []
+
+
+def test_items_are_compared_over_batches_and_shards(write, vectors, vector_schema, monkeypatch):
+    """Ids that a finding names are read again from shards: here from the second and the third."""
+    monkeypatch.setattr(ShardConfig, "min_shard_size", 8000)
+    pairs = vectors(300)
+    pairs[170] = replace(pairs[170], video=pairs[20].video)
+    pairs[250] = replace(pairs[250], music_id="m8")
+    dataset = write(vector_schema, train=pairs)
+    assert len(dataset.shards["train"]) > 2
+    (duplicate, contradiction) = validate(dataset.data_dir).warnings[:2]
+    expected = "train: 1 (v{} = v{}) video features are duplicates of another item's"
+    assert duplicate in (expected.format(170, 20), expected.format(20, 170))
+    assert contradiction == "train: 1 (m8) music ids have different features in different pairs"
+
+
+def test_ids_that_are_missing_are_named_by_their_numbers(write, vectors, vector_schema):
+    pairs = vectors(70)
+    pairs[3] = replace(pairs[3], music_id="")
+    dataset = write(vector_schema, train=pairs)
+    stored = [name for name, _ in pair_ids(dataset, "train")]
+    report = validate(dataset.data_dir)
+    number = stored.index("v3")
+    assert report.errors == [f"train: 1 (example {number}) pairs lack a video id or a music id"]
+    assert report.splits["train"]["examples"] == 69
+
+
+def test_every_byte_is_read_once(write, vectors, vector_schema, monkeypatch):
+    dataset = write(vector_schema, train=vectors(100), validation=vectors(70, start=200))
+
+    def content(dataset):
+        raise AssertionError("the shards were read for their fingerprint alone")
+
+    monkeypatch.setattr(Dataset, "content", content)
+    report = validate(dataset.data_dir)
+    assert report.ok
+    assert report.fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -110,6 +110,13 @@ class Dataset:
         """Path of the file in which TFDS stores the schema."""
         return self.data_dir / FEATURES_FILE
 
+    def content(self) -> str:
+        """Fingerprint of the content as it is now; reads all shards."""
+        return fingerprint(
+            self.features_file,
+            {split: [shard.path for shard in shards] for split, shards in self.shards.items()},
+        )
+
     def examples(self, split: str) -> int:
         """Number of videos in `split`; raises UserError that lists the splits if it is missing."""
         if split not in self.splits:
@@ -184,15 +191,34 @@ def fingerprint(features_file: Path, shards: Mapping[str, Sequence[Path]]) -> st
     Returns:
       64 hexadecimal digits.
     """
-    digest = hashlib.sha256(features_file.read_bytes())
-    # The name of the split enters too, so that exchanging train and test is noticed.
+    digest = Fingerprint(features_file)
     for split in sorted(shards):
-        digest.update(f"\n{split}\n".encode())
+        digest.begin(split)
         for shard in shards[split]:
             with shard.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()
+
+
+class Fingerprint:
+    """Fingerprint of a dataset whose bytes come piece by piece; see `fingerprint`."""
+
+    def __init__(self, features_file: Path) -> None:
+        self._digest = hashlib.sha256(features_file.read_bytes())
+
+    def begin(self, split: str) -> None:
+        """Begins a split; they come in the order of their names."""
+        # Its name enters too, so that exchanging train and test is noticed.
+        self._digest.update(f"\n{split}\n".encode())
+
+    def update(self, data: bytes) -> None:
+        """Adds bytes of the shards of the split."""
+        self._digest.update(data)
+
+    def hexdigest(self) -> str:
+        """64 hexadecimal digits."""
+        return self._digest.hexdigest()
 
 
 RECALL_AT = (1, 10)

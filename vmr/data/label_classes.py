@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmr.data.dataset import Dataset
+from vmr.data.measured import measured
 from vmr.data.quiet_tensorflow import tf
 from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
 from vmr.errors import UserError
@@ -36,11 +37,21 @@ class CommonLabels:
 def label_counts(dataset: Dataset) -> CommonLabels:
     """Counts labels in the training split and keeps the common ones.
 
+    The counts are kept beside the dataset, see `vmr.data.measured`.
+
     Raises:
       UserError: the dataset has no labels, or a record is corrupt.
     """
     if not dataset.schema.has_labels:
         raise UserError(f"{dataset.data_dir}: has no labels, which config.positives=label needs")
+    arrays = measured(
+        dataset, "train", "labels", {"common": _COMMON}, lambda: _common_labels(dataset)
+    )
+    return CommonLabels(arrays["labels"], arrays["counts"])
+
+
+def _common_labels(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The fields of `CommonLabels`."""
     shards = dataset.shards["train"]
     batches = records_in_order(shards).batch(_BATCH).map(stored_labels)
     # Counted in a dictionary: labels may be any integers, too large to index an array.
@@ -50,7 +61,7 @@ def label_counts(dataset: Dataset) -> CommonLabels:
     least = _COMMON * dataset.examples("train")
     common = sorted((label, count) for label, count in counts.items() if count >= least)
     labels, totals = np.array(common, np.int64).reshape(-1, 2).T
-    return CommonLabels(labels, totals)
+    return {"labels": labels, "counts": totals}
 
 
 @as_graph

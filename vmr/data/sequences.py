@@ -186,15 +186,15 @@ def split_example(
     """
     small = []
     contents: dict[str, bytes | memoryview] = {}
-    at, end = _message(record, 0)
+    at, end = message_bounds(record, 0)
     while at < end:
-        start, (inner, stop) = at, _message(record, at)
-        name_at, name_end = _message(record, inner)
+        start, (inner, stop) = at, message_bounds(record, at)
+        name_at, name_end = message_bounds(record, inner)
         name = str(record[name_at:name_end], "utf-8")
         if name in sequences:
             value_at, value_end = name_end, stop
             for _ in range(3):
-                value_at, value_end = _message(record, value_at)
+                value_at, value_end = message_bounds(record, value_at)
             if value_end != stop:
                 raise ValueError(f"{name}: expected one value")
             contents[name] = record[value_at:value_end]
@@ -206,7 +206,7 @@ def split_example(
     return example.SerializeToString(), contents
 
 
-def _message(record: memoryview, at: int) -> tuple[int, int]:
+def message_bounds(record: memoryview, at: int) -> tuple[int, int]:
     """Bounds of the content of the length-delimited field that starts at a byte."""
     if record[at] & 7 != 2:
         raise ValueError("no tf.train.Example")

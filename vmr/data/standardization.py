@@ -5,6 +5,7 @@ import numpy as np
 from vmr.data.batch_spec import BatchSpec
 from vmr.data.cached import CachedSplit
 from vmr.data.dataset import Dataset
+from vmr.data.measured import measured
 from vmr.data.pipeline import Batch, eval_batches
 from vmr.moments import Moments
 from vmr.progress_bar import progress_bar
@@ -24,7 +25,8 @@ def statistics(
     """Computes per-dimension statistics in one pass: standardised = (x − mean) · scale.
 
     They are taken over the vectors of the batches or, if the spec samples, over the clips. Every
-    pair counts once, so a track with several videos counts several times.
+    pair counts once, so a track with several videos counts several times. They are kept beside the
+    dataset, see `vmr.data.measured`.
 
     Args:
       dataset: dataset from `open_dataset`.
@@ -40,6 +42,22 @@ def statistics(
     Raises:
       UserError: the split is missing, or a record is corrupt.
     """
+    dataset.examples(split)  # raises if there is no such split
+    spec = spec or BatchSpec()
+    options = {"sampling": spec.sampling, "clips": spec.clips, "pairing": spec.pairing}
+    arrays = measured(
+        dataset, split, "statistics", options, lambda: _measured(dataset, split, spec, held)
+    )
+    return {
+        name: {part: arrays[f"{name}_{part}"] for part in ("mean", "scale")}
+        for name in ("video", "music")
+    }
+
+
+def _measured(
+    dataset: Dataset, split: str, spec: BatchSpec, held: CachedSplit | None
+) -> dict[str, np.ndarray]:
+    """`video_mean`, `video_scale`, `music_mean` and `music_scale`."""
     moments = {"video": Moments(), "music": Moments()}
     pairs, title = dataset.examples(split), f"standardise by {split}"
     with progress_bar(total=pairs, desc=title, unit=" pairs") as bar:
@@ -49,7 +67,11 @@ def statistics(
             for name, moment in moments.items():
                 moment.add(_rows(batch, name))
             bar.update(len(batch["track"]))
-    return {name: _mean_and_scale(moment) for name, moment in moments.items()}
+    return {
+        f"{name}_{part}": array
+        for name, moment in moments.items()
+        for part, array in _mean_and_scale(moment).items()
+    }
 
 
 def _mean_and_scale(moments: Moments) -> dict[str, np.ndarray]:

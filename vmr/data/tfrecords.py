@@ -22,6 +22,8 @@ from vmr.errors import UserError
 # Bytes around each record: its length (8) with a checksum (4), and a checksum (4) of the content.
 HEAD, FRAME = 12, 16
 
+CORRUPT = "corrupt (its checksum differs)"
+
 # First bytes of files that are often taken for TFRecords, and advice.
 _OTHER_KINDS = (
     (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
@@ -34,7 +36,7 @@ _OTHER_KINDS = (
 
 # Errors of TensorFlow for a shard that is missing or unreadable, and for a record that is
 # truncated, corrupt or no example of the schema.
-_RECORD_FAULTS = (
+RECORD_FAULTS = (
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
@@ -111,8 +113,8 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
             read += len(record) + FRAME
     except tf.errors.DataLossError as error:
         # One error class for both faults; only the text tells them apart.
-        reason = "truncated" if "truncated" in error.message else "corrupt (its checksum differs)"
-        raise _broken(path, number, reason) from None
+        reason = "truncated" if "truncated" in error.message else CORRUPT
+        raise broken_record(path, number, reason) from None
     except tf.errors.NotFoundError:
         raise UserError(f"{path}: does not exist, expected a TFRecord file") from None
     except tf.errors.PermissionDeniedError:
@@ -122,12 +124,14 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     # TensorFlow takes fewer bytes than the head of a record for the end of the file.
     left = path.stat().st_size - read
     if left:
-        raise _broken(path, number, f"truncated: {left} of the {HEAD} bytes of its head are there")
+        raise broken_record(
+            path, number, f"truncated: {left} of the {HEAD} bytes of its head are there"
+        )
     if not number:
         raise UserError(f"{path}: is empty, expected TFRecords")
 
 
-def _broken(path: Path, number: int, reason: str) -> UserError:
+def broken_record(path: Path, number: int, reason: str) -> UserError:
     """Error that names the broken record or, if it is the first, the kind of file it may be."""
     with path.open("rb") as file:
         start = file.read(64)
@@ -158,7 +162,7 @@ def naming_faults(
             batch = next(arrays)
         except StopIteration:
             return
-        except _RECORD_FAULTS:
+        except RECORD_FAULTS:
             report_first_fault(shards, schema)
             # Every record reads well on its own: the fault is not in the data.
             raise

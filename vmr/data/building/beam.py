@@ -28,7 +28,8 @@ from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.utils.shard_utils import get_shard_boundaries
 
 from vmr.beam import as_raised, unpickled
-from vmr.data.building.write import PairBuilder, TrackNumbers, example_of, prepare
+from vmr.data.building.numbers import TrackNumbers
+from vmr.data.building.write import PairBuilder, example_of, prepare
 from vmr.data.quiet_tensorflow import tfds
 from vmr.data.schema import Pair, Schema
 from vmr.data.sources.source import InParts, Source

@@ -11,14 +11,14 @@ from vmr.data.sources.labels import read_label_filter, read_vocabulary
 from vmr.data.sources.planted import planted
 from vmr.data.sources.source import SPLITS, Source
 from vmr.data.sources.youtube import audioset, youtube8m
-from vmr.data.validation.report import Report, report_of
+from vmr.data.validation.report import Report, report_of, validate
 from vmr.errors import UserError
 
 _OPTIONS = {
     "planted": ("videos", "tracks", "seed", "clips", "text", "text_absent", "group_tracks"),
-    "youtube8m": (*SPLITS, "labels", "held_out", "vocabulary"),
-    "audioset": (*SPLITS, "labels", "held_out"),
-    "feature_files": ("input", "held_out"),
+    "youtube8m": (*SPLITS, "labels", "held_out", "vocabulary", "skip_bad"),
+    "audioset": (*SPLITS, "labels", "held_out", "skip_bad"),
+    "feature_files": ("input", "held_out", "skip_bad"),
 }
 
 
@@ -28,7 +28,7 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     Args:
       name: "planted", "youtube8m", "audioset" or "feature_files".
       options: value of each option: the arguments of `planted`; or globs `train`, `validation`,
-        `test`, and `labels`, `held_out`, `vocabulary`; or `input` and `held_out`.
+        `test`, and `labels`, `held_out`, `vocabulary`; or `input` and `held_out`; and `skip_bad`.
       given: names of the options that the user set; the others have default values.
 
     Raises:
@@ -43,7 +43,8 @@ def source_of(name: str, options: Mapping[str, Any], given: Collection[str] = ()
     if name == "feature_files":
         if not options["input"]:
             raise UserError("--input: missing, expected the folder with train.csv")
-        return feature_files(Path(options["input"]), options.get("held_out", 0.0))
+        root, held_out = Path(options["input"]), options.get("held_out", 0.0)
+        return feature_files(root, held_out, options.get("skip_bad", 0))
     return _of_records(name, options)
 
 
@@ -52,13 +53,13 @@ def _of_records(name: str, options: Mapping[str, Any]) -> Source:
         raise UserError(f"--train: missing, expected a glob of TFRecord files of {name}")
     patterns = {split: options[split] for split in SPLITS if options[split]}
     labels = read_label_filter(Path(options["labels"])) if options["labels"] else None
-    held_out = options.get("held_out", 0.0)
+    held_out, skip_bad = options.get("held_out", 0.0), options.get("skip_bad", 0)
     if name == "audioset":
-        return audioset(patterns, labels, held_out)
+        return audioset(patterns, labels, held_out, skip_bad)
     assert name == "youtube8m", f"a source of records that is not opened here: {name}"
     file = options.get("vocabulary")
     vocabulary = read_vocabulary(Path(file)) if file else None
-    return youtube8m(patterns, labels, vocabulary, held_out)
+    return youtube8m(patterns, labels, vocabulary, held_out, skip_bad)
 
 
 def _refuse_foreign(name: str, given: Collection[str]) -> None:
@@ -81,8 +82,13 @@ def build(
         write in this process.
 
     Raises:
-      UserError: see `write_dataset`; also if an invalid dataset would replace a valid one.
+      UserError: see `write_dataset`; also if an invalid dataset would replace a valid one, or
+        workers would have to count what they leave out.
     """
+    if beam is not None and source.left_out.most:
+        raise UserError(
+            "--skip_bad: expected without --beam, whose workers do not know of each other's items"
+        )
 
     def accept(finished: Path) -> None:
         # An invalid dataset is kept where it costs nothing: its report says what to mend.
@@ -100,7 +106,10 @@ def build(
         from vmr.data.building.beam import prepared_under_beam  # needs an environment of its own
 
         prepared = partial(prepared_under_beam, beam)
-    write_dataset(source, output, command, overwrite, accept, prepared)
+    write_dataset(
+        source, output, command, overwrite, accept, prepared,
+        read=lambda finished: validate(finished, new=True).fingerprint,
+    )  # fmt: skip
     return report_of(output)
 
 

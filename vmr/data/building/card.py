@@ -1,18 +1,19 @@
 """Dataset card: the README.md of a dataset folder, one page of Markdown."""
 
-from collections import Counter
 from collections.abc import Mapping
+
+import numpy as np
 
 from vmr.data.accounts import accounts_table
 from vmr.data.dataset import chance_levels
 from vmr.data.modality import Modality
 from vmr.data.schema import Text
-from vmr.data.sources.source import Source
+from vmr.data.sources.source import LeftOut, Source
 
 
 def dataset_card(
     source: Source,
-    videos_per_track: Mapping[str, Counter[int]],
+    videos_per_track: Mapping[str, np.ndarray],
     command: str,
     content_fingerprint: str,
 ) -> str:
@@ -20,11 +21,11 @@ def dataset_card(
 
     Args:
       source: source of the dataset.
-      videos_per_track: number of videos of each track index, by split.
+      videos_per_track: number of videos of each track, by split, (M,) int64.
       command: command line that built the dataset.
       content_fingerprint: fingerprint of the content, see `vmr.data.dataset.fingerprint`.
     """
-    rows = [_row(split, list(counts.values())) for split, counts in videos_per_track.items()]
+    rows = [_row(split, counts.tolist()) for split, counts in videos_per_track.items()]
     schema = source.schema
     lines = [
         f"# {source.name}",
@@ -48,6 +49,7 @@ def dataset_card(
         *(["| labels | int64 list, as the source gives them |"] if schema.has_labels else []),
         *(["| group | int64, items of equal group go together |"] if schema.has_groups else []),
         *(["", accounts_table(source.extractors)] if source.extractors else []),
+        *_left_out(source.left_out),
         "",
         "Built by:",
         "",
@@ -59,6 +61,13 @@ def dataset_card(
         "`tensorflow_datasets.builder_from_directory`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(left_out: LeftOut) -> list[str]:
+    if not left_out.reasons:
+        return []
+    title = f"Left out, since they cannot be read (--skip_bad={left_out.most}):"
+    return ["", title, "", *(f"- {item}: {why}" for item, why in left_out.reasons.items())]
 
 
 def _row(split: str, multiplicities: list[int]) -> str:

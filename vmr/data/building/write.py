@@ -10,14 +10,16 @@ import io
 import json
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vmr.data.building.card import dataset_card
-from vmr.data.dataset import DATASET_FILE, DATASET_INFO, FEATURES_FILE, fingerprint
+from vmr.data.building.numbers import TrackNumbers
+from vmr.data.dataset import DATASET_FILE, DATASET_INFO, open_dataset
 from vmr.data.quiet_tensorflow import tf, tfds
 from vmr.data.schema import Pair, Schema
 from vmr.data.sources.source import Source
@@ -66,35 +68,6 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         self.numbers.refuse_empty(split)
 
 
-class TrackNumbers:
-    """Numbers of the tracks, across splits in the order of their first pairs.
-
-    Attributes:
-      videos_per_track: number of videos of each track, by split.
-    """
-
-    def __init__(self) -> None:
-        self.videos_per_track: dict[str, Counter[int]] = {}
-        self._tracks: dict[str, int] = {}
-        self._videos: dict[str, set[str]] = {}
-
-    def of_pair(self, split: str, video_id: str, music_id: str) -> int:
-        """Number of the track of the next pair; UserError if the split had the video before."""
-        seen = self._videos.setdefault(split, set())
-        if video_id in seen:
-            raise UserError(f"{split}: video id {video_id!r} comes twice, expected each video once")
-        seen.add(video_id)
-        # Numbered across splits, so that equal ids are one track wherever they occur.
-        track = self._tracks.setdefault(music_id, len(self._tracks))
-        self.videos_per_track.setdefault(split, Counter())[track] += 1
-        return track
-
-    def refuse_empty(self, split: str) -> None:
-        """Raises UserError if the split had no pair."""
-        if not self._videos.get(split):
-            raise UserError(f"{split}: holds no pair, expected at least one")
-
-
 def example_of(pair: Pair, track: int, schema: Schema) -> dict[str, Any]:
     """Example of a pair, as TFDS takes it; `track` is the number of its track."""
     example = {
@@ -126,6 +99,11 @@ def prepare(builder: PairBuilder, **options: Any) -> None:
         builder.download_and_prepare(**options)
 
 
+def content_of(folder: Path) -> str:
+    """Fingerprint of the content of a dataset's folder; for `write_dataset`."""
+    return open_dataset(folder).content()
+
+
 def write_dataset(
     source: Source,
     output: Path,
@@ -133,6 +111,7 @@ def write_dataset(
     overwrite: bool = False,
     accept: Callable[[Path], None] | None = None,
     prepared: Callable[[Source, Path], PairBuilder] = prepared_here,
+    read: Callable[[Path], str] = content_of,
 ) -> None:
     """Writes `source` to the folder `output`, whole or not at all.
 
@@ -145,6 +124,8 @@ def write_dataset(
         raises leaves `output` as it was.
       prepared: function that writes the source below a folder and returns the builder that did;
         see `vmr.data.building.beam` for one that writes with many machines.
+      read: function that reads the finished folder, whose `dataset.json` lacks the fingerprint, and
+        returns it; it may check the content meanwhile.
 
     Raises:
       UserError: the output exists, the disk is full, or the source has a fault.
@@ -154,33 +135,41 @@ def write_dataset(
         finished = scratch / "finished"
         # TFDS wrote to tfds/name/version in the scratch folder; a dataset here is one flat folder.
         shutil.move(builder.data_dir, finished)
-        _describe(source, builder, finished, command)
+        _describe(source, builder.numbers.videos_per_track, finished, command, read)
         if accept:
             accept(finished)
         put_in_place(finished, output)
 
 
-def _describe(source: Source, builder: PairBuilder, folder: Path, command: str) -> None:
-    shards = {
-        split: [folder / Path(file).name for file in info.filepaths]
-        for split, info in builder.info.splits.items()
-    }
-    content = fingerprint(folder / FEATURES_FILE, shards)
+def _describe(
+    source: Source,
+    videos_per_track: Mapping[str, np.ndarray],
+    folder: Path,
+    command: str,
+    read: Callable[[Path], str],
+) -> None:
     facts: dict[str, Any] = {
         "schema_version": 1,
         "name": source.name,
-        "fingerprint": content,
+        "fingerprint": "",
         "command": command,
         "splits": {
-            split: {"examples": counts.total(), "tracks": len(counts)}
-            for split, counts in builder.numbers.videos_per_track.items()
+            split: {"examples": int(counts.sum()), "tracks": len(counts)}
+            for split, counts in videos_per_track.items()
         },
     }
     if source.extractors:
         facts["extractors"] = source.extractors
-    (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    card = dataset_card(source, builder.numbers.videos_per_track, command, content)
+    # Written before it is whole too, since without it the folder cannot be opened and read.
+    _write_facts(folder, facts)
+    facts["fingerprint"] = read(folder)
+    _write_facts(folder, facts)
+    card = dataset_card(source, videos_per_track, command, facts["fingerprint"])
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    (folder / DATASET_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

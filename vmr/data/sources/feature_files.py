@@ -25,7 +25,7 @@ from vmr.data.sources.pair_rows import (
     read_rows,
     require_one_group,
 )
-from vmr.data.sources.source import SPLITS, InParts, Source, require_share, split_of
+from vmr.data.sources.source import SPLITS, InParts, LeftOut, Source, require_share, split_of
 from vmr.errors import UserError
 
 TEXT_COLUMNS = ("video_id", "text")
@@ -48,13 +48,15 @@ class FeatureText:
     unused: int = 0
 
 
-def feature_files(root: Path, held_out: float = 0.0) -> Source:
+def feature_files(root: Path, held_out: float = 0.0, skip_bad: int = 0) -> Source:
     """Opens a folder of feature files as a source, with a split for each CSV that exists.
 
     Args:
       root: folder with `video/`, `music/` and `train.csv`.
       held_out: share of the tracks of `train.csv`, with all their videos, that moves to validation,
         and as much to test, by a hash of their ids; 0: none.
+      skip_bad: number of pairs that may be left out because a file of theirs is absent or cannot be
+        read.
 
     Raises:
       UserError: a CSV is missing, empty or unusable, repeats a video, or names an id that is absent
@@ -69,17 +71,15 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         for split in SPLITS
         if (root / f"{split}.csv").is_file()
     }
+    left_out = LeftOut(skip_bad)
     # Before anything is written: a missing file should not end a build after an hour.
-    _require_files(root, [row for rows in tables.values() for row in rows])
+    _require_files(root, [row for rows in tables.values() for row in rows], skip_bad)
     if held_out:
         require_share(held_out, [f"{split}.csv" for split in tables if split != "train"])
         # By track and not by video: a track in two splits would be leakage.
         tables = _by_track(tables["train"], held_out)
-    # The first array decides the schema; `_load` holds all others against it.
-    first = tables["train"][0]
     accounts = read_accounts(root)
-    video = _modality(root / "video" / f"{first.video_id}.npy", accounts.get("video"))
-    music = _modality(root / "music" / f"{first.music_id}.npy", accounts.get("music"))
+    video, music = _modalities(root, tables["train"], accounts, left_out)
     text = feature_text(root, [row.video_id for rows in tables.values() for row in rows])
     return Source(
         name="feature_files",
@@ -88,7 +88,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         schema=Schema(video, music, text=text.schema, has_groups=_has_groups(root, tables)),
         splits={
             split: InParts(
-                partial(_pairs, root, video, music, text),
+                partial(_pairs, root, video, music, text, left_out),
                 [rows[start : start + _PART] for start in range(0, len(rows), _PART)],
                 f"{root}: has no pair for {split}",
             )
@@ -96,6 +96,7 @@ def feature_files(root: Path, held_out: float = 0.0) -> Source:
         },
         totals={split: len(rows) for split, rows in tables.items()},
         extractors=accounts,
+        left_out=left_out,
     )
 
 
@@ -111,8 +112,8 @@ def _has_groups(root: Path, tables: Mapping[str, list[Row]]) -> bool:
     return not lacking
 
 
-def _require_files(root: Path, rows: list[Row]) -> None:
-    """Refuses, with a UserError that names them, ids whose feature files are absent."""
+def _require_files(root: Path, rows: list[Row], skip_bad: int) -> None:
+    """Refuses, with a UserError that names them, more absent feature files than may be."""
     absent: dict[Path, str] = {}
     for row in rows:
         for folder, item in (("video", row.video_id), ("music", row.music_id)):
@@ -123,7 +124,7 @@ def _require_files(root: Path, rows: list[Row]) -> None:
             there = other_spelling(file)
             hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
             absent[file] = f"{row.line} names {folder} id {item!r}, but there is no {file}{hint}"
-    if absent:
+    if len(absent) > skip_bad:
         first, *more = absent
         named = ", ".join(str(file.relative_to(root)) for file in more[:_NAMED])
         rest = f"; {len(more)} more are absent: {named}" if more else ""
@@ -165,17 +166,42 @@ def _description(root: Path, held_out: float, unused_texts: int) -> str:
 
 
 def _pairs(
-    root: Path, video: Modality, music: Modality, text: FeatureText, rows: list[Row]
+    root: Path,
+    video: Modality,
+    music: Modality,
+    text: FeatureText,
+    left_out: LeftOut,
+    rows: list[Row],
 ) -> Iterator[Pair]:
     for row in rows:
-        yield Pair(
-            video_id=row.video_id,
-            music_id=row.music_id,
-            video=_load(root / "video" / f"{row.video_id}.npy", video),
-            music=_load(root / "music" / f"{row.music_id}.npy", music),
-            text=text.of(row.video_id),
-            group=row.group or 0,
-        )
+        try:
+            pair = Pair(
+                video_id=row.video_id,
+                music_id=row.music_id,
+                video=_load(root / "video" / f"{row.video_id}.npy", video),
+                music=_load(root / "music" / f"{row.music_id}.npy", music),
+                text=text.of(row.video_id),
+                group=row.group or 0,
+            )
+        except UserError as fault:
+            left_out.add(row.video_id, fault)
+            continue
+        yield pair
+
+
+def _modalities(
+    root: Path, rows: list[Row], accounts: Mapping[str, Account], left_out: LeftOut
+) -> tuple[Modality, Modality]:
+    """Storage of video and music by the first pair that can be read; `_load` holds all to it."""
+    for row in rows:
+        try:
+            return (
+                _modality(root / "video" / f"{row.video_id}.npy", accounts.get("video")),
+                _modality(root / "music" / f"{row.music_id}.npy", accounts.get("music")),
+            )
+        except UserError as fault:
+            left_out.add(row.video_id, fault)
+    raise UserError(f"{root / 'train.csv'}: no pair can be read, expected some")
 
 
 def _modality(file: Path, account: Account | None) -> Modality:

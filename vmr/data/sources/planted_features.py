@@ -21,7 +21,7 @@ _HIDDEN = 192
 _CURVATURE = 0.5
 _NOISE = 0.3
 _ELSEWHERE = 0.15
-# Clips computed at a time, which bounds the memory of the hidden layer.
+# Vectors or clips computed at a time, which bounds the memory of the hidden layer.
 _BLOCK = 16384
 
 
@@ -67,7 +67,13 @@ def random_map(rng: np.random.Generator, width: int) -> RandomMap:
 
 def vectors(rng: np.random.Generator, mapping: RandomMap, shared: Shared) -> np.ndarray:
     """Draws the features of n items: (n, D) float32."""
-    return _features(rng, mapping, _item_qualities(rng, shared))
+    # Jitter of all items before the noise of any: so the draws do not depend on the blocks.
+    qualities = _jittered(rng, _item_qualities(rng, shared))
+    features = np.empty((len(qualities), mapping.out.shape[1]), np.float32)
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        features[block] = _mapped(rng, mapping, qualities[block])
+    return features
 
 
 def sequences(
@@ -89,7 +95,7 @@ def sequences(
         act = (clip - ends[item] + lengths[item]) * QUALITIES // lengths[item]
         strength = np.ones((len(clip), _INPUTS))
         strength[:, :QUALITIES] = np.where(order[item] == act[:, None], 1.0, _ELSEWHERE)
-        features[clip] = _features(rng, mapping, strength * qualities[item])
+        features[clip] = _mapped(rng, mapping, _jittered(rng, strength * qualities[item]))
     return np.split(features, ends[:-1])
 
 
@@ -101,8 +107,11 @@ def _item_qualities(rng: np.random.Generator, shared: Shared) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _features(rng: np.random.Generator, mapping: RandomMap, qualities: np.ndarray) -> np.ndarray:
-    """Maps qualities (n, 12) to features (n, D) float32, with jitter before and noise after."""
-    qualities = qualities + _JITTER * rng.normal(size=qualities.shape)
+def _jittered(rng: np.random.Generator, qualities: np.ndarray) -> np.ndarray:
+    return qualities + _JITTER * rng.normal(size=qualities.shape)
+
+
+def _mapped(rng: np.random.Generator, mapping: RandomMap, qualities: np.ndarray) -> np.ndarray:
+    """Maps qualities (n, 12) to features with noise: (n, D) float32."""
     features = np.sin(qualities @ mapping.into + mapping.phase) @ mapping.out
     return (features + _NOISE * rng.normal(size=features.shape)).astype(np.float32)

@@ -44,6 +44,38 @@ class InParts:
             raise UserError(self.if_empty)
 
 
+@dataclass
+class LeftOut:
+    """Items of a source that cannot be read and are left out, up to a number of them.
+
+    Attributes:
+      most: number of items that may be left out; with 0, the first one ends the build.
+      reasons: message about each item left out so far, by its id or, if that cannot be read either,
+        its place.
+    """
+
+    most: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise UserError(f"--skip_bad={self.most}: expected 0 or more items")
+
+    def add(self, item: str, fault: UserError) -> None:
+        """Leaves an item out; raises the fault instead if that would be one too many."""
+        # A source may be read several times, and meet the item each time.
+        if item in self.reasons:
+            return
+        if len(self.reasons) == self.most:
+            hint = f"; as many as --skip_bad={self.most} allows were left out before it"
+            raise UserError(f"{fault}{hint if self.most else ''}") from None
+        self.reasons[item] = str(fault)
+
+    def __str__(self) -> str:
+        first = ", ".join(list(self.reasons)[:3]) + (", …" if len(self.reasons) > 3 else "")
+        return f"{len(self.reasons)} unreadable items are left out, named in the card: {first}"
+
+
 @dataclass(frozen=True)
 class Source:
     """Dataset before it is written: metadata, and a generator of pairs for each split.
@@ -58,6 +90,7 @@ class Source:
       totals: number of pairs of each split for which it is known; for the progress bar only.
       extractors: account of the extractor of each modality, see `vmr.data.accounts`; empty if not
         known.
+      left_out: items that could not be read, known once the splits were read.
     """
 
     name: str
@@ -67,6 +100,7 @@ class Source:
     splits: "Mapping[str, Callable[[], Iterator[Pair]]]"
     totals: Mapping[str, int] = field(default_factory=dict)
     extractors: Mapping[str, Account] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 _HASHES = 2**32

@@ -1,11 +1,13 @@
-"""Checks of one split: its pairs, features and text, added item by item in their stored form.
+"""Checks of one split: its pairs, features and text, added batch by batch in their stored form.
 
 Findings are reported as `errors`, which make results wrong, and `warnings`, which a person should
 look at.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,19 +18,30 @@ from vmr.data.pipeline import Batch
 from vmr.data.schema import Text
 from vmr.data.sources.youtube import MAX_FRAMES
 from vmr.data.tfrecords import size_fault
-from vmr.data.validation.leakage import Contents, Occurrences, SplitItems
+from vmr.data.validation.leakage import Hashed, Names, Occurrences, SplitItems, first_rows
+from vmr.data.validation.pairs import PairFindings
+
+# Odd, and its bits are those of a random number: 2⁶⁴ divided by the golden ratio.
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def described_lengths(lengths: Counter[int]) -> dict[str, int] | None:
     """Minimum, median and maximum of the counted lengths; None if there are none."""
     if not lengths:
         return None
-    ordered = sorted(lengths.elements())
-    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
+    ordered = sorted(lengths.items())
+    up_to = accumulate(count for _, count in ordered)
+    half = lengths.total() // 2
+    median = next(length for (length, _), n in zip(ordered, up_to, strict=True) if n > half)
+    return {"min": ordered[0][0], "median": median, "max": ordered[-1][0]}
 
 
 class FeatureFindings:
-    """Findings in the features of one modality."""
+    """Findings in the features of one modality.
+
+    Attributes:
+      hashes: hash of the features of every record.
+    """
 
     def __init__(self, modality: Modality, max_frames: int | None):
         self.modality = modality
@@ -37,22 +50,51 @@ class FeatureFindings:
         self.wrong_size, self.empty, self.too_long = Occurrences(), Occurrences(), Occurrences()
         self.not_finite, self.constant = Occurrences(), Occurrences()
         self.duplicates, self.contradictions = Occurrences(), Occurrences()
-        self.contents = Contents()
+        self.hashes, self._unfit = array("q"), array("q")
+        self._compared = 0
         self._low = np.full(modality.width, np.inf)
         self._high = np.full(modality.width, -np.inf)
-        self._owner_of_content: dict[int, str] = {}
-        self._content_of_owner: dict[str, int] = {}
 
-    def add(self, item: str, stored: bytes) -> None:
-        """Checks the stored bytes of the item with this id."""
+    def add(self, ids: Sequence[bytes], stored: Sequence[bytes]) -> None:
+        """Checks the stored bytes of the next records, whose items have these ids."""
+        first = len(self.hashes)
+        # A hash of 64 bits stands for the features, which would not fit into memory.
+        self.hashes.extend(map(hash, stored))
+        sizes = {len(content) for content in stored}
+        if not self.modality.sequence and sizes == {self.modality.row_bytes}:
+            self._add_vectors(first, ids, b"".join(stored))
+            return
+        for row, content in enumerate(stored):
+            if not self._add(ids[row].decode(), content):
+                self._unfit.append(first + row)
+
+    def _add_vectors(self, first: int, ids: Sequence[bytes], joined: bytes) -> None:
+        """Checks whole vectors, end to end, at once; the same checks as `_add`."""
+        vectors = np.frombuffer(joined, self.modality.dtype).reshape(-1, self.modality.width)
+        finite = np.isfinite(vectors).all(axis=1)
+        for row in np.flatnonzero(~finite).tolist():
+            self.not_finite.add(ids[row].decode())
+            self._unfit.append(first + row)
+        if not finite.any():
+            return
+        compared = vectors[finite]
+        self._low = np.minimum(self._low, compared.min(axis=0))
+        self._high = np.maximum(self._high, compared.max(axis=0))
+        if self.modality.width > 1:
+            constant = finite & (vectors == vectors[:, :1]).all(axis=1)
+            for row in np.flatnonzero(constant).tolist():
+                self.constant.add(ids[row].decode())
+
+    def _add(self, item: str, stored: bytes) -> bool:
+        """Checks the features of one record; True if they are fit to be compared."""
         if size_fault(len(stored), self.modality):
             # Cannot be reshaped to frames, so no further check applies.
             self.wrong_size.add(item)
-            return
+            return False
         frames = np.frombuffer(stored, self.modality.dtype).reshape(-1, self.modality.width)
         if not len(frames):
             self.empty.add(item)
-            return
+            return False
         if self.modality.sequence:
             self.lengths[len(frames)] += 1
             if self.max_frames and len(frames) > self.max_frames:
@@ -62,28 +104,39 @@ class FeatureFindings:
         # two rows of D numbers tell about all T·D.
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             self.not_finite.add(item)
-            return
+            return False
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
         # A single number equals itself, so width 1 says nothing.
         if self.modality.width > 1 and low.min() == high.max():
             self.constant.add(item)
-        # A hash of 64 bits stands for the features, which would not fit into memory.
-        self._compare(item, hash(stored))
+        return True
 
-    def _compare(self, item: str, content: int) -> None:
+    def compare(self, ids: np.ndarray, names: Names) -> Hashed:
+        """Compares the features of all records that are fit for it.
+
+        Args:
+          ids: (n,) int64, hashes of the ids of all records.
+          names: the ids, for those that a finding names.
+
+        Returns:
+          items, each once, with its first features.
+        """
+        fit = np.delete(np.arange(len(ids)), np.asarray(self._unfit))
+        items = Hashed(ids, np.asarray(self.hashes), names).kept(fit)
+        first = first_rows(items.ids)
         # A track comes once for each of its videos, always with the same features.
-        if item not in self._content_of_owner:
-            self._content_of_owner[item] = content
-            self.contents.add(item, content)
-        elif self._content_of_owner[item] != content:
-            self.contradictions.add(item)
-        owner = self._owner_of_content.setdefault(content, item)
-        if owner != item:
-            self.duplicates.add(f"{item} = {owner}")
+        differ = items.contents != items.contents[first]
+        self.contradictions = items.occurrences(np.flatnonzero(differ))
+        owners = first_rows(items.contents)
+        rows = np.flatnonzero(items.ids[owners] != items.ids)
+        self.duplicates = items.pairs(rows, owners[rows], items)
+        distinct = items.kept(np.flatnonzero(first == np.arange(len(first))))
+        self._compared = len(distinct.ids)
+        return distinct
 
     def constant_dimensions(self) -> list[int]:
         """Dimensions that are constant over the split; empty if the split has only one item."""
-        if len(self._content_of_owner) < 2:
+        if self._compared < 2:
             return []
         return [int(dimension) for dimension in np.flatnonzero(self._low == self._high)]
 
@@ -162,52 +215,8 @@ class TextFindings:
         }
 
 
-class PairFindings:
-    """Findings in the ids of the pairs."""
-
-    def __init__(self) -> None:
-        self.videos: set[str] = set()
-        self.tracks: Counter[str] = Counter()
-        self.repeated, self.nameless = Occurrences(), Occurrences()
-        self.index_of: dict[str, int] = {}
-        self.inconsistent = Occurrences()
-        self.contents = Contents()
-
-    def add(
-        self, number: int, video_id: str, music_id: str, track: int, content: int | None
-    ) -> None:
-        """Checks the pair with this number in the split.
-
-        `content` is a hash of both features; None if the dataset has one modality, thus no pairs.
-        """
-        if not video_id or not music_id:
-            self.nameless.add(f"example {number}")
-            return
-        if video_id in self.videos:
-            self.repeated.add(video_id)
-        self.videos.add(video_id)
-        if content is not None:
-            self.contents.add(video_id, content)
-        self.tracks[music_id] += 1
-        if self.index_of.setdefault(music_id, track) != track:
-            self.inconsistent.add(music_id)
-
-    def errors(self) -> Iterator[str]:
-        """Faults that make the pairs unfit for training or evaluation."""
-        findings = (
-            (self.nameless, "pairs lack a video id or a music id"),
-            (self.repeated, "video ids come more than once"),
-            (self.inconsistent, "music ids have more than one music_index"),
-        )
-        return (f"{where} {what}" for where, what in findings if where.count)
-
-    def multiplicity(self) -> dict[str, int]:
-        """Number of tracks by their number of videos, ascending; keys are strings, as in JSON."""
-        return {str(r): n for r, n in sorted(Counter(self.tracks.values()).items())}
-
-
 class SplitFindings:
-    """Findings in one split of a dataset."""
+    """Findings in one split of a dataset: added batch by batch, then compared."""
 
     def __init__(self, dataset: Dataset):
         schema, max_frames = dataset.schema, MAX_FRAMES.get(dataset.name)
@@ -218,17 +227,39 @@ class SplitFindings:
         }
         self.text = TextFindings(schema.text) if schema.text else None
 
-    def add(self, number: int, batch: Batch, row: int) -> None:
-        """Checks one row of a stored batch, pair `number` of the split."""
-        ids = {name: batch[f"{name}_id"][row].decode() for name in ("video", "music")}
-        stored = {name: batch[name][row] for name in self.features}
-        # A pair of one modality is that feature, which is compared on its own.
-        content = hash(tuple(stored.values())) if len(stored) > 1 else None
-        self.pairs.add(number, ids["video"], ids["music"], int(batch["track"][row]), content)
+    def add(self, batch: Batch) -> None:
+        """Checks the next records of the split, in their stored form."""
+        self.pairs.add(batch)
         for name, findings in self.features.items():
-            findings.add(ids[name], stored[name])
+            findings.add(batch[f"{name}_id"].tolist(), batch[name].tolist())
         if self.text:
-            self.text.add(ids["video"], batch["text"][row])
+            for video, text in zip(batch["video_id"], batch["text"], strict=True):
+                self.text.add(video.decode(), text)
+
+    def compare(self, names: Mapping[str, Names]) -> SplitItems:
+        """Compares all records with each other; to be called once, before the findings are read.
+
+        Args:
+          names: ids of the videos and of the tracks, for those that a finding names.
+
+        Returns:
+          hashed items of the split, for comparison with other splits.
+        """
+        videos, tracks, pairs = self.pairs.compare(names, self._hashes_of_pairs())
+        features = {
+            name: findings.compare(np.asarray(self.pairs.hashes[name]), names[name])
+            for name, findings in self.features.items()
+        }
+        return SplitItems(videos, tracks, pairs, features)
+
+    def _hashes_of_pairs(self) -> np.ndarray | None:
+        """Hash of both features of every record; None if there is one modality."""
+        # A pair of one modality is that feature, which is compared on its own.
+        if len(self.features) == 1:
+            return None
+        video, music = (np.asarray(of.hashes).view(np.uint64) for of in self.features.values())
+        # By an odd number, so that no two hashes become one; overflow is meant.
+        return (video * _ODD + music).view(np.int64)
 
     def errors(self) -> Iterator[str]:
         """Faults that make the split unfit for training or evaluation."""
@@ -247,23 +278,16 @@ class SplitFindings:
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready facts: numbers of examples and tracks, chance levels, widths and lengths."""
-        multiplicities = list(self.pairs.tracks.values())
+        videos_per_track = self.pairs.videos_per_track
         facts: dict[str, Any] = {
-            "examples": len(self.pairs.videos),
-            "tracks": len(multiplicities),
+            "examples": self.pairs.examples,
+            "tracks": len(videos_per_track),
             "tracks_by_videos": self.pairs.multiplicity(),
         }
-        if multiplicities:
-            facts["chance"] = chance_levels(multiplicities)
+        if videos_per_track:
+            facts["chance"] = chance_levels(videos_per_track)
         for name, findings in self.features.items():
             facts[name] = {"width": findings.modality.width, "frames": findings.describe_lengths()}
         if self.text:
             facts["text"] = self.text.facts()
         return facts
-
-    def items(self) -> SplitItems:
-        """Ids and hashes of the split, for comparison with other splits."""
-        contents = {name: findings.contents for name, findings in self.features.items()}
-        return SplitItems(
-            self.pairs.videos, self.pairs.tracks.keys(), self.pairs.contents, contents
-        )

@@ -9,20 +9,18 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vmr.data.dataset import Dataset, fingerprint, open_dataset
-from vmr.data.decoding import parse_stored
-from vmr.data.pipeline import Batch
-from vmr.data.tfrecords import as_graph, naming_faults, records_in_order
+from vmr.data.dataset import Dataset, Fingerprint, open_dataset
 from vmr.data.validation.checks import SplitFindings
 from vmr.data.validation.leakage import SplitItems, leaked, suspected
+from vmr.data.validation.stored import ids_at, stored_batches
 from vmr.errors import UserError
 from vmr.progress_bar import progress_bar
 
 REPORT_FILE = "validation.json"
-_BATCH = 64
 
 
 @dataclass
@@ -54,8 +52,14 @@ class Report:
         return "; ".join(self.errors[:2]) + more
 
 
-def validate(data_dir: str | Path) -> Report:
+def validate(data_dir: str | Path, new: bool = False) -> Report:
     """Validates the whole dataset, writes validation.json into its folder, returns the report.
+
+    Every byte is read once, for the checks and for the fingerprint.
+
+    Args:
+      data_dir: folder of the dataset.
+      new: True for one that is being built, whose fingerprint is not known before this report.
 
     Raises:
       UserError: the folder is not a dataset or lacks a shard. Faults of the content are listed in
@@ -64,10 +68,15 @@ def validate(data_dir: str | Path) -> Report:
     dataset = open_dataset(data_dir)
     # Taken before the content is read, so that a file changed meanwhile is validated again.
     files = _files(dataset)
-    report = Report(fingerprint=_content(dataset), files=files)
-    if report.fingerprint != dataset.fingerprint:
+    digest = Fingerprint(dataset.features_file)
+    # In the order of the fingerprint.
+    parts = {split: _validate_split(dataset, split, digest) for split in sorted(dataset.splits)}
+    broken = any(part.fault for part in parts.values())
+    # After a fault, the bytes that were not read for the checks are missing.
+    report = Report(fingerprint=dataset.content() if broken else digest.hexdigest(), files=files)
+    if report.fingerprint != dataset.fingerprint and not new:
         report.errors.append("the shards are not those that were built: their fingerprint differs")
-    items = {split: _validate_split(dataset, split, report) for split in dataset.splits}
+    items = {split: parts[split].reported(split, report) for split in dataset.splits}
     report.errors += leaked(items)
     report.warnings += suspected(items)
     if "train" not in dataset.splits:
@@ -110,30 +119,39 @@ def report_of(data_dir: str | Path) -> Report:
     return report
 
 
-def _validate_split(dataset: Dataset, split: str, report: Report) -> SplitItems:
-    findings = SplitFindings(dataset)
-    bar = progress_bar(desc=f"validate {split}", total=dataset.splits[split], unit=" pairs")
+@dataclass(frozen=True)
+class _Part:
+    """Findings in a split, its items, and the fault that ended its reading, if any."""
+
+    findings: SplitFindings
+    items: SplitItems
+    fault: UserError | None
+
+    def reported(self, split: str, report: Report) -> SplitItems:
+        """Adds the findings to a report; gives the items."""
+        if self.fault:
+            report.errors.append(f"{split}: {self.fault}")
+        report.errors += [f"{split}: {line}" for line in self.findings.errors()]
+        report.warnings += [f"{split}: {line}" for line in self.findings.warnings()]
+        report.splits[split] = self.findings.facts()
+        return self.items
+
+
+def _validate_split(dataset: Dataset, split: str, digest: Fingerprint) -> _Part:
+    findings, fault = SplitFindings(dataset), None
+    digest.begin(split)
     try:
-        for batch in _stored_batches(dataset, split):
-            for row in range(len(batch["track"])):
-                # The bar counts pairs, so `bar.n` is the number of this one in the split.
-                findings.add(bar.n, batch, row)
-                bar.update()
-    except UserError as fault:
+        with progress_bar(
+            desc=f"validate {split}", total=dataset.splits[split], unit=" pairs"
+        ) as bar:
+            for batch in stored_batches(dataset, split, digest):
+                findings.add(batch)
+                bar.update(len(batch["track"]))
+    except UserError as broken:
         # The records before the fault were checked; their findings follow.
-        report.errors.append(f"{split}: {fault}")
-    finally:
-        bar.close()
-    report.errors += [f"{split}: {line}" for line in findings.errors()]
-    report.warnings += [f"{split}: {line}" for line in findings.warnings()]
-    report.splits[split] = findings.facts()
-    return findings.items()
-
-
-def _stored_batches(dataset: Dataset, split: str) -> Iterator[Batch]:
-    batches = records_in_order(dataset.shards[split]).batch(_BATCH)
-    parsed = batches.map(as_graph(lambda batch: parse_stored(batch, dataset.schema)))
-    return naming_faults(parsed.prefetch(1), dataset.shards[split], dataset.schema)
+        fault = broken
+    names = {side: partial(ids_at, dataset.shards[split], side) for side in ("video", "music")}
+    return _Part(findings, findings.compare(names), fault)
 
 
 def _files(dataset: Dataset) -> dict[str, list[int]]:
@@ -145,11 +163,6 @@ def _files(dataset: Dataset) -> dict[str, list[int]]:
             f"{error.filename}: missing, expected a shard of {dataset.data_dir}"
         ) from None
     return {name: [fact.st_size, fact.st_mtime_ns] for name, fact in facts.items()}
-
-
-def _content(dataset: Dataset) -> str:
-    paths = {split: [shard.path for shard in shards] for split, shards in dataset.shards.items()}
-    return fingerprint(dataset.features_file, paths)
 
 
 def _write(report: Report, file: Path) -> None:
