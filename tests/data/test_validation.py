@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from vmr.data.items import pair_ids
 from vmr.data.modality import Modality
 from vmr.data.schema import Pair, Schema, Text
 from vmr.data.validation import report as validation
-from vmr.data.validation.checks import TextFindings
+from vmr.data.validation.checks import SplitFindings, TextFindings
 from vmr.data.validation.leakage import Hashed, first_rows, shared_contents, shared_ids
 from vmr.data.validation.report import format_report, require_valid, validate
 from vmr.errors import UserError
@@ -120,6 +121,26 @@ def test_ids_that_are_missing_are_named_by_their_numbers(write, vectors, vector_
     number = stored.index("v3")
     assert report.errors == [f"train: 1 (example {number}) pairs lack a video id or a music id"]
     assert report.splits["train"]["examples"] == 69
+
+
+def test_a_pair_takes_few_bytes(small_planted):
+    """Two ids and two features of 8 bytes each, and the number of the track."""
+    findings = SplitFindings(small_planted)
+    schema, pairs = small_planted.schema, 64
+    stored = {
+        name: np.array([bytes(of.row_bytes)] * pairs, object)
+        for name, of in schema.modalities.items()
+    }
+    tracemalloc.start()
+    try:
+        for start in range(0, 200 * pairs, pairs):
+            names = [b"%d" % number for number in range(start, start + pairs)]
+            ids = {f"{side}_id": np.array(names, object) for side in schema.modalities}
+            findings.add(stored | ids | {"track": np.arange(start, start + pairs)})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 48 * 200 * pairs + 20_000
 
 
 def test_every_byte_is_read_once(write, vectors, vector_schema, monkeypatch):
