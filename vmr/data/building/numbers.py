@@ -25,14 +25,14 @@ class HashNumbers:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def of(self, content: int) -> int:
+    def of(self, hashed: int) -> int:
         """Number of a hash of 64 bits; the next one if it is new."""
-        slot = self._slot(content)
+        slot = self._slot(hashed)
         number = self._slots[slot]
         if number != _FREE:
             return number
         number = self._slots[slot] = len(self._hashes)
-        self._hashes.append(content)
+        self._hashes.append(hashed)
         # At most half full: else many hashes in a row would have to be passed.
         if 2 * len(self._hashes) > len(self._slots):
             self._slots = array("i", [_FREE]) * (2 * len(self._slots))
@@ -40,11 +40,11 @@ class HashNumbers:
                 self._slots[self._slot(earlier)] = known
         return number
 
-    def _slot(self, content: int) -> int:
+    def _slot(self, hashed: int) -> int:
         """Slot that holds the number of a hash, or the free one where it belongs."""
         slots, hashes, mask = self._slots, self._hashes, len(self._slots) - 1
-        slot = content & mask
-        while (number := slots[slot]) != _FREE and hashes[number] != content:
+        slot = hashed & mask
+        while (number := slots[slot]) != _FREE and hashes[number] != hashed:
             slot = (slot + 1) & mask
         return slot
 

@@ -13,7 +13,7 @@ GROUP_COLUMN = "group"
 SPLIT_COLUMN = "split"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """Pair of ids in a CSV.
 

@@ -129,7 +129,7 @@ class FeatureFindings:
         self.contradictions = items.occurrences(np.flatnonzero(differ))
         owners = first_rows(items.contents)
         rows = np.flatnonzero(items.ids[owners] != items.ids)
-        self.duplicates = items.pairs(rows, owners[rows], items)
+        self.duplicates = items.matches(rows, owners[rows], items)
         distinct = items.kept(np.flatnonzero(first == np.arange(len(first))))
         self._compared = len(distinct.ids)
         return distinct

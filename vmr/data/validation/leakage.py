@@ -68,7 +68,7 @@ class Hashed:
         """Occurrences at ascending rows."""
         return Occurrences(len(rows), list(self.named(rows[:_NAMED])))
 
-    def pairs(self, owners: np.ndarray, rows: np.ndarray, of: "Hashed") -> Occurrences:
+    def matches(self, owners: np.ndarray, rows: np.ndarray, of: "Hashed") -> Occurrences:
         """Occurrences "id of the owner = id" of items at `owners` here and at `rows` of another."""
         firsts = zip(owners[:_NAMED].tolist(), rows[:_NAMED].tolist(), strict=True)
         return Occurrences(
@@ -151,4 +151,4 @@ def shared_contents(one: Hashed, other: Hashed) -> Occurrences:
     # Equal ids are reported by `shared_ids` already.
     shared = (one.contents[owners] == other.contents) & (one.ids[owners] != other.ids)
     rows = np.flatnonzero(shared)
-    return one.pairs(owners[rows], rows, other)
+    return one.matches(owners[rows], rows, other)
