@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
+import secrets
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from vmr import distributed
 from vmr.errors import UserError
@@ -107,8 +108,8 @@ def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
                 if not wait:
                     raise BlockingIOError
         except BlockingIOError:
-            host, pid = _holder(path)[:2]
-            who = f", {pid} on {host}" if host else ""
+            holder = _holder(path)
+            who = f", {holder.pid} on {holder.host}" if holder.host else ""
             raise UserError(
                 f"{folder} is in use: another process works there{who}, expected one at a time"
             ) from None
@@ -133,30 +134,52 @@ def _lock(file: IO[bytes], wait: bool) -> bool:
     return True
 
 
-def _holder(path: pathlib.Path) -> tuple[str, str, str]:
-    """Host, process id and sign of the holder that a lock file names; empty where there is none."""
+class _Holder(NamedTuple):
+    """Process that a lock file names; all empty where it names none.
+
+    Attributes:
+      host: its host.
+      pid: its number there.
+      token: its own, since hosts and numbers come again.
+      sign: its last sign of life.
+    """
+
+    host: str = ""
+    pid: str = ""
+    token: str = ""
+    sign: str = ""
+
+
+_TOKEN = secrets.token_hex(4)
+_dead: set[str] = set()  # tokens of processes that gave no sign
+
+
+def _holder(path: pathlib.Path) -> _Holder:
+    """Holder that a lock file names."""
     # Opened anew each time: network file systems may serve an open file from a cache.
     words = path.read_text(encoding="utf-8", errors="replace").split()
-    return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
+    return _Holder(*words) if len(words) == len(_Holder._fields) else _Holder()
 
 
 def _is_alive(path: pathlib.Path, has_locks: bool) -> bool:
     """True if the holder that a lock file names is alive, although the system gave us the lock."""
-    host, pid, sign = _holder(path)
-    is_here = host == socket.gethostname()
+    holder = _holder(path)
+    is_here = holder.host == socket.gethostname()
     # Process ids mean something on their own host alone.
-    if not host or (is_here and (has_locks or not _is_process(pid))):
+    is_gone = is_here and (has_locks or not _is_process(holder.pid))
+    if not holder.host or is_gone or holder.token in _dead:
         return False
     seconds = _SIGN_SECONDS * _SIGNS_MISSED
-    line = f"{path.parent} was left by {pid} on {host}: waiting {seconds:.0f} s for a sign of life"
-    print(line, file=sys.stderr, flush=True)
+    line = f"{path.parent} was left by {holder.pid} on {holder.host}: waiting {seconds:.0f} s for "
+    print(line + "a sign of life", file=sys.stderr, flush=True)
     deadline = time.monotonic() + seconds
     # Signs are compared with each other, not with a clock: those of two hosts may differ.
     while time.monotonic() < deadline:
         time.sleep(_SIGN_SECONDS / 10)
         now = _holder(path)
-        if now != (host, pid, sign):
-            return bool(now[0])
+        if now != holder:
+            return bool(now.host)
+    _dead.add(holder.token)  # it may have left other folders, as those of the runs of a job
     return False
 
 
@@ -175,7 +198,7 @@ def _is_process(pid: str) -> bool:
 @contextlib.contextmanager
 def _signs_of_life(file: IO[bytes]) -> Iterator[None]:
     """Names this process in a lock file, anew every few seconds; empties it at the end."""
-    name, ended = f"{socket.gethostname()} {os.getpid()}", threading.Event()
+    name, ended = f"{socket.gethostname()} {os.getpid()} {_TOKEN}", threading.Event()
 
     def write(sign: int) -> None:
         # Of one length, in one call: who reads it meanwhile finds the one before or this one.

@@ -107,13 +107,13 @@ def test_a_folder_that_another_host_holds_is_left_alone(
 ) -> None:
     """The system's locks need not reach that far."""
     path, ended = tmp_path / ".lock", threading.Event()
-    path.write_text("elsewhere 17 000000000000\n")
+    path.write_text("elsewhere 17 a1 000000000000\n")
 
     def sign() -> None:
         with path.open("r+") as file:
             for count in range(1000):
                 file.seek(0)
-                file.write(f"elsewhere 17 {count:012d}\n")
+                file.write(f"elsewhere 17 a1 {count:012d}\n")
                 file.flush()
                 if ended.wait(0.02):
                     return
@@ -134,13 +134,16 @@ def test_a_folder_that_another_host_held_is_free_when_no_sign_comes(
     tmp_path: pathlib.Path, signs: None, capsys: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / ".lock"
-    path.write_text("elsewhere-with-a-long-name 17 000000000000\n")
+    path.write_text("elsewhere-with-a-long-name 17 b2 000000000000\n")
     with locked(tmp_path):
         assert path.read_text().split()[:2] == [socket.gethostname(), str(os.getpid())]
-    told = capsys.readouterr().err
-    assert told.endswith(
-        "was left by 17 on elsewhere-with-a-long-name: waiting 0 s for a sign of life\n"
-    )
+    line = "was left by 17 on elsewhere-with-a-long-name: waiting 0 s for a sign of life\n"
+    assert capsys.readouterr().err.endswith(line)
+    # What else it left, as the folders of a job's runs, is not waited for again.
+    path.write_text("elsewhere-with-a-long-name 17 b2 000000000007\n")
+    with locked(tmp_path):
+        pass
+    assert not capsys.readouterr().err
 
 
 def test_on_a_disk_without_locks_process_ids_count_on_their_own_host(
@@ -155,12 +158,12 @@ def test_on_a_disk_without_locks_process_ids_count_on_their_own_host(
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     capsys.readouterr()
-    (tmp_path / ".lock").write_text(f"{socket.gethostname()} {ended.pid} 000000000007\n")
+    (tmp_path / ".lock").write_text(f"{socket.gethostname()} {ended.pid} c3 000000000007\n")
     with locked(tmp_path):
         pass
     assert not capsys.readouterr().err
     # A number that another process has by now gives no signs.
-    (tmp_path / ".lock").write_text(f"{socket.gethostname()} {os.getpid()} 000000000007\n")
+    (tmp_path / ".lock").write_text(f"{socket.gethostname()} {os.getpid()} d4 000000000007\n")
     with locked(tmp_path):
         pass
     assert "waiting" in capsys.readouterr().err
