@@ -47,8 +47,6 @@ def main(argv: list[str]) -> None:
         measured = take_turns(contenders, options.seconds, options.rounds)
     examples = steps * options.batch_size * options.seeds
     print(lines(measured, "examples", examples), flush=True)
-    for cache, of in measured.items():
-        print(f"{cache}: {of.facts['seconds']:.2f} s until its first batch")
 
 
 def prepare(cache: str, data_dir: str, batch_size: int, seeds: int, steps: int) -> Prepared:
@@ -62,7 +60,7 @@ def prepare(cache: str, data_dir: str, batch_size: int, seeds: int, steps: int) 
     feed = Feed(config, dataset, batch_spec_of(config, dataset), jax.local_devices())
     stream = feed.steps(range(seeds), 0)
     jax.block_until_ready(next(stream)[0])
-    facts = {"seconds": time.perf_counter() - start}
+    facts = {"seconds until the first batch": f"{time.perf_counter() - start:.2f}"}
 
     def take() -> None:
         for shards, _ in islice(stream, steps):

@@ -5,7 +5,8 @@ from disk, bit by bit: vectors, means of sequences, text, labels and ids. Sample
 anew for every batch, and cannot be held.
 """
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ _BATCH = 1024
 # Of ids: an object each would take three times the memory, and an array of fixed width would drop
 # zero bytes at their ends.
 _STRINGS = np.dtypes.StringDType()
+_ALIGNED = 64  # bytes
 # Track, group and label, and both ids: within 15 bytes in 16, longer ones beside their 16.
 _SMALL_BYTES = 3 * 4 + 2 * (16 + 16)
 
@@ -33,9 +35,18 @@ class CachedSplit:
 
     arrays: dict[str, np.ndarray]
 
-    def rows(self, numbers: np.ndarray, names: Collection[str]) -> Batch:
-        """Batch of some fields (B, ...) of the examples of these numbers (B,)."""
-        return {name: _as_objects(self.arrays[name].take(numbers, axis=0)) for name in names}
+    def rows(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Field of the examples of these numbers: (...) int -> (..., P)."""
+        rows = self.arrays[name]
+        if rows.ndim == 1:
+            return _as_objects(rows[numbers])
+        taken = _aligned((*numbers.shape, *rows.shape[1:]), rows.dtype)
+        # Numbers are within range; without `clip` NumPy would make a copy of `taken` to be sure.
+        return np.take(rows, numbers, axis=0, out=taken, mode="clip")
+
+    def batch(self, numbers: np.ndarray) -> "CachedBatch":
+        """Batch of the examples of these numbers (B,)."""
+        return CachedBatch(self, numbers)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yields the batches of `eval_batches`, as views."""
@@ -47,6 +58,34 @@ class CachedSplit:
         """Split that lacks some fields."""
         kept = {name: rows for name, rows in self.arrays.items() if name not in names}
         return replace(self, arrays=kept)
+
+
+class CachedBatch(Mapping[str, np.ndarray]):
+    """Batch of a split in memory, whose fields (B, ...) are taken when they are asked for.
+
+    Attributes:
+      numbers: (B,) numbers of its examples.
+    """
+
+    def __init__(self, split: CachedSplit, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+        self._split = split
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._split.rows(name, self.numbers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._split.arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._split.arrays)
+
+    def __len__(self) -> int:
+        return len(self._split.arrays)
+
+    def cut(self, rows: slice) -> "CachedBatch":
+        """Some rows of the batch."""
+        return CachedBatch(self._split, self.numbers[rows])
 
 
 def is_cacheable(dataset: Dataset, spec: BatchSpec) -> bool:
@@ -83,6 +122,14 @@ def cached(dataset: Dataset, split: str, spec: BatchSpec) -> CachedSplit:
     for rows in arrays.values():
         rows.flags.writeable = False  # batches are views of them
     return CachedSplit(arrays)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Empty array that JAX takes as it lies, where the device is a CPU, rather than copy it."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _as_objects(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from vmr.data.batch_spec import BatchSpec
-from vmr.data.cached import CachedSplit, cached, cached_bytes
+from vmr.data.cached import CachedBatch, CachedSplit, cached, cached_bytes
 from vmr.data.dataset import Dataset
 from vmr.data.pipeline import train_batches, train_numbers
 from vmr.training import devices as on_devices
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 _AHEAD = 2  # batches on the devices before they are asked for
 _RECORD = "record"  # numbers of a batch's records
-# Positive ids may depend on the whole batch, and are few bytes.
+_POSITIVES = ("track", "label")
 _FEATURES = tuple(name for name in FIELDS if name != "track" and "teacher" not in name)
 
 
@@ -137,42 +137,44 @@ class Feed:
         self._train = held.without(_FEATURES)
 
     def _batches(self, seed: int, taken: int) -> Iterator[Batch]:
-        """Global batches of a seed; of a split in memory, numbers of records and small fields."""
+        """Global batches of a seed."""
         size = self._config.batch_size
         if self._train is None:
             return train_batches(self._dataset, "train", size, seed, taken, spec=self._spec)
-        held = self._train
-        small = held.arrays.keys() - set(_FEATURES)
         numbers = train_numbers(self._dataset, "train", size, seed, taken)
-        return ({_RECORD: of_batch, **held.rows(of_batch, small)} for of_batch in numbers)
+        return map(self._train.batch, numbers)
 
     def _put(self, batches: Sequence[Batch]) -> tuple[Shards, list[Batch]]:
         """Puts one batch per seed on the devices."""
-        inputs: list[Batch] = []
-        own: list[Batch] = []
-        for batch in batches:
-            rows = self._cut(batch)
-            # Positives by label are those of the whole batch, so they are cut after `step_inputs`.
-            arrays = self._cut(step_inputs(batch)) | self._in_memory(rows)
-            inputs.append(arrays | (self._teacher.of(rows) if self._teacher else {}))
-            own.append(rows)
-        shards: Shards = on_devices.sharded(_by_seed(inputs, len(self._devices)), self._devices)
+        inputs, own = zip(*map(self._inputs, batches), strict=True)
+        stacked = _by_seed(inputs, len(self._devices))
+        if self._train is not None and not self._features:
+            numbers = stacked.pop(_RECORD)
+            stacked |= {
+                name: self._train.rows(name, numbers)
+                for name in _FEATURES
+                if name in self._train.arrays
+            }
+        shards: Shards = on_devices.sharded(stacked, self._devices)
         if self._features:
             shards |= self._rows_on_devices(self._features, shards.pop(_RECORD))
-        return shards, own
+        return shards, list(own)
 
-    def _cut(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Rows of this process."""
-        return {name: rows[self._rows] for name, rows in batch.items()}
-
-    def _in_memory(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Features of a batch from memory; its records' numbers where the devices hold them."""
-        if self._train is None:
-            return {}
-        if self._features:
-            return {_RECORD: batch[_RECORD].astype(np.int32)}
-        held = self._train
-        return held.rows(batch[_RECORD], held.arrays.keys() & set(_FEATURES))
+    def _inputs(self, batch: Batch) -> tuple[dict[str, np.ndarray], Batch]:
+        """Arrays of this process's rows of a batch, and those rows; in memory, their numbers."""
+        # Positives by label are those of the whole batch, so they are cut after `step_inputs`.
+        own: Batch
+        if isinstance(batch, CachedBatch):
+            own = batch.cut(self._rows)
+            positives = step_inputs({name: batch[name] for name in _POSITIVES if name in batch})
+            arrays = {
+                "track": positives["track"][self._rows],
+                _RECORD: own.numbers.astype(np.int32),
+            }
+        else:
+            own = {name: rows[self._rows] for name, rows in batch.items()}
+            arrays = {name: rows[self._rows] for name, rows in step_inputs(batch).items()}
+        return arrays | (self._teacher.of(own) if self._teacher else {}), own
 
 
 def _by_seed(batches: Sequence[Batch], device_count: int) -> dict[str, np.ndarray]:
