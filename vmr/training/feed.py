@@ -71,6 +71,8 @@ class Feed:
         self._config, self._dataset, self._spec = config, dataset, spec
         self._devices, self._teacher, self._rows = devices, teacher, rows
         self._cache = cache_of(config, dataset, spec, devices)
+        # Positives by label are those of the whole batch, so they are cut after `step_inputs`.
+        self._by_label = spec.label_counts is not None
         self._features: Shards = {}  # (N, ...) of every training pair, on each device
         self._rows_on_devices = on_devices.sharded_rows(devices)
 
@@ -137,10 +139,11 @@ class Feed:
         self._train = held.without(_FEATURES)
 
     def _batches(self, seed: int, taken: int) -> Iterator[Batch]:
-        """Global batches of a seed."""
+        """Global batches of a seed; of what is read from disk this process's rows, if they do."""
         size = self._config.batch_size
         if self._train is None:
-            return train_batches(self._dataset, "train", size, seed, taken, spec=self._spec)
+            rows = slice(None) if self._by_label else self._rows
+            return train_batches(self._dataset, "train", size, seed, taken, self._spec, rows)
         numbers = train_numbers(self._dataset, "train", size, seed, taken)
         return map(self._train.batch, numbers)
 
@@ -162,7 +165,6 @@ class Feed:
 
     def _inputs(self, batch: Batch) -> tuple[dict[str, np.ndarray], Batch]:
         """Arrays of this process's rows of a batch, and those rows; in memory, their numbers."""
-        # Positives by label are those of the whole batch, so they are cut after `step_inputs`.
         own: Batch
         if isinstance(batch, CachedBatch):
             own = batch.cut(self._rows)
@@ -171,9 +173,11 @@ class Feed:
                 "track": positives["track"][self._rows],
                 _RECORD: own.numbers.astype(np.int32),
             }
-        else:
+        elif self._by_label:
             own = {name: rows[self._rows] for name, rows in batch.items()}
             arrays = {name: rows[self._rows] for name, rows in step_inputs(batch).items()}
+        else:
+            own, arrays = batch, step_inputs(batch)
         return arrays | (self._teacher.of(own) if self._teacher else {}), own
 
 
