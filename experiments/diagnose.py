@@ -28,7 +28,9 @@ _QUEUE = flags.DEFINE_string(
     "queue", None, "CSV file of suspected pairs for a person to judge, what would move the table "
     "most first; pairs that it has judged stay. `evaluate --judgements` scores with them.",
 )  # fmt: skip
-_SEED = flags.DEFINE_integer("seed", 0, "Of the training pairs that are drawn.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the training pairs and queries that are drawn.", lower_bound=0
+)
 
 
 def main(_: list[str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from naive_ranking import assert_matches, grid, unit_rows
 
 from vmr.errors import UserError
-from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks
+from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks, ranks, tiles
 from vmr.evaluation.tiles import TILE
 
 # Rows of small integers, whose inner products are exact and tie: not of unit length.
@@ -69,6 +69,77 @@ def test_several_tiles_match_the_naive_reference():
     assert_matches(m2v, scores.T, relevant.T)
 
 
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles of 8 items, of which two are at hand: many tiles of few items."""
+    monkeypatch.setattr(tiles, "TILE", 8)
+    monkeypatch.setattr(ranks, "_BLOCK", 2)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(
+    ("videos", "tracks"), [(1, 40), (40, 1), (7, 9), (16, 16), (17, 40), (48, 33), (50, 50)]
+)
+@pytest.mark.parametrize("groups", [1, 3, 30])
+def test_many_tiles_in_parts_match_the_naive_reference(videos, tracks, groups):
+    generator = np.random.default_rng(videos + groups)
+    video, music = grid(generator, videos), grid(generator, tracks)
+    # Labels that the other modality lacks, low, high and in between, and runs over several tiles.
+    video_group = 2 * generator.integers(groups, size=videos)
+    music_group = generator.choice([0, *range(groups, 2 * groups)], size=tracks)
+    music_group[0] = video_group[0]
+    relevant = video_group[:, None] == music_group[None, :]
+    v2m, m2v = group_ranks(video, music, video_group, music_group)
+    assert_matches(v2m, video @ music.T, relevant)
+    assert_matches(m2v, (video @ music.T).T, relevant.T)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_classes_are_the_same_in_tiles_of_any_size(monkeypatch):
+    """Peers of a class come from several tiles, better classes after worse ones."""
+    generator = np.random.default_rng(5)
+    video, music = grid(generator, 60), grid(generator, 44)
+    groups = generator.integers(3, size=60), generator.integers(3, size=44)
+    in_parts = group_ranks(video, music, *groups, classes=4)
+    monkeypatch.setattr(tiles, "TILE", 64)
+    for part, whole in zip(in_parts, group_ranks(video, music, *groups, classes=4), strict=True):
+        for name in ("above", "tied", "peers"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_programs_are_called_for_rows_of_tiles_not_for_tiles(monkeypatch):
+    monkeypatch.setattr(ranks, "_tracks_at_hand", lambda tracks: 100)
+    calls = {"count_rivals": 0, "merge_relevant": 0}
+
+    def counted(name, function):
+        def call(*args, **keywords):
+            calls[name] += 1
+            return function(*args, **keywords)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(tiles, name, counted(name, getattr(tiles, name)))
+    rows = grid(np.random.default_rng(0), 40 * 8)
+    pair_ranks(rows, rows, np.arange(len(rows)))
+    assert calls["merge_relevant"] == 40
+    assert calls["count_rivals"] <= 3 * 40
+
+
+def test_the_band_is_where_labels_overlap():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        spans = []
+        for count in generator.integers(1, 9, size=2):
+            edges = np.sort(generator.integers(12, size=2 * count))
+            spans.append(edges.reshape(count, 2).T)
+        (low, high), (other_low, other_high) = spans
+        overlap = (low[:, None] <= other_high) & (other_low <= high[:, None])
+        for row, (start, stop) in zip(overlap, ranks.band(*spans), strict=True):
+            np.testing.assert_array_equal(np.flatnonzero(row), np.arange(start, stop))
+
+
 def test_every_class_of_equal_relevant_scores_is_ranked():
     music = np.array([[1.0]], np.float32)
     video = np.array([[3], [3], [2], [2], [1], [5], [0]], np.float32)
@@ -107,9 +178,9 @@ def test_a_positive_never_loses_to_itself():
     """Nothing scores above an item's own copy, so any rounding between products would show."""
     rows = unit_rows(np.random.default_rng(2), TILE + 300, width=512)
     v2m, m2v = pair_ranks(rows, rows, np.arange(len(rows)))
-    for ranks in (v2m, m2v):
-        assert not ranks.above.any()
-        assert not ranks.tied.any()
+    for found in (v2m, m2v):
+        assert not found.above.any()
+        assert not found.tied.any()
 
 
 def test_zero_rows_tie_with_every_score_of_zero():

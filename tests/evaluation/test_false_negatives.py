@@ -5,12 +5,14 @@ import pytest
 from naive_ranking import unit_rows
 
 from vmr.errors import UserError
+from vmr.evaluation.diagnosis import false_negatives as diagnosed
 from vmr.evaluation.diagnosis import similarity
 from vmr.evaluation.diagnosis.false_negatives import (
     Items,
     batch_negatives,
     compatible_share,
     false_negatives,
+    pair_deviations,
 )
 from vmr.evaluation.diagnosis.similarity import NullDistribution, Rule, measured_rule
 
@@ -99,8 +101,11 @@ def test_a_track_without_a_video_is_suspected_by_its_music_alone():
     json.dumps(found, allow_nan=False)
 
 
-def naive(items, rule):
-    """One loop a pair: (suspected, above, compatible among both) of v2m and of m2v."""
+def naive(items, rule, asking=None):
+    """One loop a pair: (suspected, above, compatible among both) of v2m and of m2v.
+
+    `asking` holds the rows of the queries of each; None takes all.
+    """
     video = items.video_inputs / np.linalg.norm(items.video_inputs, axis=1, keepdims=True)
     music = items.music_inputs / np.linalg.norm(items.music_inputs, axis=1, keepdims=True)
     index = items.gt_music_index
@@ -121,11 +126,14 @@ def naive(items, rule):
                 "m2v": len(own) > 0 and scored[n, m] > own.max(),
             }
             for way, above in ways.items():
+                if asking is not None and (n if way == "v2m" else m) not in asking[way]:
+                    continue
                 counts[way] += above * np.array([1, suspected, true, suspected and true])
     return counts
 
 
-def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
+def random_items():
+    """60 videos of 17 of 20 tracks, and the rule of their inputs."""
     generator = np.random.default_rng(0)
     index = generator.integers(17, size=60)  # tracks 17 to 19 have no video
     groups = generator.integers(6, size=20)
@@ -139,22 +147,55 @@ def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
         music_group=groups,
     )
     rule = measured_rule(items.video_inputs, items.music_inputs[index], index, deviations=1.2)
+    return items, rule
+
+
+def test_counts_are_those_of_single_pairs_in_blocks_of_any_size(monkeypatch):
+    items, rule = random_items()
     expected = naive(items, rule)
     whole = false_negatives(items, rule)
     monkeypatch.setattr(similarity, "_SCORES", 60 * 7)
     found = false_negatives(items, rule)
     assert found == whole
+    assert_counts(found, expected)
+    strengths = [
+        max(one["music_deviations"], one["video_deviations"] or -9) for one in found["examples"]
+    ]
+    assert len(strengths) == 10
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def assert_counts(found, expected):
     for way in ("v2m", "m2v"):
         truth = found[way]["truth"]
         counted = [found[way]["above"], found[way]["suspected"]]
         counted += [truth["compatible_above"], truth["confirmed"]]
         np.testing.assert_array_equal(counted, expected[way])
         assert min(counted) > 0
-    strengths = [
-        max(one["music_deviations"], one["video_deviations"] or -9) for one in found["examples"]
-    ]
-    assert len(strengths) == 10
-    assert strengths == sorted(strengths, reverse=True)
+
+
+@pytest.mark.parametrize("most", [10, 17, 40])
+def test_of_many_queries_some_are_drawn_and_counted(monkeypatch, most):
+    items, rule = random_items()
+    monkeypatch.setattr(similarity, "SAMPLED", most)
+    found = false_negatives(items, rule, seed=5)
+    asking = {"v2m": np.arange(60), "m2v": np.unique(items.gt_music_index)}
+    drawn = {way: similarity.sampled(rows, 5) for way, rows in asking.items()}
+    assert_counts(found, naive(items, rule, drawn))
+    for way, rows in drawn.items():
+        assert found[way]["queries"] == len(rows) == min(most, len(asking[way]))
+        sampled = most < len(asking[way])
+        assert found[way].get("sampled_from") == (len(asking[way]) if sampled else None)
+    assert {one["video"] for one in found["examples"]} <= set(drawn["v2m"])
+
+
+def test_deviations_of_chosen_pairs_take_their_videos_alone(monkeypatch):
+    items, rule = random_items()
+    generator = np.random.default_rng(1)
+    video, track = generator.choice([3, 8, 44], size=30), generator.integers(20, size=30)
+    whole = pair_deviations(items, rule, video, track)
+    monkeypatch.setattr(diagnosed, "SAMPLED", 59)
+    np.testing.assert_allclose(pair_deviations(items, rule, video, track), whole, atol=1e-5)
 
 
 def test_one_point_for_all_has_nothing_above_the_partner():

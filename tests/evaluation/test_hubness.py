@@ -71,6 +71,28 @@ def test_a_planted_hub_is_found_in_its_direction_alone():
     json.dumps(found)
 
 
+def test_of_many_queries_some_are_drawn_and_counted(monkeypatch):
+    generator = np.random.default_rng(4)
+    video, music = unit_rows(generator, 60, 8), unit_rows(generator, 40, 8)
+    whole = hubness(video, music)
+    assert "queries" not in whole["v2m"] | whole["m2v"]
+    monkeypatch.setattr(similarity, "SAMPLED", 50)
+    some = hubness(video, music, seed=3)
+    drawn = similarity.sampled(np.arange(60), 3)
+    assert (some["v2m"]["queries"], some["v2m"]["sampled_from"]) == (50, 60)
+    assert some["v2m"].items() > summary(occurrences(video[drawn], music, 10), 50).items()
+    assert some["m2v"] == whole["m2v"]
+    assert hubness(video, music, seed=3) == some != hubness(video, music, seed=4)
+
+
+@pytest.mark.parametrize("width", [1, 1 << 20, 5_600_000])
+def test_blocks_of_rows_have_several_for_a_gallery_of_any_size(width):
+    blocks = list(similarity.row_blocks(10_007, width))
+    assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
+    assert (blocks[0].start, blocks[-1].stop) == (0, 10_007)
+    assert all(block.stop - block.start >= 16 for block in blocks[:-1])
+
+
 def test_widths_that_differ_are_refused():
     with pytest.raises(UserError, match="video_emb has width 2 and music_emb 3"):
         hubness(np.eye(2), np.eye(3))

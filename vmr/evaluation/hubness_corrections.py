@@ -193,8 +193,8 @@ def _over_bank(
     peak = np.full(len(gallery), -np.inf, np.float32)
     sums = np.zeros((len(betas), len(gallery)))
     activated = np.zeros(len(gallery), bool)
-    for start in range(0, len(bank), tiles.TILE):
-        block = bank[start : start + tiles.TILE]
+    for start in range(0, len(bank), tiles.size()):
+        block = bank[start : start + tiles.size()]
         best, row = np.full(len(block), -np.inf, np.float32), np.zeros(len(block), np.int64)
         for first, scores in score_rows(block, gallery, direction):
             span = slice(first, first + scores.shape[1])

@@ -94,8 +94,8 @@ def _ranked_again(
     width = max(strict.peers.shape[1], min(classes, max(counts[touched], default=1)))
     fields = {name: _widened(getattr(strict, name), width) for name in ("above", "tied", "peers")}
     fields |= {"relevant": strict.relevant.copy(), "gallery": strict.gallery.copy()}
-    for start in range(0, len(touched), tiles.TILE):
-        rows = touched[start : start + tiles.TILE]
+    for start in range(0, len(touched), tiles.size()):
+        rows = touched[start : start + tiles.size()]
         places = np.searchsorted(strict.query, rows)
         found = _counted(queries[rows], gallery, direction, relevant[rows], width)
         for name, values in zip(("above", "tied", "peers"), found, strict=True):

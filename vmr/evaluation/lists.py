@@ -34,8 +34,8 @@ def ranked_lists(
         depth: items to a list, at least 1.
     """
     depth = min(depth, len(gallery))
-    for start in range(0, len(queries), tiles.TILE):
-        block = queries[start : start + tiles.TILE]
+    for start in range(0, len(queries), tiles.size()):
+        block = queries[start : start + tiles.size()]
         rows, scores = np.empty((len(block), 0), np.int64), np.empty((len(block), 0), np.float32)
         for first, fresh in _bands(block, gallery, direction):
             # What was found stands before what comes, so that of equal scores the first rows stay.
@@ -58,8 +58,8 @@ def score_rows(
         direction: `v2m` or `m2v`.
     """
     asked = tiles.padded(queries)
-    for first in range(0, len(gallery), tiles.TILE):
-        items = gallery[first : first + tiles.TILE]
+    for first in range(0, len(gallery), tiles.size()):
+        items = gallery[first : first + tiles.size()]
         # The product takes videos first: the other way round its last bits might differ.
         if direction == "v2m":
             scores = tiles.score(asked, tiles.padded(items))
@@ -72,7 +72,7 @@ def _bands(
     queries: np.ndarray, gallery: np.ndarray, direction: Direction
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Tiles of `score_rows`, several side by side."""
-    size = _TILES * tiles.TILE
+    size = _TILES * tiles.size()
     for first in range(0, len(gallery), size):
         band = score_rows(queries, gallery[first : first + size], direction)
         yield first, np.concatenate([scores for _, scores in band], axis=1)

@@ -6,12 +6,15 @@ has as many relevant videos as use it.
 
 Both modalities are sorted by label. Relevant pairs then lie in a narrow band of tiles, which is
 scored first, for the scores of the relevant items; a second pass over all tiles counts the items
-above them. The product of a tile serves both directions. Memory is O(N + M) beside the embeddings:
-no N x M matrix exists at any time.
+above them, a tile of videos against all tracks at hand in one program. The product of a tile
+serves both directions. Memory is O(N + M) beside the embeddings: no N x M matrix exists at any
+time. On accelerators as many tracks are at hand as fit.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -24,9 +27,18 @@ from vmr.evaluation.checks import Embedded, NotUnit, SegmentedItems
 from vmr.evaluation.lists import Direction
 
 Progress = Callable[[int, int], None]
+TileCounts = tuple[int, tiles.Counts]  # number of a tile of videos, counts of its videos
 
-# Video tiles in memory during one pass over the music tiles; fewer where items have segments.
+# Tiles in memory, of videos while the relevant scores are found and of tracks while rivals are
+# counted on CPU; fewer where items have segments.
 _BLOCK = 8
+# Share of the free memory of an accelerator for the tracks at hand.
+_SHARE = 0.25
+# Tiles of the band whose scores are kept from the first pass for the second: 16 MB on CPU. Of small
+# galleries these are all.
+_KEPT = 4
+# Tiles of videos that wait for the device: the next is loaded while one is counted.
+_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,8 @@ def offset_ranks(
 def _offset_ranks(
     asked: "_Side", items: "_Side", offsets: np.ndarray, direction: Direction
 ) -> list[Ranks]:
-    shifts = np.zeros((len(offsets), items.tiles * tiles.TILE), np.float32)
+    size = asked.size
+    shifts = np.zeros((len(offsets), items.tiles * size), np.float32)
     shifts[:, : len(items.order)] = offsets[:, items.order]
     load_item = functools.lru_cache(_BLOCK)(items.load)
 
@@ -179,16 +192,15 @@ def _offset_ranks(
         (query, query_label), (item, item_label) = asked.load(i), load_item(j)
         # The product takes videos first: the other way round its last bits might differ.
         scores = _score(query, item) if direction == "v2m" else _score(item, query).T
-        span = slice(j * tiles.TILE, (j + 1) * tiles.TILE)
+        span = slice(j * size, (j + 1) * size)
         return scores, query_label, item_label, jnp.asarray(shifts[:, span])
 
     found = []
-    shape = len(offsets), *asked.best[0].shape
-    for i in range(asked.tiles):
+    shape = len(offsets), size, asked.classes
+    for i, (low, high) in enumerate(band(asked.spans, items.spans)):
         best = jnp.full(shape, -jnp.inf, jnp.float32)
-        for j in range(items.tiles):
-            if asked.meets(i, items, j):
-                best = tiles.merge_shifted(*scored(i, j), best)
+        for j in range(low, high):
+            best = tiles.merge_shifted(*scored(i, j), best)
         best = jnp.where(jnp.isneginf(best), jnp.inf, best)  # as in `_find_relevant`
         counts = [np.zeros(shape, np.int64) for _ in range(3)]
         for j in range(items.tiles):
@@ -203,9 +215,9 @@ def _offset_ranks(
             query=query,
             relevant=relevant,
             gallery=len(items.embeddings) - relevant + 1,
-            above=asked.in_given_order([above[setting]])[query],
-            tied=asked.in_given_order([tied[setting]])[query],
-            peers=asked.in_given_order([peers[setting]])[query],
+            above=asked.in_given_order(above[setting])[query],
+            tied=asked.in_given_order(tied[setting])[query],
+            peers=asked.in_given_order(peers[setting])[query],
         )
         for setting in range(len(offsets))
     ]
@@ -214,7 +226,7 @@ def _offset_ranks(
 class _Side:
     """Embeddings of one modality, sorted by relevance label and cut into tiles; accumulates counts.
 
-    N items with C relevant score classes each; the lists have one (T,C) array per tile.
+    N items with C relevant score classes each, in J tiles; `best` is +inf in unused classes.
 
     Args:
         embeddings: (N,D) or segmented, in the caller's order and type; only the tile in use is
@@ -235,33 +247,46 @@ class _Side:
         padding: int,
     ) -> None:
         self.embeddings = embeddings
-        self.order = np.argsort(label, kind="stable")
-        self.label = label[self.order]
         self.relevant = relevant  # in the caller's order, not sorted
         self.padding = padding
-        self.tiles = -(-len(label) // tiles.TILE)
-        shape = (tiles.TILE, max(1, min(classes, int(relevant.max()))))
-        self.best = [jnp.full(shape, -jnp.inf, jnp.float32)] * self.tiles
-        self.peers = [jnp.zeros(shape, jnp.int32)] * self.tiles
-        self.above = [jnp.zeros(shape, jnp.int32)] * self.tiles
-        self.tied = [jnp.zeros(shape, jnp.int32)] * self.tiles
+        self.size = tiles.size()
+        self.order = np.argsort(label, kind="stable")
+        self.tiles = -(-len(label) // self.size)
+        self.classes = max(1, min(classes, int(relevant.max())))
+        self.label = np.full((self.tiles, self.size), padding, np.int32)
+        self.label.ravel()[: len(label)] = label[self.order]
+        shape = (self.tiles, self.size, self.classes)
+        self.best = np.full(shape, np.inf, np.float32)
+        self.peers, self.above, self.tied = (np.zeros(shape, np.int32) for _ in range(3))
 
     def load(self, tile: int) -> tuple[jax.Array, jax.Array]:
         """Loads a tile, padded to full size: embeddings (T,D) or (S,T,D) float32, labels (T,)."""
         # Every tile is of the full size: one shape is one compiled product, and ties are exact.
-        rows = self.order[tile * tiles.TILE : (tile + 1) * tiles.TILE]
-        label = np.full(tiles.TILE, self.padding, np.int32)
-        label[: len(rows)] = self.label[tile * tiles.TILE : (tile + 1) * tiles.TILE]
-        return jnp.asarray(self._values(rows)), jnp.asarray(label)
+        rows = self.order[tile * self.size : (tile + 1) * self.size]
+        return jnp.asarray(self._values(rows)), jnp.asarray(self.label[tile])
+
+    def load_gallery(self, span: slice, size: int) -> tiles.Gallery:
+        """Loads tiles to stay on the device, in a gallery of `size` tiles, more than are filled."""
+        embeddings = jnp.zeros((size, *self._shape()), jnp.float32)
+        label = np.full((size, self.size), self.padding, np.int32)
+        best = np.full((size, self.size, self.classes), np.inf, np.float32)
+        count = span.stop - span.start
+        label[:count], best[:count] = self.label[span], self.best[span]
+        for position in range(count):
+            # One by one: of a gallery that fills the device no second copy is held here.
+            embeddings = tiles.put(embeddings, self.load(span.start + position)[0], position)
+        return tiles.Gallery(embeddings, jnp.asarray(label), jnp.asarray(best))
+
+    def _shape(self) -> tuple[int, ...]:
+        segments = (self.segments,) if isinstance(self.embeddings, SegmentedItems) else ()
+        return *segments, self.size, self.embeddings.shape[-1]
 
     def _values(self, rows: np.ndarray) -> np.ndarray:
-        items, width = self.embeddings, self.embeddings.shape[-1]
+        items, values = self.embeddings, np.zeros(self._shape(), np.float32)
         if isinstance(items, SegmentedItems):
-            values = np.zeros((items.longest, tiles.TILE, width), np.float32)
             for position in range(items.longest):
                 values[position, : len(rows)] = items.segment(rows, position)
         else:
-            values = np.zeros((tiles.TILE, width), np.float32)
             values[: len(rows)] = items[rows]
         return values
 
@@ -270,22 +295,20 @@ class _Side:
         """Number of rows that a tile has for each of its items."""
         return self.embeddings.longest if isinstance(self.embeddings, SegmentedItems) else 1
 
-    def full(self, tile: int) -> bool:
-        """Returns True if a tile has no padding."""
-        return (tile + 1) * tiles.TILE <= len(self.label)
+    @property
+    def full(self) -> int:
+        """Number of tiles without padding."""
+        return len(self.order) // self.size
 
-    def meets(self, tile: int, other: "_Side", other_tile: int) -> bool:
-        """Returns True if two tiles may share a label: the ranges of their labels overlap."""
-        low, high = self._span(tile)
-        other_low, other_high = other._span(other_tile)
-        return low <= other_high and other_low <= high
+    @property
+    def spans(self) -> "Spans":
+        """Lowest and highest label of every tile, (J,) each."""
+        last = np.minimum(np.arange(1, self.tiles + 1) * self.size, len(self.order)) - 1
+        return self.label[:, 0], self.label.ravel()[last]
 
-    def _span(self, tile: int) -> tuple[int, int]:
-        return int(self.label[tile * tiles.TILE]), int(self.label[: (tile + 1) * tiles.TILE][-1])
-
-    def in_given_order(self, parts: list[jax.Array]) -> np.ndarray:
-        """Undoes the sorting: one (T,C) array per tile -> (N,C) int64, in the caller's order."""
-        values = np.concatenate([np.asarray(part) for part in parts])[: len(self.order)]
+    def in_given_order(self, values: np.ndarray) -> np.ndarray:
+        """Undoes the sorting: (J,T,C) -> (N,C) int64, in the caller's order."""
+        values = values.reshape(-1, self.classes)[: len(self.order)]
         given = np.empty(values.shape, np.int64)
         given[self.order] = values
         return given
@@ -319,8 +342,9 @@ def _both_directions(
         padding=tiles.MUSIC_PADDING,
     )
     # Two passes: rivals can be counted only when the scores of the relevant items are known.
-    _find_relevant(videos, tracks)
-    _count_rivals(videos, tracks, progress)
+    near = band(videos.spans, tracks.spans)
+    kept = _find_relevant(videos, tracks, near)
+    _count_rivals(videos, tracks, near, kept, progress)
     return _ranks(videos, tracks), _ranks(tracks, videos)
 
 
@@ -337,17 +361,32 @@ def _ranks(side: _Side, other: _Side) -> Ranks:
     )
 
 
-def _block(videos: _Side) -> int:
-    return max(1, _BLOCK // videos.segments)
+def _block(side: _Side) -> int:
+    return max(1, _BLOCK // side.segments)
 
 
-def _walk(videos: _Side, tracks: _Side) -> Iterator[tuple[int, int]]:
-    """Yields tile pairs (i, j) in an order that loads a music tile once for a block of videos."""
-    block = _block(videos)
-    for start in range(0, videos.tiles, block):
-        for j in range(tracks.tiles):
-            for i in range(start, min(start + block, videos.tiles)):
-                yield i, j
+Kept = dict[tuple[int, int], jax.Array]  # scores (T,T) of tile pairs (i, j)
+Spans = tuple[np.ndarray, np.ndarray]  # lowest and highest label of every tile, (J,) each
+
+
+def band(spans: Spans, others: Spans) -> np.ndarray:
+    """Tiles of the other modality that may share a label with each tile: (J,2), from and to.
+
+    Two tiles may if the ranges of their labels overlap. Both modalities are sorted, so that these
+    tiles stand side by side.
+    """
+    (low, high), (other_low, other_high) = spans, others
+    first = np.searchsorted(other_high, low, side="left")
+    return np.stack([first, np.searchsorted(other_low, high, side="right")], axis=1)
+
+
+def _walk(near: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
+    """Yields tile pairs of the band (i, j), a tile j once for a block of tiles i."""
+    for start in range(0, len(near), block):
+        part = near[start : start + block]
+        for j in range(part[:, 0].min(), part[:, 1].max()):
+            for i in np.flatnonzero((part[:, 0] <= j) & (j < part[:, 1])):
+                yield start + int(i), j
 
 
 def _score(video: jax.Array, music: jax.Array) -> jax.Array:
@@ -358,45 +397,114 @@ def _score(video: jax.Array, music: jax.Array) -> jax.Array:
     return scores
 
 
-def _find_relevant(videos: _Side, tracks: _Side) -> None:
+def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
     """Fills `best` with each item's distinct relevant scores, and `peers` with their counts."""
     # `_walk` returns to the tiles of its block of videos, and keeps to one music tile at a time.
     load_video = functools.lru_cache(_block(videos))(videos.load)
     load_music = functools.lru_cache(1)(tracks.load)
-    band = [(i, j) for i, j in _walk(videos, tracks) if videos.meets(i, tracks, j)]
-    for i, j in band:
+    found: list[dict[int, tiles.Classes]] = [{}, {}]
+    kept: Kept = {}
+    for i, j in _walk(near, _block(videos)):
         (video, video_label), (music, music_label) = load_video(i), load_music(j)
-        videos.best[i], tracks.best[j] = tiles.merge_relevant(
-            _score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
+        known = (
+            classes.get(tile) or _no_classes(side)
+            for side, classes, tile in zip((videos, tracks), found, (i, j), strict=True)
         )
-    for side in (videos, tracks):
-        # Unused classes move from -inf, which every item exceeds, to +inf, which none reaches.
-        side.best = [jnp.where(jnp.isneginf(best), jnp.inf, best) for best in side.best]
-    for i, j in band:
-        (video, video_label), (music, music_label) = load_video(i), load_music(j)
-        video_peers, music_peers = tiles.count_peers(
-            _score(video, music), video_label, music_label, videos.best[i], tracks.best[j]
-        )
-        videos.peers[i] = videos.peers[i] + video_peers
-        tracks.peers[j] = tracks.peers[j] + music_peers
-
-
-def _count_rivals(videos: _Side, tracks: _Side, progress: Progress | None) -> None:
-    """Fills `above` and `tied` with counts of irrelevant items, in one pass over all tiles."""
-    load_video = functools.lru_cache(_block(videos))(videos.load)
-    load_music = functools.lru_cache(1)(tracks.load)
-    for done, (i, j) in enumerate(_walk(videos, tracks), start=1):
-        (video, video_label), (music, music_label) = load_video(i), load_music(j)
         scores = _score(video, music)
-        padded = not (videos.full(i) and tracks.full(j))
-        if padded or videos.meets(i, tracks, j):
-            # Elsewhere no pair is relevant, and the pass over the tile that hides them is saved.
-            scores = tiles.hide(scores, video_label, music_label)
-        (videos.above[i], videos.tied[i]), (tracks.above[j], tracks.tied[j]) = tiles.add_counts(
-            scores,
-            (videos.best[i], tracks.best[j]),
-            (videos.above[i], videos.tied[i]),
-            (tracks.above[j], tracks.tied[j]),
-        )
-        if progress is not None:
-            progress(done, videos.tiles * tracks.tiles)
+        if len(kept) < _KEPT:
+            kept[i, j] = scores
+        found[0][i], found[1][j] = tiles.merge_relevant(scores, video_label, music_label, *known)
+    for side, classes in zip((videos, tracks), found, strict=True):
+        for tile, (best, peers) in classes.items():
+            # Unused classes move from -inf, which every item exceeds, to +inf, which none reaches.
+            side.best[tile] = np.where(np.isneginf(best), np.inf, best)
+            side.peers[tile] = peers
+    return kept
+
+
+def _no_classes(side: _Side) -> tiles.Classes:
+    shape = side.size, side.classes
+    return jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
+
+
+def _count_rivals(
+    videos: _Side, tracks: _Side, near: np.ndarray, kept: Kept, progress: Progress | None
+) -> None:
+    """Fills `above` and `tied` with counts of irrelevant items, in one pass over all tiles."""
+    step, total = _tracks_at_hand(tracks), videos.tiles * tracks.tiles
+    for first in range(0, tracks.tiles, step):
+        span = slice(first, min(first + step, tracks.tiles))
+        # Of few sizes, so that galleries of many sizes take the same few programs.
+        gallery = tracks.load_gallery(span, min(step, 1 << (tracks.tiles - 1).bit_length()))
+        for i, (above, tied) in _later(_counts(videos, tracks, gallery, span, near, kept)):
+            videos.above[i] += np.asarray(above)
+            videos.tied[i] += np.asarray(tied)
+            if progress is not None:
+                progress(first * videos.tiles + (i + 1) * (span.stop - first), total)
+
+
+def _tracks_at_hand(tracks: _Side) -> int:
+    """Number of music tiles on the device at a time, by the memory that the device says is free."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return _block(tracks)
+    memory = device.memory_stats() or {}
+    free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
+    width = tracks.segments * tracks.embeddings.shape[-1] + 1 + 3 * tracks.classes
+    return max(_block(tracks), int(_SHARE * free) // (4 * tracks.size * width))
+
+
+def _counts(
+    videos: _Side, tracks: _Side, gallery: tiles.Gallery, span: slice, near: np.ndarray, kept: Kept
+) -> Iterator[TileCounts]:
+    """Counts the tracks of some tiles as rivals; yields (i, counts of the videos of tile i)."""
+    of_tracks = _no_counts(gallery.best)
+    for i in range(videos.tiles):
+        video, label = videos.load(i)
+        best = jnp.asarray(videos.best[i])
+        counts = _no_counts(best), of_tracks
+        for start, stop, hidden in _runs(videos, tracks, i, span, near, kept):
+            scores = kept.pop((i, span.start + start), None)
+            if scores is None:
+                counts = tiles.count_rivals(
+                    video, label, best, gallery, counts, start, stop, hidden=hidden
+                )
+            else:
+                counts = tiles.count_known(scores, label, best, gallery, counts, start)
+        of_video, of_tracks = counts
+        yield i, of_video
+    for total, part in zip((tracks.above, tracks.tied), of_tracks, strict=True):
+        total[span] += np.asarray(part)[: span.stop - span.start]
+
+
+def _no_counts(best: jax.Array) -> tiles.Counts:
+    return jnp.zeros(best.shape, jnp.int32), jnp.zeros(best.shape, jnp.int32)
+
+
+def _runs(
+    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray, kept: Kept
+) -> Iterator[tuple[int, int, bool]]:
+    """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden.
+
+    Tiles whose scores are kept are runs of their own.
+    """
+    # Outside the band and before padding no pair is hidden: a pass over the tile is saved.
+    low, high = near[i].tolist() if i < videos.full else (0, tracks.tiles)
+    edges = 0, min(low, tracks.full), high, max(high, tracks.full), tracks.tiles
+    for start, stop, hidden in zip(edges, edges[1:], (False, True, False, True), strict=False):
+        own = [j for row, j in kept if row == i and start <= j < stop]
+        parts = sorted({start, stop, *own, *(j + 1 for j in own)})
+        for part in itertools.pairwise(parts):
+            first, last = (min(max(edge, span.start), span.stop) - span.start for edge in part)
+            if first < last:
+                yield first, last, hidden
+
+
+def _later(counts: Iterable[TileCounts]) -> Iterator[TileCounts]:
+    """Yields counts some tiles after they were asked of the device, which is not awaited before."""
+    waiting: deque[TileCounts] = deque()
+    for tile in counts:
+        waiting.append(tile)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting

@@ -66,11 +66,11 @@ def offsets(
         advance: function called after each block, B/rows times an iteration.
     """
     count = len(gallery) + len(bank_items)
-    size = -(-count // tiles.TILE) * tiles.TILE
+    size = -(-count // tiles.size()) * tiles.size()
     targets = np.zeros((size, gallery.shape[1]), np.float32)
     targets[: len(gallery)], targets[len(gallery) : count] = gallery, bank_items
     # One shape for all products, a multiple of every vector width, as in `tiles`.
-    rows = max(16, min(tiles.TILE, _ROWS // size // 16 * 16))
+    rows = max(16, min(tiles.size(), _ROWS // size // 16 * 16))
     potentials = np.full((len(betas), size), -np.inf, np.float32)
     potentials[:, :count] = 0
     columns, beta = jnp.asarray(targets), jnp.asarray(betas, jnp.float32)

@@ -57,7 +57,8 @@ def diagnose_run(
       data_dir: where the dataset lies now; None where it lay in training.
       deviations: that a similarity of inputs stands above the usual where items are alike.
       examples: suspects to name, at most, and to put into the queue.
-      seed: seed of the drawn training pairs, and of the rows to measure uniformity on.
+      seed: seed of the drawn training pairs, of the rows to measure uniformity on, and of the
+        queries that hubs and false negatives are counted for, where there are more than 20,000.
       queue: CSV file of suspects for a person to judge, see `judgements.write_queue`; the result
         then says under `queue` what it holds.
 
@@ -80,7 +81,7 @@ def diagnose_run(
     rule = measured_rule(*drawn, deviations=deviations, seed=seed)
     embedded = embeddings.collect(run.embed(split), split, {})
     items = _items(run, embedded)
-    suspects = false_negatives(items, rule, examples=examples)
+    suspects = false_negatives(items, rule, examples=examples, seed=seed)
     found = {
         "split": split,
         "step": run.step,
@@ -90,7 +91,7 @@ def diagnose_run(
         "geometry": geometry(
             embedded.video_emb, embedded.music_emb, embedded.gt_music_index, seed=seed
         ),
-        "hubness": hubness(embedded.video_emb, embedded.music_emb),
+        "hubness": hubness(embedded.video_emb, embedded.music_emb, seed=seed),
         "rule": _told(rule),
         "false_negatives": suspects
         | {"examples": [_named(embedded, one) for one in suspects["examples"]]},
@@ -252,6 +253,7 @@ def _hubness(found: dict) -> list[str]:
         _line("items in no list", _each(ways, "antihubs", "{:.1%}")),
         _line("  of random lists", _each(ways, "antihubs_by_chance", "{:.1%}")),
         _line("lists that hold the largest hub", _each(ways, "largest_hub", "{:.1%}")),
+        *_drawn(ways),
     ]
     hubs = [name for name, way in zip(_HEADINGS, ways, strict=True) if way["skew"] > _HUBS]
     if not hubs:
@@ -271,6 +273,7 @@ def _false_negatives(found: dict, rule: dict) -> list[str]:
         _line("  suspected: their inputs are alike", _each(ways, "suspected", "{:,}")),
         _line("queries", _each(ways, "queries", "{:,}")),
         _line("  that have a suspect", _each(ways, "queries_with_suspects", "{:,}")),
+        *_drawn(ways),
     ]
     if "truth" in ways[0]:
         truths = [way["truth"] for way in ways]
@@ -289,6 +292,16 @@ def _false_negatives(found: dict, rule: dict) -> list[str]:
         "  Suspects are to be looked at, not proven. Of video → music by --deviations, there are",
         f"  {', '.join(counts)}.",
     ]
+
+
+def _drawn(ways: Sequence[dict]) -> list[str]:
+    """Line about the queries, where those of a direction were too many to look at all."""
+    counts = [
+        f"{way['queries']:,} of {way['sampled_from']:,} ({name})"
+        for name, way in zip(_HEADINGS, ways, strict=True)
+        if "sampled_from" in way
+    ]
+    return [f"  of queries drawn by --seed: {', '.join(counts)}"] if counts else []
 
 
 def _batch(found: dict) -> list[str]:

@@ -75,7 +75,7 @@ def _write_run(
     item_ids: Sequence[str],
 ) -> None:
     def shown() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        blocks = -(-len(queries) // tiles.TILE)
+        blocks = -(-len(queries) // tiles.size())
         ranked = lists.ranked_lists(queries, gallery, direction, depth)
         yield from progress_bar(ranked, total=blocks, desc=f"{direction}.run", unit=" blocks")
 

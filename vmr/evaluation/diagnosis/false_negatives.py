@@ -11,7 +11,7 @@ A video's track and all of a track's videos are positives, and never suspected.
 `compatible_share` estimates how many of the unpaired items are compatible nevertheless.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,16 @@ import numpy as np
 from vmr.arrays import unit_rows
 from vmr.errors import UserError
 from vmr.evaluation import checks
-from vmr.evaluation.diagnosis.similarity import ROUNDING, Rule, row_blocks, scores
+from vmr.evaluation.diagnosis.similarity import (
+    ROUNDING,
+    SAMPLED,
+    Rule,
+    row_blocks,
+    sample_size,
+    sampled,
+    scores,
+)
+from vmr.evaluation.lists import Direction
 
 # Further thresholds at which suspects are counted, in deviations.
 _LEVELS = (2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
@@ -75,10 +84,11 @@ class Items:
 
 
 class _Block(NamedTuple):
-    """b videos against all M tracks; arrays (b,M).
+    """b videos against m tracks; arrays (b,m).
 
     Attributes:
-        rows: rows of the videos.
+        videos: (b,) rows of the videos, ascending.
+        tracks: (m,) rows of the tracks, ascending.
         scores: scores of the embeddings.
         by_video: deviations, above the median, of the video from the nearest video of the track;
             -inf where a track has no video.
@@ -87,7 +97,8 @@ class _Block(NamedTuple):
         compatible: True for truly compatible pairs; None without groups.
     """
 
-    rows: slice
+    videos: np.ndarray
+    tracks: np.ndarray
     scores: np.ndarray
     by_video: np.ndarray
     by_music: np.ndarray
@@ -100,12 +111,14 @@ class _Direction:
 
     Args:
         levels: (L,) deviations above which a pair is suspected, the rule's own first.
-        queries: number of queries.
+        asked: number of queries that are looked at.
+        queries: number of queries in all.
         items: number of items of the querying modality, of which some may be no query.
     """
 
-    def __init__(self, levels: np.ndarray, queries: int, items: int) -> None:
+    def __init__(self, levels: np.ndarray, asked: int, queries: int, items: int) -> None:
         self.levels = levels
+        self.asked = asked
         self.queries = queries
         self.has_suspect = np.zeros(items, bool)
         self.above = self.compatible = 0
@@ -113,7 +126,7 @@ class _Direction:
         self.confirmed = np.zeros(len(levels), np.int64)
 
     def add(self, above: np.ndarray, deviations: np.ndarray, block: _Block) -> None:
-        """Adds a block: True for pairs above the partner (b,M), and the pairs' deviations (b,M)."""
+        """Adds a block: True for pairs above the partner (b,m), and the pairs' deviations (b,m)."""
         self.above += int(above.sum())
         self.suspected += _count_beyond(self.levels, deviations[above])
         if block.compatible is not None:
@@ -127,11 +140,12 @@ class _Direction:
         levels = zip(self.levels.tolist(), *counts, strict=True)
         own, *others = (self._at(*level, known) for level in levels)
         result = {
-            "queries": self.queries,
+            "queries": self.asked,
+            **sample_size(self.asked, self.queries),
             "queries_with_suspects": int(np.count_nonzero(self.has_suspect)),
             "above": self.above,
             "suspected": own["suspected"],
-            "suspected_per_query": own["suspected"] / self.queries,
+            "suspected_per_query": own["suspected"] / self.asked,
             "by_deviations": others,
         }
         return result | ({"truth": self._truth(own)} if known else {})
@@ -157,7 +171,7 @@ class _Direction:
         }
 
 
-def false_negatives(items: Items, rule: Rule, *, examples: int = 10) -> dict:
+def false_negatives(items: Items, rule: Rule, *, examples: int = 10, seed: int = 0) -> dict:
     """Counts suspects that rank above the partner, in both directions; JSON-ready.
 
     Keys: `v2m` and `m2v`, each with `queries`, `queries_with_suspects`, `above` (unpaired items
@@ -167,47 +181,76 @@ def false_negatives(items: Items, rule: Rule, *, examples: int = 10) -> dict:
     `precision`, `recall`, `base_rate` (the precision of suspecting all of `above`) and `lift`
     (precision / base rate). A share of nothing is None.
 
+    Of more than 20,000 queries of a direction, 20,000 are drawn by the seed, against all items of
+    the other modality: `queries` counts those drawn, `sampled_from` all.
+
     `examples` lists suspects of v2m, the most alike first: `video` and `track`, their rows;
     `video_deviations`, of the video from the nearest video of the track, above the median, None
     where the track has no video; `music_deviations`, of the track from the video's own; and
     `compatible`, None without groups.
 
     An item that ties with the partner is not above it. Takes O(N·P + M·Q) memory, since videos come
-    in blocks, and O(N·(N + M)) time.
+    in blocks, and O(Q·(N + M)) time for Q queries that are looked at.
 
     Args:
         items: items of a split.
         rule: rule by which inputs are alike.
         examples: number of examples, at most.
+        seed: seed of the queries drawn.
     """
     own = _own_scores(items)
     best = np.full(len(items.music_emb), -np.inf, np.float32)
     np.maximum.at(best, items.gt_music_index, own)
     # A track without a video is no query: nothing scores above infinity.
-    is_query = np.isfinite(best)
-    best[~is_query] = np.inf
+    queries = np.flatnonzero(np.isfinite(best))
+    best[~np.isfinite(best)] = np.inf
+    videos, tracks = sampled(np.arange(len(own)), seed), sampled(queries, seed)
     levels = np.array([rule.deviations, *_LEVELS])
-    v2m = _Direction(levels, len(own), len(own))
-    m2v = _Direction(levels, int(is_query.sum()), len(best))
+    v2m = _Direction(levels, len(videos), len(own), len(own))
+    m2v = _Direction(levels, len(tracks), len(queries), len(best))
     listed: list[Example] = []
-    for block in _blocks(items, rule):
+    all_ask = len(videos) == len(own) and len(tracks) == len(queries)
+    for block, directions in _asked(items, rule, None if all_ask else (videos, tracks)):
         deviations = np.maximum(block.by_video, block.by_music)
         alike = block.unpaired & (deviations > rule.deviations)
-        above = block.unpaired & (block.scores > own[block.rows, None] + ROUNDING)
-        v2m.add(above, deviations, block)
-        v2m.has_suspect[block.rows] = np.any(above & alike, axis=1)
-        listed += _examples(above & alike, deviations, block, examples)
-        # Cut in every block, so that no more are held; the sort is stable, so that ties keep order.
-        listed = sorted(listed, key=lambda example: -example[0])[:examples]
-        above = block.unpaired & (block.scores > best[None, :] + ROUNDING)
-        m2v.add(above, deviations, block)
-        m2v.has_suspect |= np.any(above & alike, axis=0)
+        if "v2m" in directions:
+            above = block.unpaired & (block.scores > own[block.videos, None] + ROUNDING)
+            v2m.add(above, deviations, block)
+            v2m.has_suspect[block.videos] = np.any(above & alike, axis=1)
+            listed += _examples(above & alike, deviations, block, examples)
+            # Cut in every block, so that no more are held; the sort is stable: ties keep order.
+            listed = sorted(listed, key=lambda example: -example[0])[:examples]
+        if "m2v" in directions:
+            above = block.unpaired & (block.scores > best[None, block.tracks] + ROUNDING)
+            m2v.add(above, deviations, block)
+            m2v.has_suspect[block.tracks] |= np.any(above & alike, axis=0)
     known = items.video_group is not None
     return {
         "v2m": v2m.summary(known),
         "m2v": m2v.summary(known),
         "examples": [described for _, described in listed],
     }
+
+
+def _asked(
+    items: Items, rule: Rule, chosen: tuple[np.ndarray, np.ndarray] | None
+) -> Iterator[tuple[_Block, Sequence[Direction]]]:
+    """Blocks of pairs, and the directions to count each in.
+
+    Where all items ask, one pass serves both directions. Of some, the videos that ask need all
+    tracks, and the tracks all videos.
+
+    Args:
+        items: items of a split.
+        rule: rule by which inputs are alike.
+        chosen: rows of the videos and of the tracks that ask; None for all.
+    """
+    if chosen is None:
+        yield from ((block, ("v2m", "m2v")) for block in _blocks(items, rule))
+        return
+    videos, tracks = chosen
+    yield from ((block, ("v2m",)) for block in _blocks(items, rule, videos=videos))
+    yield from ((block, ("m2v",)) for block in _blocks(items, rule, tracks=tracks))
 
 
 def batch_negatives(
@@ -339,10 +382,12 @@ def pair_deviations(
     """
     by_video, by_music = np.empty((2, len(video)), np.float32)
     order = np.argsort(video, kind="stable")
-    for block in _blocks(items, rule):
-        first, end = np.searchsorted(video[order], (block.rows.start, block.rows.stop))
+    asked = np.unique(video) if len(items.video_emb) > SAMPLED else None
+    for block in _blocks(items, rule, videos=asked):
+        first = np.searchsorted(video[order], block.videos[0], side="left")
+        end = np.searchsorted(video[order], block.videos[-1], side="right")
         pairs = order[first:end]
-        place = video[pairs] - block.rows.start, track[pairs]
+        place = np.searchsorted(block.videos, video[pairs]), track[pairs]
         by_video[pairs], by_music[pairs] = block.by_video[place], block.by_music[place]
     return by_video, by_music
 
@@ -356,25 +401,42 @@ def _own_scores(items: Items) -> np.ndarray:
     return own
 
 
-def _blocks(items: Items, rule: Rule) -> Iterator[_Block]:
+def _blocks(
+    items: Items,
+    rule: Rule,
+    *,
+    videos: np.ndarray | None = None,
+    tracks: np.ndarray | None = None,
+) -> Iterator[_Block]:
+    """Blocks of chosen videos against chosen tracks, rows in ascending order; None takes all."""
     video, music = unit_rows(items.video_inputs), unit_rows(items.music_inputs)
-    index, tracks = items.gt_music_index, np.arange(len(music))
+    index, music_emb, gallery = items.gt_music_index, items.music_emb, music
     # Videos sorted by track, so that the nearest video of a track is a maximum over one segment of
     # the row (`reduceat`), whose segments start at `first`.
     order = np.argsort(index, kind="stable")
+    if videos is None:
+        videos = np.arange(len(video))
+    if tracks is None:
+        tracks = np.arange(len(music))
+    else:
+        music_emb, gallery = music_emb[tracks], music[tracks]
+        order = order[np.isin(index[order], tracks)]
     present, first = np.unique(index[order], return_index=True)
-    for rows in row_blocks(len(video), max(len(video), len(music))):
-        by_video = np.full((rows.stop - rows.start, len(music)), -np.inf, np.float32)
-        nearest = np.maximum.reduceat(scores(video[rows], video[order]), first, axis=1)
-        by_video[:, present] = rule.video.deviations(nearest)
+    columns, videos_of = np.searchsorted(tracks, present), video[order]
+    for part in row_blocks(len(videos), max(len(order), len(tracks))):
+        rows = videos[part]
+        by_video = np.full((len(rows), len(tracks)), -np.inf, np.float32)
+        nearest = np.maximum.reduceat(scores(video[rows], videos_of), first, axis=1)
+        by_video[:, columns] = rule.video.deviations(nearest)
         compatible = None
         if items.video_group is not None and items.music_group is not None:
-            compatible = items.video_group[rows, None] == items.music_group[None, :]
+            compatible = items.video_group[rows, None] == items.music_group[None, tracks]
         yield _Block(
-            rows=rows,
-            scores=scores(items.video_emb[rows], items.music_emb),
+            videos=rows,
+            tracks=tracks,
+            scores=scores(items.video_emb[rows], music_emb),
             by_video=by_video,
-            by_music=rule.music.deviations(scores(music[index[rows]], music)),
+            by_music=rule.music.deviations(scores(music[index[rows]], gallery)),
             unpaired=index[rows, None] != tracks[None, :],
             compatible=compatible,
         )
@@ -395,8 +457,8 @@ def _examples(
     for row, track in zip(rows[chosen].tolist(), tracks[chosen].tolist(), strict=True):
         by_video = float(block.by_video[row, track])
         described = {
-            "video": block.rows.start + row,
-            "track": track,
+            "video": int(block.videos[row]),
+            "track": int(block.tracks[track]),
             # JSON has no infinity.
             "video_deviations": by_video if np.isfinite(by_video) else None,
             "music_deviations": float(block.by_music[row, track]),

@@ -9,11 +9,26 @@ import numpy as np
 from scipy import stats
 
 from vmr.evaluation import checks
-from vmr.evaluation.diagnosis.similarity import ROUNDING, row_blocks, scores
+from vmr.evaluation.diagnosis.similarity import (
+    ROUNDING,
+    row_blocks,
+    sample_size,
+    sampled,
+    scores,
+)
 
 
-def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10) -> dict:
+def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10, *, seed: int = 0) -> dict:
     """Measures the hubs of both directions: (N,D),(M,D)->{"k", "v2m", "m2v"}, see `summary`.
+
+    Of more than 20,000 queries, 20,000 are drawn by the seed, against the whole gallery; the
+    direction then has `queries`, the number drawn, and `sampled_from`, that of all.
+
+    Args:
+        video_emb: (N,D) unit rows.
+        music_emb: (M,D) unit rows.
+        k: length of the lists.
+        seed: seed of the queries drawn.
 
     Raises:
         UserError: NaN or infinity, rows that are not of unit length, or widths that differ.
@@ -23,9 +38,15 @@ def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10) -> dict:
     checks.check_widths("video_emb", video_emb, "music_emb", music_emb)
     return {
         "k": k,
-        "v2m": summary(occurrences(video_emb, music_emb, k), len(video_emb)),
-        "m2v": summary(occurrences(music_emb, video_emb, k), len(music_emb)),
+        "v2m": _of_direction(video_emb, music_emb, k, seed),
+        "m2v": _of_direction(music_emb, video_emb, k, seed),
     }
+
+
+def _of_direction(queries: np.ndarray, gallery: np.ndarray, k: int, seed: int) -> dict:
+    asked = sampled(np.arange(len(queries)), seed)
+    counts = occurrences(queries[asked] if len(asked) < len(queries) else queries, gallery, k)
+    return summary(counts, len(asked)) | sample_size(len(asked), len(queries))
 
 
 def occurrences(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:

@@ -20,8 +20,12 @@ from scipy import stats
 from vmr.arrays import unit_rows
 from vmr.errors import UserError
 
-# Scores of one block of rows: 32 MB of float32, for a gallery of any size.
+# Scores of one block of rows: 32 MB of float32, up to galleries of half a million. Fewer rows than
+# these would be products of a matrix and a vector, which read the whole gallery for each.
 _SCORES = 1 << 23
+_LEAST_ROWS = 16
+# Queries that a diagnosis looks at; of more, so many are drawn.
+SAMPLED = 20_000
 # Cosines closer than this count as equal. Here the last bits of a product depend on the shape of
 # the block and on a row's place in it.
 ROUNDING = 1e-6
@@ -36,9 +40,21 @@ _NORMAL = 1.4826
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of consecutive rows, short enough that `width` values for each row take 32 MB."""
-    step = max(1, _SCORES // width)
+    """Slices of consecutive rows, 16 or as many as `width` values for each take 32 MB."""
+    step = max(_LEAST_ROWS, _SCORES // width)
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def sampled(rows: np.ndarray, seed: int) -> np.ndarray:
+    """At most `SAMPLED` of the rows, drawn by the seed, in their order: (Q,)->(q,)."""
+    if len(rows) <= SAMPLED:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, SAMPLED, replace=False))
+
+
+def sample_size(asked: int, queries: int) -> dict[str, int]:
+    """Fields of a result on `asked` of the queries; none where it is on all."""
+    return {} if asked == queries else {"queries": asked, "sampled_from": queries}
 
 
 def scores(rows: np.ndarray, gallery: np.ndarray) -> np.ndarray:
