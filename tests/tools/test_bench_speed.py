@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import ii_clvm
+from tools.bench import feed as bench_feed
 from tools.bench import frames, sequences
 from tools.bench import input as bench_input
 from tools.bench.frames import FRAMES, WIDTHS, generate_frames
@@ -83,3 +84,14 @@ def test_every_reader_of_vectors_hands_out_as_many(tmp_path: Path) -> None:
     data_dir = bench_input.generate_vectors(tmp_path / "vectors", 40)
     for name in bench_input.VECTORS:
         assert bench_input.prepare_vectors(name, data_dir, 16).step() == 8
+
+
+@pytest.mark.parametrize("cache", bench_feed.CACHES)
+def test_the_loop_is_fed_from_every_memory(
+    tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_dir = bench_input.generate_vectors(tmp_path / "vectors", 40, (6, 5))
+    prepared = bench_feed.prepare(cache, str(data_dir), 16, 2, 3)
+    prepared.step()
+    assert float(prepared.facts["seconds until the first batch"]) >= 0
+    assert ("holding train" in capsys.readouterr().out) == (cache != "none")
