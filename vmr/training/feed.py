@@ -139,7 +139,7 @@ class Feed:
         self._train = held.without(_FEATURES)
 
     def _batches(self, seed: int, taken: int) -> Iterator[Batch]:
-        """Global batches of a seed; of what is read from disk this process's rows, if they do."""
+        """Batches of a seed, whole, or this process's rows where those can be read alone."""
         size = self._config.batch_size
         if self._train is None:
             rows = slice(None) if self._by_label else self._rows
