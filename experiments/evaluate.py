@@ -146,6 +146,8 @@ def _refuse_wrong_combinations() -> None:
     for flag in (_BANK, _VALIDATION):
         if flag.value is not None and (_HUBNESS.value is None or not _EMBEDDINGS.value):
             raise UserError(f"--{flag.name} is of --hubness with --embeddings=FILE.npz")
+    if _DISTRIBUTED.value and not _WORKDIR.value:
+        raise UserError("--distributed is of --workdir: it shares the embedding of a run's split")
     if not _WORKDIR.value and _SEGMENTS.value > 1:
         raise UserError("--segments needs --workdir: whole items and ensembles have no segments")
     if _WEIGHTS.value != "equal" and not _ENSEMBLE.value:

@@ -48,6 +48,10 @@ def main(_: list[str]) -> None:
         raise UserError("give --workdir=DIR, --ensemble=A,B or --soup=A,B")
     if not _OUTPUT.value and not _MODEL.value:
         raise UserError("give --output=FILE.npz, --model=DIR or both")
+    if _DISTRIBUTED.value and (not _WORKDIR.value or _MODEL.value):
+        raise UserError(
+            "--distributed shares the embedding of a split: --workdir and --output alone"
+        )
     if _WEIGHTS.value != "equal" and not _ENSEMBLE.value:
         raise UserError("--ensemble_weights is of --ensemble")
     if _SOUP.value:

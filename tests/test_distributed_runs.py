@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -142,6 +143,23 @@ def test_a_mistake_of_one_process_ends_all_of_them_with_one_line(
     assert second == (1, "", f"error: {mistake}\n")
     assert (first[0], first[2]) == (1, f"error: process 1: {mistake}\n")
     assert time.monotonic() - start < 100  # not the time after which JAX misses a process
+
+
+@pytest.mark.slow
+def test_a_record_that_breaks_in_one_process_ends_all_of_them_with_one_line(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    copy = shutil.copytree(data_dir, tmp_path / "copy")
+    (shard,) = copy.glob("*-train.*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    own = [f"--config.dataset.data_dir={folder}" for folder in (data_dir, copy)]
+    flags = "--config.dataset.cache=none", "--config.dataset.allow_invalid=true"
+    first, second = ended(started(2, "-m", *TRAIN, f"--workdir={tmp_path}/run", *flags, own=own))
+    assert second[:2] == (1, "")
+    assert re.fullmatch(rf"error: {shard}: record \d+ is corrupt.*\n", second[2])
+    assert (first[0], first[2]) == (1, f"error: process 1: {second[2].removeprefix('error: ')}")
 
 
 @pytest.mark.slow

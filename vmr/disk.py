@@ -7,6 +7,7 @@ import pathlib
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def whole_file(path: pathlib.Path, scratch: pathlib.Path | None = None) -> Iterator[pathlib.Path]:
     """Names an unfinished file, which replaces `path` at the end, and goes if that does not come.
 
-    Of several processes of a run only the first one's replaces it.
+    Of several processes of a run only the first one's replaces it; what others write goes.
 
     Args:
       path: file to write.
@@ -47,14 +48,17 @@ def whole_file(path: pathlib.Path, scratch: pathlib.Path | None = None) -> Itera
     Raises:
       UserError: the file cannot be written; an earlier one stays whole.
     """
+    if not distributed.is_first():
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield pathlib.Path(elsewhere) / path.name
+        return
     # A name of this writer's own: another process or thread may be writing the same file.
     name = f"{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished"
     unfinished = (scratch or path.parent) / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        if distributed.is_first():
-            unfinished.replace(path)
+        unfinished.replace(path)
     except OSError as error:
         # NumPy's own error of a full disk has a count of numbers alone.
         reason = error.strerror or f"no space left? ({error})"

@@ -9,9 +9,11 @@ import atexit
 import collections
 import contextlib
 import functools
+import itertools
 import os
 import pickle
 import re
+import signal
 import sys
 import threading
 import time
@@ -39,6 +41,7 @@ _SECONDS_TO_HEAR = 5.0
 # A process that is done waits for the first, which may rank millions of items by itself.
 _MOST_SECONDS_TO_END = 7 * 24 * 3600
 
+_exchanges = itertools.count()
 _is_first = True
 
 
@@ -85,17 +88,20 @@ def connected(typed: str | None) -> Iterator[None]:
     _connect(typed)
     with _first_alone_prints():
         try:
-            _require_equal_devices()
+            _meet()
             yield
             _end_together(_MOST_SECONDS_TO_END)
         except (KeyboardInterrupt, SystemExit):
             # Of a stop that all agreed on, or of this process alone.
-            _end_together(_SECONDS_TO_HEAR)
+            with contextlib.suppress(UserError):
+                _end_together(_SECONDS_TO_HEAR)
             raise
         except BaseException as error:
-            _fail(reason_of(error))
             if _is_of_another(error):
-                raise UserError(f"another process of the run is gone: {reason_of(error)}") from None
+                error = UserError(f"another process of the run is gone: {reason_of(error)}")
+                _fail(str(error))
+                raise error from None
+            _fail(reason_of(error))
             raise
 
 
@@ -128,6 +134,10 @@ def _connect(typed: str) -> None:
         jax.distributed.initialize(**addresses, shutdown_timeout_seconds=_MOST_SECONDS_TO_END)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"--distributed={typed}: {reason_of(error)}") from None
+    if threading.current_thread() is threading.main_thread():
+        # JAX takes SIGTERM for a preemption that it is asked about; here it ends the process, but
+        # for training, which saves first.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _is_first = jax.process_index() == 0
     threading.Thread(target=_watch, daemon=True).start()
 
@@ -150,13 +160,31 @@ def _addresses(typed: str) -> dict[str, Any]:
     }
 
 
-def _require_equal_devices() -> None:
+def _meet() -> None:
+    """Has all processes connect their devices, which must be as many in each.
+
+    Later they may wait for each other for long: one reads what others do not. But Gloo gives up a
+    first meeting after half a minute.
+    """
     import jax
 
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
-        there = ", ".join(f"{count} in process {number}" for number, count in counts.items())
+        there = ", ".join(f"{of} in process {number}" for number, of in counts.items())
         raise UserError(f"the processes have different numbers of devices: {there}")
+    from_all(None)  # the devices of the same place in each process, then all of them
+    total = jax.pmap(lambda one: jax.lax.psum(one, "devices"), "devices")
+    jax.block_until_ready(total(np.ones(jax.local_device_count())))
+
+
+def count() -> int:
+    """Number of processes of the run; JAX is not imported for a single one."""
+    if "jax" not in sys.modules:
+        return 1
+    import jax
+
+    # Asked of the connection, not of the devices, which would start them.
+    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def from_first(make: Callable[[], T]) -> T:
@@ -165,7 +193,7 @@ def from_first(make: Callable[[], T]) -> T:
     Args:
       make: function without arguments, of a value that pickle takes.
     """
-    if _count() == 1:
+    if count() == 1:
         return make()
     return _shared(make() if _is_first else None, by_all=False)[0]
 
@@ -176,32 +204,24 @@ def from_all(value: T) -> list[T]:
     Args:
       value: this process's, of a type that pickle takes.
     """
-    return [value] if _count() == 1 else _shared(value, by_all=True)
+    return [value] if count() == 1 else _shared(value, by_all=True)
 
 
 def gathered(rows: np.ndarray) -> np.ndarray:
     """Rows of all processes, in the order of their numbers: (n, ...) -> (processes · n, ...)."""
-    if _count() == 1:
+    if count() == 1:
         return rows
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
 
 
-def _count() -> int:
-    """Number of processes, without importing JAX for a single one."""
-    if "jax" not in sys.modules:
-        return 1
-    import jax
-
-    # Asked of the connection, not of the devices, which would start them.
-    return jax.process_count() if jax.distributed.is_initialized() else 1
-
-
 def _shared(value: Any, by_all: bool) -> list[Any]:
     """Sends pickled values through the devices: of all processes, or of the first alone."""
     from jax.experimental import multihost_utils
 
+    # A collective of CPUs gives up after half an hour, in which not every `make` has returned.
+    _store().wait_at_barrier(f"vmr/shared/{next(_exchanges)}", _MOST_SECONDS_TO_END * 1000)
     content = pickle.dumps(value)
     # In two numbers, since JAX has 32 bits for integers.
     digits = np.array(divmod(len(content), _CHUNK_BYTES), np.int32)
@@ -254,14 +274,16 @@ def _exit_now() -> None:
         with contextlib.suppress(Exception):
             stream.flush()
     with contextlib.suppress(Exception):
-        until = time.monotonic() + _SECONDS_TO_HEAR
         if not _is_first:
+            time.sleep(3 * _POLL_SECONDS)  # the others look for its reason before they miss it
             _store().key_value_set(f"{_GONE}/{jax.process_index()}", "")
-            until = 0.0
+            os._exit(1)
+        until = time.monotonic() + _SECONDS_TO_HEAR
         while len(_store().key_value_dir_get(_GONE)) < jax.process_count() - 1:
             if time.monotonic() > until:
                 break
             time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)  # JAX would abort one that is still there, with its stack
     os._exit(1)
 
 
@@ -272,34 +294,40 @@ def _watch() -> None:
     own = jax.process_index()
     while not _ended.wait(_POLL_SECONDS):
         with contextlib.suppress(Exception):
+            if not _store().key_value_dir_get(_FAILED):
+                continue
+            time.sleep(_POLL_SECONDS)  # a mistake that all make is told by each
             failures = dict(_store().key_value_dir_get(_FAILED))
             if f"{_FAILED}/{own}" in failures:
                 return  # it ends by itself
-            for key, reason in failures.items():
-                if _is_first:
-                    number = key.rsplit("/", 1)[1]
-                    print(f"error: process {number}: {reason}", file=sys.stderr)
-                _exit_now()
+            if _is_first:
+                key, reason = next(iter(failures.items()))
+                print(f"error: process {key.rsplit('/', 1)[1]}: {reason}", file=sys.stderr)
+            _exit_now()
 
 
 _ended = threading.Event()
 
 
 def _end_together(seconds: float) -> None:
-    """Disconnects once every process is done; tells the others if that takes too long."""
+    """Disconnects once every process is done.
+
+    Raises:
+      UserError: another process is gone, or still at work after so many seconds.
+    """
     import jax
 
     try:
         _store().wait_at_barrier("vmr/end", int(seconds * 1000))
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError as error:
         _fail("ended before the others")
-        return
+        raise UserError(f"another process of the run did not end: {reason_of(error)}") from None
     _ended.set()
     jax.distributed.shutdown()
 
 
 def _is_of_another(error: BaseException) -> bool:
-    """True for the error of a collective whose other side is gone."""
-    import jax
-
-    return isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error)
+    """True for the error of a collective or a barrier whose other side is gone."""
+    told = str(error)
+    named = any(name in told for name in ("Gloo", "NCCL", "coordination service", "Barrier"))
+    return named and not isinstance(error, UserError)

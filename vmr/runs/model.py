@@ -14,7 +14,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from vmr import distributed
 from vmr.data.accounts import Account, checked_accounts
 from vmr.data.modality import Modality
 from vmr.data.sampling import embedded_tokens, mean_frame, sampled_clips, segment_offsets
@@ -218,13 +217,12 @@ def load(folder: str | pathlib.Path) -> Model:
     Raises:
       UserError: see `read_saved`.
     """
-    path = pathlib.Path(folder).expanduser()
-    return distributed.from_first(lambda: _model(read_saved(path)))
+    return _model(read_saved(pathlib.Path(folder).expanduser()))
 
 
 def model_of_run(workdir: pathlib.Path) -> Model:
     """The model of the run in a folder, at its best checkpoint by validation; see `load`."""
-    return distributed.from_first(lambda: _model(read_run(workdir)))
+    return _model(read_run(workdir))
 
 
 def _model(saved: SavedModel) -> Model:

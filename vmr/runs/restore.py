@@ -108,17 +108,22 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
       UserError: no run there, or a model by itself; no validated checkpoint yet, a damaged one, or
         changed data.
     """
+    on_devices.keep_compiled_programs()
+    config = distributed.from_first(lambda: _config_of_run(workdir))
+    dataset = dataset_of(config, data_dir)
+    if distributed.is_first():
+        require_same_data(workdir, dataset.fingerprint)
+    spec = batch_spec_of(config, dataset)
+    step, trained = distributed.from_first(lambda: _best_trained(workdir, config))
+    return TrainedRun(config, dataset, spec, build_model(config), trained, step)
+
+
+def _config_of_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     if (workdir / "ensemble.json").is_file():
         raise UserError(f"{workdir} is an ensemble, expected the folder of a run: see --ensemble")
     if is_model(workdir):
         raise UserError(f"{workdir} is a model by itself, expected the folder of a run")
-    on_devices.keep_compiled_programs()
-    config = saved_config(workdir)
-    dataset = dataset_of(config, data_dir)
-    require_same_data(workdir, dataset.fingerprint)
-    spec = batch_spec_of(config, dataset)
-    step, trained = distributed.from_first(lambda: _best_trained(workdir, config))
-    return TrainedRun(config, dataset, spec, build_model(config), trained, step)
+    return saved_config(workdir)
 
 
 def _best_trained(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[int, Trained]:

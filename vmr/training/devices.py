@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from vmr import distributed
 from vmr.disk import bound_folder
 from vmr.errors import UserError
 
@@ -55,7 +56,7 @@ def pmapped_maximum(devices: Sequence[jax.Device]) -> Callable[[np.ndarray], jax
 
 def _named(devices: Sequence[jax.Device]) -> Sequence[jax.Device] | None:
     """Devices as pmap wants them; None of several processes, where it takes those of all."""
-    return devices if jax.process_count() == 1 else None
+    return devices if distributed.count() == 1 else None
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -96,18 +97,18 @@ def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSh
 
 def total(devices: Sequence[jax.Device]) -> int:
     """Number of devices of all processes, each of which has as many as are given."""
-    return len(devices) * jax.process_count()
+    return len(devices) * distributed.count()
 
 
 def rows_of_process(batch_size: int) -> slice:
     """Rows of a global batch that this process's devices take; all of a single process."""
-    share = batch_size // jax.process_count()
+    share = batch_size // distributed.count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
 def described(devices: Sequence[jax.Device]) -> str:
     """Description of the devices: their number and kind, and the number of processes."""
-    processes = jax.process_count()
+    processes = distributed.count()
     of_all = f", in {processes} processes" if processes > 1 else ""
     return f"{total(devices)} x {devices[0].device_kind}{of_all}"
 
@@ -126,9 +127,13 @@ def keep_compiled_programs() -> None:
     """Caches compiled programs on disk, so that a second start need not compile.
 
     The cache is `~/.cache/vmr/xla`, cut back to a gigabyte at every start, or the folder that
-    JAX_COMPILATION_CACHE_DIR names, whose size is its owner's business.
+    JAX_COMPILATION_CACHE_DIR names, whose size is its owner's business. Several processes of a run
+    have only the latter, which all of them must see: JAX writes it in the first one alone, and on
+    GPUs, where they tune programs together, one that must compile would wait for one that need not.
     """
     if jax.config.values.get("jax_compilation_cache_dir") is None:
+        if distributed.count() > 1:
+            return
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         folder = pathlib.Path(home) / "vmr" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))

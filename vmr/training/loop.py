@@ -134,8 +134,9 @@ def _train(
             loop = _Loop(grid, runs, feed, devices, stop, trace)
             state = loop.train(state)
     print(loop.ending(), flush=True)
-    if stop:
-        distributed.from_all(None)  # the first process has saved for all
+    # The first process has saved for all, and any of them may have got a signal since.
+    told = max(distributed.from_all(stop.signal or 0))
+    stop.signal = stop.signal or (signal.Signals(told) if told else None)
     stop.end()  # raises if a signal came, only now that every file is closed
     return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
 
@@ -287,11 +288,11 @@ class _Loop:
 
     def _stops(self) -> bool:
         """True if a stop was requested, and all processes know."""
-        return bool(self.stop) if jax.process_count() == 1 else self.all_stop
+        return bool(self.stop) if distributed.count() == 1 else self.all_stop
 
     def _told(self) -> jax.Array | None:
         """Highest number of a signal among the processes, not waited for; None of a single one."""
-        if jax.process_count() == 1:
+        if distributed.count() == 1:
             return None
         own = np.full(len(self.devices), self.stop.signal or 0, np.int32)
         return self.highest(own)

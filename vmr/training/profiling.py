@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import jax
 
+from vmr import distributed
 from vmr.errors import UserError
 
 
@@ -33,8 +34,11 @@ class StepTrace:
     """Trace of devices and host over a range of steps, written into a folder."""
 
     def __init__(self, folder: pathlib.Path, steps: tuple[int, int] | None):
-        """Takes the first and the last step to trace, or None for no trace."""
-        self._folder, self._steps = folder, steps
+        """Takes the first and the last step to trace, or None for no trace.
+
+        Of several processes of a run the first one alone is traced.
+        """
+        self._folder, self._steps = folder, steps if distributed.is_first() else None
         self._is_on = False
 
     @contextlib.contextmanager
