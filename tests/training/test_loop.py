@@ -125,12 +125,13 @@ def test_training_stops_early_when_validation_no_longer_improves(
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_its_videos(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.optimizer.learning_rate = 1e30
     with pytest.raises(UserError, match=r"step 2: loss nan.* videos: video\d+") as raised:
         train(config, workdir)
     assert "\n" not in str(raised.value)
+    assert "ended at step 2 of 8: its loss or its state is not finite" in capsys.readouterr().out
     report = json.loads((workdir / "nonfinite_step_2.json").read_text())
     assert len(report["video_ids"]) == config.batch_size
     assert not list((workdir / "checkpoints").glob("[0-9]*"))  # nothing broken was kept

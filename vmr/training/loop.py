@@ -273,7 +273,8 @@ class _Loop:
         """Lines on the end of training: the reason and the best step, or how many runs ended."""
         if len(self.by_slot) == 1:
             (run,) = self.by_slot.values()
-            why = ending(run.config, self.step, run.log.lines, self.stop)
+            failed = bool(run.failure)
+            why = ending(run.config, self.step, run.log.lines, self.stop, failed)
             return f"{why}\n{self.progress.spent()}"
         count, running = len(self.by_slot), len(self._running())
         return (

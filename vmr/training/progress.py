@@ -100,6 +100,7 @@ def ending(
     step: int,
     lines: Sequence[Mapping[str, float]],
     stop: StopRequest,
+    failed: bool = False,
 ) -> str:
     """Two lines on a run: why it ended, and the best step with its score.
 
@@ -108,8 +109,11 @@ def ending(
       step: last step taken.
       lines: lines of its `metrics.jsonl`.
       stop: request to stop, which may be false.
+      failed: True if its loss or its state was not finite.
     """
-    if step >= config.steps:
+    if failed:
+        why = "its loss or its state is not finite"
+    elif step >= config.steps:
         why = "all steps are taken"
     elif stop.signal is not None and not stops_early(config, lines):
         why = f"stopped by {stop.signal.name}; it is saved: the same command goes on from here"
