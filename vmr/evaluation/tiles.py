@@ -32,7 +32,7 @@ Counts = tuple[jax.Array, jax.Array]
 # cache.
 TILE = 1024
 # The same on accelerators, whose many cores a product of the size above would leave idle.
-_ACCELERATOR_TILE = 4096
+ACCELERATOR_TILE = 4096
 VIDEO_PADDING = -1
 MUSIC_PADDING = -2
 
@@ -59,7 +59,7 @@ class Gallery(NamedTuple):
 
 def size() -> int:
     """Rows and columns of a tile, T, on this process's devices."""
-    return TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
+    return TILE if jax.default_backend() == "cpu" else ACCELERATOR_TILE
 
 
 @jax.jit
