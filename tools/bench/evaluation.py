@@ -47,7 +47,7 @@ def host(video: np.ndarray, music: np.ndarray) -> list[float]:
     def same(position: int) -> Callable[..., Any]:
         return lambda *arguments, **_: arguments[position]
 
-    programs = {
+    programs: dict[str, Any] = {
         "score": same(0),
         "merge_relevant": lambda *arguments: arguments[-2:],
         "count_rivals": same(4),
