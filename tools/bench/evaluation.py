@@ -50,8 +50,9 @@ def host(video: np.ndarray, music: np.ndarray) -> list[float]:
     programs: dict[str, Any] = {
         "score": same(0),
         "merge_relevant": lambda *arguments: arguments[-2:],
-        "count_rivals": same(4),
-        "count_known": same(4),
+        "score_at": same(0),
+        "count_rivals": same(3),
+        "count_hidden": same(4),
         "size": lambda: tiles.ACCELERATOR_TILE,
     }
     every = mock.patch.object(ranks, "_tracks_at_hand", lambda tracks: tracks.tiles)

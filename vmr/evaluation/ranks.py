@@ -373,11 +373,12 @@ def _walk(near: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
 
 
 def _score(video: jax.Array, music: jax.Array) -> jax.Array:
-    scores = tiles.score(video, music)
-    if video.ndim == 3:
-        # JAX returns before the work is done: tiles of many segments would queue up in memory.
-        scores.block_until_ready()
-    return scores
+    return _bounded(tiles.score(video, music), video)
+
+
+def _bounded(scores: jax.Array, video: jax.Array) -> jax.Array:
+    # JAX returns before the work is done: tiles of many segments would queue up in memory.
+    return scores.block_until_ready() if video.ndim == 3 else scores
 
 
 def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
@@ -446,14 +447,15 @@ def _counts(
         video, label = videos.load(i)
         best = jnp.asarray(videos.best[i])
         counts = _no_counts(best), of_tracks
-        for start, stop, hidden in _runs(videos, tracks, i, span, near, kept):
-            scores = kept.pop((i, span.start + start), None)
-            if scores is None:
-                counts = tiles.count_rivals(
-                    video, label, best, gallery, counts, start, stop, hidden=hidden
-                )
-            else:
-                counts = tiles.count_known(scores, label, best, gallery, counts, start)
+        for start, stop, hidden in _runs(videos, tracks, i, span, near):
+            if not hidden:
+                counts = tiles.count_rivals(video, best, gallery, counts, start, stop)
+                continue
+            for j in range(start, stop):
+                scores = kept.pop((i, span.start + j), None)
+                if scores is None:
+                    scores = _bounded(tiles.score_at(video, gallery, j), video)
+                counts = tiles.count_hidden(scores, label, best, gallery, counts, j)
         of_video, of_tracks = counts
         yield i, of_video
     for total, part in zip((tracks.above, tracks.tied), of_tracks, strict=True):
@@ -465,22 +467,18 @@ def _no_counts(best: jax.Array) -> tiles.Counts:
 
 
 def _runs(
-    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray, kept: Kept
+    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray
 ) -> Iterator[tuple[int, int, bool]]:
-    """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden.
-
-    Tiles whose scores are kept are runs of their own.
-    """
+    """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden."""
     # Outside the band and before padding no pair is hidden: a pass over the tile is saved.
     low, high = near[i].tolist() if i < videos.full else (0, tracks.tiles)
     edges = 0, min(low, tracks.full), high, max(high, tracks.full), tracks.tiles
-    for start, stop, hidden in zip(edges, edges[1:], (False, True, False, True), strict=False):
-        own = [j for row, j in kept if row == i and start <= j < stop]
-        parts = sorted({start, stop, *own, *(j + 1 for j in own)})
-        for part in itertools.pairwise(parts):
-            first, last = (min(max(edge, span.start), span.stop) - span.start for edge in part)
-            if first < last:
-                yield first, last, hidden
+    within = [min(max(edge, span.start), span.stop) - span.start for edge in edges]
+    for (start, stop), hidden in zip(
+        itertools.pairwise(within), (False, True, False, True), strict=True
+    ):
+        if start < stop:
+            yield start, stop, hidden
 
 
 def _later(counts: Iterable[TileCounts]) -> Iterator[TileCounts]:
