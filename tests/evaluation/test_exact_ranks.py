@@ -1,5 +1,7 @@
 import functools
+import types
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,7 +112,7 @@ def test_classes_are_the_same_in_tiles_of_any_size(monkeypatch):
 @pytest.mark.usefixtures("small_tiles")
 def test_programs_are_called_for_rows_of_tiles_not_for_tiles(monkeypatch):
     monkeypatch.setattr(ranks, "_tracks_at_hand", lambda tracks: 100)
-    calls = {"count_rivals": 0, "merge_relevant": 0}
+    calls = dict.fromkeys(("merge_relevant", "count_hidden", "count_rivals"), 0)
 
     def counted(name, function):
         def call(*args, **keywords):
@@ -123,8 +125,21 @@ def test_programs_are_called_for_rows_of_tiles_not_for_tiles(monkeypatch):
         monkeypatch.setattr(tiles, name, counted(name, getattr(tiles, name)))
     rows = grid(np.random.default_rng(0), 40 * 8)
     pair_ranks(rows, rows, np.arange(len(rows)))
-    assert calls["merge_relevant"] == 40
-    assert calls["count_rivals"] <= 3 * 40
+    assert calls == {"merge_relevant": 40, "count_hidden": 40, "count_rivals": 2 * 40 - 2}
+
+
+def test_accelerators_take_large_tiles_and_as_many_tracks_as_fit(monkeypatch):
+    rows = grid(np.random.default_rng(0), 10)
+    assert tiles.size() == TILE
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    label = np.arange(10, dtype=np.int32)
+    side = ranks._Side(rows, label, label, classes=1, padding=tiles.MUSIC_PADDING)
+    assert side.size == tiles.size() == 4096
+    memory = {"bytes_limit": 10 * 2**30, "bytes_in_use": 2 * 2**30}
+    device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: memory)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    # Of 8 GB free a quarter; three floats of embeddings an item, its label, class and two counts.
+    assert ranks._tracks_at_hand(side) == 2 * 2**30 // (4 * 4096 * (3 + 1 + 3))
 
 
 def test_the_band_is_where_labels_overlap():

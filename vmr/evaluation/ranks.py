@@ -95,8 +95,8 @@ def pair_ranks(
     """
     video_emb, music_emb = checks.check_space(video_emb, music_emb, not_unit)
     index = checks.check_pairs(gt_music_index, len(video_emb), len(music_emb))
-    tracks = np.arange(len(music_emb))
-    return _both_directions(video_emb, music_emb, index, tracks, classes, progress)
+    labels = index.astype(np.int32), np.arange(len(music_emb), dtype=np.int32)
+    return _both_directions(video_emb, music_emb, labels, classes, progress)
 
 
 def group_ranks(
@@ -122,7 +122,14 @@ def group_ranks(
     music_group = checks.check_labels("music_group", music_group, len(music_emb))
     if not np.isin(video_group, music_group).any():
         raise UserError("no video and track share a group; expected at least one pair")
-    return _both_directions(video_emb, music_emb, video_group, music_group, classes, progress)
+    labels = _numbered(video_group, music_group)
+    return _both_directions(video_emb, music_emb, labels, classes, progress)
+
+
+def _numbered(label: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One numbering of the labels of both modalities: (N,),(M,) of any type -> int32 from 0."""
+    numbers = np.unique(np.concatenate([label, other]), return_inverse=True)[1].astype(np.int32)
+    return numbers[: len(label)], numbers[len(label) :]
 
 
 def offset_ranks(
@@ -166,16 +173,9 @@ def offset_ranks(
         )
     if not np.isin(query_label, gallery_label).any():
         raise UserError("no query and item share a label; expected at least one pair")
-    groups, label = np.unique(np.concatenate([query_label, gallery_label]), return_inverse=True)
-    query_label, gallery_label = np.split(label.astype(np.int32), [len(queries)])
-    counts = (np.bincount(each, minlength=len(groups)) for each in (gallery_label, query_label))
-    items_of, queries_of = counts
-    asked = _Side(
-        queries, query_label, items_of[query_label], classes=classes, padding=tiles.VIDEO_PADDING
-    )
-    items = _Side(
-        gallery, gallery_label, queries_of[gallery_label], classes=1, padding=tiles.MUSIC_PADDING
-    )
+    labels = _numbered(query_label, gallery_label)
+    asked = _Side(queries, *labels, classes=classes, padding=tiles.VIDEO_PADDING)
+    items = _Side(gallery, *labels[::-1], classes=1, padding=tiles.MUSIC_PADDING)
     return _offset_ranks(asked, items, offsets, direction)
 
 
@@ -232,7 +232,7 @@ class _Side:
         embeddings: (N,D) or segmented, in the caller's order and type; only the tile in use is
             copied and cast to float32.
         label: (N,) int32, from 0.
-        relevant: (N,) number of items of the other modality with the same label.
+        other: (M,) int32, labels of the other modality.
         classes: score classes requested; C is smaller if no item has so many relevant ones.
         padding: negative label of the rows that fill up the last tile.
     """
@@ -241,18 +241,19 @@ class _Side:
         self,
         embeddings: Embedded,
         label: np.ndarray,
-        relevant: np.ndarray,
+        other: np.ndarray,
         *,
         classes: int,
         padding: int,
     ) -> None:
         self.embeddings = embeddings
-        self.relevant = relevant  # in the caller's order, not sorted
+        # Number of relevant items of each, in the caller's order, not sorted.
+        self.relevant = np.bincount(other, minlength=int(label.max()) + 1)[label]
         self.padding = padding
         self.size = tiles.size()
         self.order = np.argsort(label, kind="stable")
         self.tiles = -(-len(label) // self.size)
-        self.classes = max(1, min(classes, int(relevant.max())))
+        self.classes = max(1, min(classes, int(self.relevant.max())))
         self.label = np.full((self.tiles, self.size), padding, np.int32)
         self.label.ravel()[: len(label)] = label[self.order]
         shape = (self.tiles, self.size, self.classes)
@@ -317,30 +318,12 @@ class _Side:
 def _both_directions(
     video_emb: Embedded,
     music_emb: Embedded,
-    video_group: np.ndarray,
-    music_group: np.ndarray,
+    labels: tuple[np.ndarray, np.ndarray],
     classes: int,
     progress: Progress | None,
 ) -> tuple[Ranks, Ranks]:
-    # One numbering of the labels of both modalities: equal integers are relevant to each other.
-    groups, label = np.unique(np.concatenate([video_group, music_group]), return_inverse=True)
-    video_label, music_label = np.split(label.astype(np.int32), [len(video_emb)])
-    videos_of = np.bincount(video_label, minlength=len(groups))
-    tracks_of = np.bincount(music_label, minlength=len(groups))
-    videos = _Side(
-        video_emb,
-        video_label,
-        tracks_of[video_label],
-        classes=classes,
-        padding=tiles.VIDEO_PADDING,
-    )
-    tracks = _Side(
-        music_emb,
-        music_label,
-        videos_of[music_label],
-        classes=classes,
-        padding=tiles.MUSIC_PADDING,
-    )
+    videos = _Side(video_emb, *labels, classes=classes, padding=tiles.VIDEO_PADDING)
+    tracks = _Side(music_emb, *labels[::-1], classes=classes, padding=tiles.MUSIC_PADDING)
     # Two passes: rivals can be counted only when the scores of the relevant items are known.
     near = band(videos.spans, tracks.spans)
     kept = _find_relevant(videos, tracks, near)
@@ -390,11 +373,12 @@ def _walk(near: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
 
 
 def _score(video: jax.Array, music: jax.Array) -> jax.Array:
-    scores = tiles.score(video, music)
-    if video.ndim == 3:
-        # JAX returns before the work is done: tiles of many segments would queue up in memory.
-        scores.block_until_ready()
-    return scores
+    return _bounded(tiles.score(video, music), video)
+
+
+def _bounded(scores: jax.Array, video: jax.Array) -> jax.Array:
+    # JAX returns before the work is done: tiles of many segments would queue up in memory.
+    return scores.block_until_ready() if video.ndim == 3 else scores
 
 
 def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
@@ -463,14 +447,15 @@ def _counts(
         video, label = videos.load(i)
         best = jnp.asarray(videos.best[i])
         counts = _no_counts(best), of_tracks
-        for start, stop, hidden in _runs(videos, tracks, i, span, near, kept):
-            scores = kept.pop((i, span.start + start), None)
-            if scores is None:
-                counts = tiles.count_rivals(
-                    video, label, best, gallery, counts, start, stop, hidden=hidden
-                )
-            else:
-                counts = tiles.count_known(scores, label, best, gallery, counts, start)
+        for start, stop, hidden in _runs(videos, tracks, i, span, near):
+            if not hidden:
+                counts = tiles.count_rivals(video, best, gallery, counts, start, stop)
+                continue
+            for j in range(start, stop):
+                scores = kept.pop((i, span.start + j), None)
+                if scores is None:
+                    scores = _bounded(tiles.score_at(video, gallery, j), video)
+                counts = tiles.count_hidden(scores, label, best, gallery, counts, j)
         of_video, of_tracks = counts
         yield i, of_video
     for total, part in zip((tracks.above, tracks.tied), of_tracks, strict=True):
@@ -482,22 +467,18 @@ def _no_counts(best: jax.Array) -> tiles.Counts:
 
 
 def _runs(
-    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray, kept: Kept
+    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray
 ) -> Iterator[tuple[int, int, bool]]:
-    """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden.
-
-    Tiles whose scores are kept are runs of their own.
-    """
+    """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden."""
     # Outside the band and before padding no pair is hidden: a pass over the tile is saved.
     low, high = near[i].tolist() if i < videos.full else (0, tracks.tiles)
     edges = 0, min(low, tracks.full), high, max(high, tracks.full), tracks.tiles
-    for start, stop, hidden in zip(edges, edges[1:], (False, True, False, True), strict=False):
-        own = [j for row, j in kept if row == i and start <= j < stop]
-        parts = sorted({start, stop, *own, *(j + 1 for j in own)})
-        for part in itertools.pairwise(parts):
-            first, last = (min(max(edge, span.start), span.stop) - span.start for edge in part)
-            if first < last:
-                yield first, last, hidden
+    within = [min(max(edge, span.start), span.stop) - span.start for edge in edges]
+    for (start, stop), hidden in zip(
+        itertools.pairwise(within), (False, True, False, True), strict=True
+    ):
+        if start < stop:
+            yield start, stop, hidden
 
 
 def _later(counts: Iterable[TileCounts]) -> Iterator[TileCounts]:

@@ -32,7 +32,7 @@ Counts = tuple[jax.Array, jax.Array]
 # cache.
 TILE = 1024
 # The same on accelerators, whose many cores a product of the size above would leave idle.
-_ACCELERATOR_TILE = 4096
+ACCELERATOR_TILE = 4096
 VIDEO_PADDING = -1
 MUSIC_PADDING = -2
 
@@ -59,7 +59,7 @@ class Gallery(NamedTuple):
 
 def size() -> int:
     """Rows and columns of a tile, T, on this process's devices."""
-    return TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
+    return TILE if jax.default_backend() == "cpu" else ACCELERATOR_TILE
 
 
 @jax.jit
@@ -144,43 +144,41 @@ def hide(scores: jax.Array, video_label: jax.Array, music_label: jax.Array) -> j
     return jnp.where(relevant | padding, -jnp.inf, scores)
 
 
-@functools.partial(jax.jit, static_argnames="hidden")
+@jax.jit
+def score_at(video: jax.Array, gallery: Gallery, tile: jax.Array) -> jax.Array:
+    """`score` of a tile of videos and one of a gallery: (T,D) or (S,T,D), J tiles, ()->(T,T)."""
+    return score(video, gallery.embeddings[tile])
+
+
+@jax.jit
 def count_rivals(
     video: jax.Array,
-    video_label: jax.Array,
     video_best: jax.Array,
     gallery: Gallery,
     counts: tuple[Counts, Counts],
     start: jax.Array,
     stop: jax.Array,
-    *,
-    hidden: bool,
 ) -> tuple[Counts, Counts]:
-    """Counts one tile of videos against the tiles `start` to `stop` of a gallery, in one program.
+    """Counts a tile of videos against tiles of a gallery, all pairs rivals, in one program.
 
     Args:
         video: (T,D) or (S,T,D).
-        video_label: (T,).
         video_best: (T,C) scores of the classes to count at.
         gallery: J tiles.
         counts: of the videos (T,C), and of the gallery (J,T,C'); what is counted is added to both.
         start: first tile of the gallery.
         stop: the tile after the last.
-        hidden: relevant pairs and padding are hidden. Where a tile has neither, the pass over it
-            that hides them is saved.
     """
 
     def add_tile(tile: jax.Array, counts: tuple[Counts, Counts]) -> tuple[Counts, Counts]:
-        scores = score(video, gallery.embeddings[tile])
-        if hidden:
-            scores = hide(scores, video_label, gallery.label[tile])
+        scores = score_at(video, gallery, tile)
         return _add_tile(scores, video_best, gallery.best, counts, tile)
 
     return jax.lax.fori_loop(start, stop, add_tile, counts)
 
 
 @jax.jit
-def count_known(
+def count_hidden(
     scores: jax.Array,
     video_label: jax.Array,
     video_best: jax.Array,
@@ -188,7 +186,7 @@ def count_known(
     counts: tuple[Counts, Counts],
     tile: jax.Array,
 ) -> tuple[Counts, Counts]:
-    """`count_rivals` of one tile whose scores (T,T) are known, relevant pairs hidden."""
+    """`count_rivals` of one tile by its scores (T,T), with relevant pairs and padding hidden."""
     scores = hide(scores, video_label, gallery.label[tile])
     return _add_tile(scores, video_best, gallery.best, counts, tile)
 
