@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from naive_ranking import assert_matches, grid, unit_rows
 
 from vmr.errors import UserError
-from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks, ranks, tiles
+from vmr.evaluation import evaluate, group_ranks, metrics, pair_ranks, ranks, sides, tiles
 from vmr.evaluation.tiles import TILE
 
 # Rows of small integers, whose inner products are exact and tie: not of unit length.
@@ -75,7 +75,7 @@ def test_several_tiles_match_the_naive_reference():
 def small_tiles(monkeypatch):
     """Tiles of 8 items, of which two are at hand: many tiles of few items."""
     monkeypatch.setattr(tiles, "TILE", 8)
-    monkeypatch.setattr(ranks, "_BLOCK", 2)
+    monkeypatch.setattr(sides, "BLOCK", 2)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -133,7 +133,7 @@ def test_accelerators_take_large_tiles_and_as_many_tracks_as_fit(monkeypatch):
     assert tiles.size() == TILE
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     label = np.arange(10, dtype=np.int32)
-    side = ranks._Side(rows, label, label, classes=1, padding=tiles.MUSIC_PADDING)
+    side = sides.Side(rows, label, label, classes=1, padding=tiles.MUSIC_PADDING)
     assert side.size == tiles.size() == 4096
     memory = {"bytes_limit": 10 * 2**30, "bytes_in_use": 2 * 2**30}
     device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: memory)
@@ -151,7 +151,7 @@ def test_the_band_is_where_labels_overlap():
             spans.append(edges.reshape(count, 2).T)
         (low, high), (other_low, other_high) = spans
         overlap = (low[:, None] <= other_high) & (other_low <= high[:, None])
-        for row, (start, stop) in zip(overlap, ranks.band(*spans), strict=True):
+        for row, (start, stop) in zip(overlap, sides.band(*spans), strict=True):
             np.testing.assert_array_equal(np.flatnonzero(row), np.arange(start, stop))
 
 

@@ -7,10 +7,9 @@ from naive_ranking import unit_rows
 from vmr.errors import UserError
 from vmr.evaluation.diagnosis import false_negatives as diagnosed
 from vmr.evaluation.diagnosis import similarity
+from vmr.evaluation.diagnosis.batch_negatives import batch_negatives, compatible_share
 from vmr.evaluation.diagnosis.false_negatives import (
     Items,
-    batch_negatives,
-    compatible_share,
     false_negatives,
     pair_deviations,
 )

@@ -8,7 +8,7 @@ from vmr.errors import UserError
 from vmr.evaluation import hubness_corrections as hubness
 from vmr.evaluation import metrics, pair_ranks, sinkhorn, tiles
 from vmr.evaluation.hubness_corrections import Bank, Correction
-from vmr.evaluation.ranks import offset_ranks
+from vmr.evaluation.offset_ranks import offset_ranks
 
 SETTINGS = {
     "csls": [{"k": 1}, {"k": 10}],

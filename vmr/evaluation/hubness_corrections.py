@@ -32,7 +32,8 @@ from vmr.errors import UserError
 from vmr.evaluation import checks, metrics, sinkhorn, tiles
 from vmr.evaluation.evaluate import summaries
 from vmr.evaluation.lists import Direction, ranked_lists, score_rows
-from vmr.evaluation.ranks import Ranks, offset_ranks
+from vmr.evaluation.offset_ranks import offset_ranks
+from vmr.evaluation.ranks import Ranks
 from vmr.evaluation.sinkhorn import Advance
 
 NAMES = {
@@ -243,7 +244,7 @@ def corrected_ranks(
 ) -> dict[str, list[Ranks]]:
     """Ranks of each method at each of its settings: (Q,D),(G,D),(Q,),(G,)->method -> S `Ranks`.
 
-    One pass over the scores for all; arguments as of `vmr.evaluation.ranks.offset_ranks`.
+    One pass over the scores for all; arguments as of `vmr.evaluation.offset_ranks`.
     """
     plain = np.zeros((1, len(gallery)), np.float32)
     offsets = np.concatenate([plain, *(each.offsets for each in corrected.values())])

@@ -22,16 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vmr.errors import UserError
-from vmr.evaluation import checks, tiles
-from vmr.evaluation.checks import Embedded, NotUnit, SegmentedItems
-from vmr.evaluation.lists import Direction
+from vmr.evaluation import checks, sides, tiles
+from vmr.evaluation.checks import Embedded, NotUnit
+from vmr.evaluation.sides import Side
 
 Progress = Callable[[int, int], None]
 TileCounts = tuple[int, tiles.Counts]  # number of a tile of videos, counts of its videos
 
-# Tiles in memory, of videos while the relevant scores are found and of tracks while rivals are
-# counted on CPU; fewer where items have segments.
-_BLOCK = 8
 # Share of the free memory of an accelerator for the tracks at hand.
 _SHARE = 0.25
 # Tiles of the band whose scores are kept from the first pass for the second: 16 MB on CPU. Of small
@@ -122,197 +119,8 @@ def group_ranks(
     music_group = checks.check_labels("music_group", music_group, len(music_emb))
     if not np.isin(video_group, music_group).any():
         raise UserError("no video and track share a group; expected at least one pair")
-    labels = _numbered(video_group, music_group)
+    labels = sides.numbered(video_group, music_group)
     return _both_directions(video_emb, music_emb, labels, classes, progress)
-
-
-def _numbered(label: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One numbering of the labels of both modalities: (N,),(M,) of any type -> int32 from 0."""
-    numbers = np.unique(np.concatenate([label, other]), return_inverse=True)[1].astype(np.int32)
-    return numbers[: len(label)], numbers[len(label) :]
-
-
-def offset_ranks(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    query_label: np.ndarray,
-    gallery_label: np.ndarray,
-    offsets: np.ndarray,
-    direction: Direction,
-    *,
-    classes: int = 1,
-    not_unit: NotUnit = "refuse",
-) -> list[Ranks]:
-    """Ranks by score plus an offset of the item: (Q,D),(G,D),(Q,),(G,),(S,G)->`Ranks` of each of S.
-
-    One direction, and one pass over the scores for all S settings. With offsets of 0 these are the
-    ranks of `group_ranks`. Keys are sums in float32; equal items with equal offsets tie.
-
-    Args:
-        queries: (Q,D) videos for v2m, tracks for m2v.
-        gallery: (G,D) the other side.
-        query_label: (Q,) integers or strings; equal labels are relevant.
-        gallery_label: (G,) likewise.
-        offsets: (S,G) finite.
-        direction: `v2m` or `m2v`.
-        classes: as of `pair_ranks`.
-        not_unit: as of `pair_ranks`.
-
-    Raises:
-        UserError: as `group_ranks`, or offsets are of another shape or not finite.
-    """
-    queries = checks.check_embeddings("queries", queries, not_unit=not_unit)
-    gallery = checks.check_embeddings("gallery", gallery, not_unit=not_unit)
-    checks.check_widths("queries", queries, "gallery", gallery)
-    query_label = checks.check_labels("query_label", query_label, len(queries))
-    gallery_label = checks.check_labels("gallery_label", gallery_label, len(gallery))
-    offsets = np.asarray(offsets, np.float32)
-    if offsets.ndim != 2 or offsets.shape[1] != len(gallery) or not np.isfinite(offsets).all():
-        raise UserError(
-            f"offsets: expected finite numbers (settings, {len(gallery)}), found {offsets.shape}"
-        )
-    if not np.isin(query_label, gallery_label).any():
-        raise UserError("no query and item share a label; expected at least one pair")
-    labels = _numbered(query_label, gallery_label)
-    asked = _Side(queries, *labels, classes=classes, padding=tiles.VIDEO_PADDING)
-    items = _Side(gallery, *labels[::-1], classes=1, padding=tiles.MUSIC_PADDING)
-    return _offset_ranks(asked, items, offsets, direction)
-
-
-def _offset_ranks(
-    asked: "_Side", items: "_Side", offsets: np.ndarray, direction: Direction
-) -> list[Ranks]:
-    size = asked.size
-    shifts = np.zeros((len(offsets), items.tiles * size), np.float32)
-    shifts[:, : len(items.order)] = offsets[:, items.order]
-    load_item = functools.lru_cache(_BLOCK)(items.load)
-
-    def scored(i: int, j: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Scores (T,T) with queries as rows, labels of both, offsets (S,T)."""
-        (query, query_label), (item, item_label) = asked.load(i), load_item(j)
-        # The product takes videos first: the other way round its last bits might differ.
-        scores = _score(query, item) if direction == "v2m" else _score(item, query).T
-        span = slice(j * size, (j + 1) * size)
-        return scores, query_label, item_label, jnp.asarray(shifts[:, span])
-
-    found = []
-    shape = len(offsets), size, asked.classes
-    for i, (low, high) in enumerate(band(asked.spans, items.spans)):
-        best = jnp.full(shape, -jnp.inf, jnp.float32)
-        for j in range(low, high):
-            best = tiles.merge_shifted(*scored(i, j), best)
-        best = jnp.where(jnp.isneginf(best), jnp.inf, best)  # as in `_find_relevant`
-        counts = [np.zeros(shape, np.int64) for _ in range(3)]
-        for j in range(items.tiles):
-            for total, part in zip(counts, tiles.count_shifted(*scored(i, j), best), strict=True):
-                total += np.asarray(part)
-        found.append(counts)
-    above, tied, peers = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
-    query = np.flatnonzero(asked.relevant > 0)
-    relevant = asked.relevant[query]
-    return [
-        Ranks(
-            query=query,
-            relevant=relevant,
-            gallery=len(items.embeddings) - relevant + 1,
-            above=asked.in_given_order(above[setting])[query],
-            tied=asked.in_given_order(tied[setting])[query],
-            peers=asked.in_given_order(peers[setting])[query],
-        )
-        for setting in range(len(offsets))
-    ]
-
-
-class _Side:
-    """Embeddings of one modality, sorted by relevance label and cut into tiles; accumulates counts.
-
-    N items with C relevant score classes each, in J tiles; `best` is +inf in unused classes.
-
-    Args:
-        embeddings: (N,D) or segmented, in the caller's order and type; only the tile in use is
-            copied and cast to float32.
-        label: (N,) int32, from 0.
-        other: (M,) int32, labels of the other modality.
-        classes: score classes requested; C is smaller if no item has so many relevant ones.
-        padding: negative label of the rows that fill up the last tile.
-    """
-
-    def __init__(
-        self,
-        embeddings: Embedded,
-        label: np.ndarray,
-        other: np.ndarray,
-        *,
-        classes: int,
-        padding: int,
-    ) -> None:
-        self.embeddings = embeddings
-        # Number of relevant items of each, in the caller's order, not sorted.
-        self.relevant = np.bincount(other, minlength=int(label.max()) + 1)[label]
-        self.padding = padding
-        self.size = tiles.size()
-        self.order = np.argsort(label, kind="stable")
-        self.tiles = -(-len(label) // self.size)
-        self.classes = max(1, min(classes, int(self.relevant.max())))
-        self.label = np.full((self.tiles, self.size), padding, np.int32)
-        self.label.ravel()[: len(label)] = label[self.order]
-        shape = (self.tiles, self.size, self.classes)
-        self.best = np.full(shape, np.inf, np.float32)
-        self.peers, self.above, self.tied = (np.zeros(shape, np.int32) for _ in range(3))
-
-    def load(self, tile: int) -> tuple[jax.Array, jax.Array]:
-        """Loads a tile, padded to full size: embeddings (T,D) or (S,T,D) float32, labels (T,)."""
-        # Every tile is of the full size: one shape is one compiled product, and ties are exact.
-        rows = self.order[tile * self.size : (tile + 1) * self.size]
-        return jnp.asarray(self._values(rows)), jnp.asarray(self.label[tile])
-
-    def load_gallery(self, span: slice, size: int) -> tiles.Gallery:
-        """Loads tiles to stay on the device, in a gallery of `size` tiles, more than are filled."""
-        embeddings = jnp.zeros((size, *self._shape()), jnp.float32)
-        label = np.full((size, self.size), self.padding, np.int32)
-        best = np.full((size, self.size, self.classes), np.inf, np.float32)
-        count = span.stop - span.start
-        label[:count], best[:count] = self.label[span], self.best[span]
-        for position in range(count):
-            # One by one: of a gallery that fills the device no second copy is held here.
-            embeddings = tiles.put(embeddings, self.load(span.start + position)[0], position)
-        return tiles.Gallery(embeddings, jnp.asarray(label), jnp.asarray(best))
-
-    def _shape(self) -> tuple[int, ...]:
-        segments = (self.segments,) if isinstance(self.embeddings, SegmentedItems) else ()
-        return *segments, self.size, self.embeddings.shape[-1]
-
-    def _values(self, rows: np.ndarray) -> np.ndarray:
-        items, values = self.embeddings, np.zeros(self._shape(), np.float32)
-        if isinstance(items, SegmentedItems):
-            for position in range(items.longest):
-                values[position, : len(rows)] = items.segment(rows, position)
-        else:
-            values[: len(rows)] = items[rows]
-        return values
-
-    @property
-    def segments(self) -> int:
-        """Number of rows that a tile has for each of its items."""
-        return self.embeddings.longest if isinstance(self.embeddings, SegmentedItems) else 1
-
-    @property
-    def full(self) -> int:
-        """Number of tiles without padding."""
-        return len(self.order) // self.size
-
-    @property
-    def spans(self) -> "Spans":
-        """Lowest and highest label of every tile, (J,) each."""
-        last = np.minimum(np.arange(1, self.tiles + 1) * self.size, len(self.order)) - 1
-        return self.label[:, 0], self.label.ravel()[last]
-
-    def in_given_order(self, values: np.ndarray) -> np.ndarray:
-        """Undoes the sorting: (J,T,C) -> (N,C) int64, in the caller's order."""
-        values = values.reshape(-1, self.classes)[: len(self.order)]
-        given = np.empty(values.shape, np.int64)
-        given[self.order] = values
-        return given
 
 
 def _both_directions(
@@ -322,16 +130,16 @@ def _both_directions(
     classes: int,
     progress: Progress | None,
 ) -> tuple[Ranks, Ranks]:
-    videos = _Side(video_emb, *labels, classes=classes, padding=tiles.VIDEO_PADDING)
-    tracks = _Side(music_emb, *labels[::-1], classes=classes, padding=tiles.MUSIC_PADDING)
+    videos = Side(video_emb, *labels, classes=classes, padding=tiles.VIDEO_PADDING)
+    tracks = Side(music_emb, *labels[::-1], classes=classes, padding=tiles.MUSIC_PADDING)
     # Two passes: rivals can be counted only when the scores of the relevant items are known.
-    near = band(videos.spans, tracks.spans)
+    near = sides.band(videos.spans, tracks.spans)
     kept = _find_relevant(videos, tracks, near)
     _count_rivals(videos, tracks, near, kept, progress)
     return _ranks(videos, tracks), _ranks(tracks, videos)
 
 
-def _ranks(side: _Side, other: _Side) -> Ranks:
+def _ranks(side: Side, other: Side) -> Ranks:
     query = np.flatnonzero(side.relevant > 0)
     relevant = side.relevant[query]
     return Ranks(
@@ -344,23 +152,11 @@ def _ranks(side: _Side, other: _Side) -> Ranks:
     )
 
 
-def _block(side: _Side) -> int:
-    return max(1, _BLOCK // side.segments)
+def _block(side: Side) -> int:
+    return max(1, sides.BLOCK // side.segments)
 
 
 Kept = dict[tuple[int, int], jax.Array]  # scores (T,T) of tile pairs (i, j)
-Spans = tuple[np.ndarray, np.ndarray]  # lowest and highest label of every tile, (J,) each
-
-
-def band(spans: Spans, others: Spans) -> np.ndarray:
-    """Tiles of the other modality that may share a label with each tile: (J,2), from and to.
-
-    Two tiles may if the ranges of their labels overlap. Both modalities are sorted, so that these
-    tiles stand side by side.
-    """
-    (low, high), (other_low, other_high) = spans, others
-    first = np.searchsorted(other_high, low, side="left")
-    return np.stack([first, np.searchsorted(other_low, high, side="right")], axis=1)
 
 
 def _walk(near: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
@@ -372,16 +168,7 @@ def _walk(near: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
                 yield start + int(i), j
 
 
-def _score(video: jax.Array, music: jax.Array) -> jax.Array:
-    return _bounded(tiles.score(video, music), video)
-
-
-def _bounded(scores: jax.Array, video: jax.Array) -> jax.Array:
-    # JAX returns before the work is done: tiles of many segments would queue up in memory.
-    return scores.block_until_ready() if video.ndim == 3 else scores
-
-
-def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
+def _find_relevant(videos: Side, tracks: Side, near: np.ndarray) -> Kept:
     """Fills `best` with each item's distinct relevant scores, and `peers` with their counts."""
     # `_walk` returns to the tiles of its block of videos, and keeps to one music tile at a time.
     load_video = functools.lru_cache(_block(videos))(videos.load)
@@ -394,7 +181,7 @@ def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
             classes.get(tile) or _no_classes(side)
             for side, classes, tile in zip((videos, tracks), found, (i, j), strict=True)
         )
-        scores = _score(video, music)
+        scores = sides.score(video, music)
         if len(kept) < _KEPT:
             kept[i, j] = scores
         found[0][i], found[1][j] = tiles.merge_relevant(scores, video_label, music_label, *known)
@@ -406,13 +193,13 @@ def _find_relevant(videos: _Side, tracks: _Side, near: np.ndarray) -> Kept:
     return kept
 
 
-def _no_classes(side: _Side) -> tiles.Classes:
+def _no_classes(side: Side) -> tiles.Classes:
     shape = side.size, side.classes
     return jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
 
 
 def _count_rivals(
-    videos: _Side, tracks: _Side, near: np.ndarray, kept: Kept, progress: Progress | None
+    videos: Side, tracks: Side, near: np.ndarray, kept: Kept, progress: Progress | None
 ) -> None:
     """Fills `above` and `tied` with counts of irrelevant items, in one pass over all tiles."""
     step, total = _tracks_at_hand(tracks), videos.tiles * tracks.tiles
@@ -427,7 +214,7 @@ def _count_rivals(
                 progress(first * videos.tiles + (i + 1) * (span.stop - first), total)
 
 
-def _tracks_at_hand(tracks: _Side) -> int:
+def _tracks_at_hand(tracks: Side) -> int:
     """Number of music tiles on the device at a time, by the memory that the device says is free."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
@@ -439,7 +226,7 @@ def _tracks_at_hand(tracks: _Side) -> int:
 
 
 def _counts(
-    videos: _Side, tracks: _Side, gallery: tiles.Gallery, span: slice, near: np.ndarray, kept: Kept
+    videos: Side, tracks: Side, gallery: tiles.Gallery, span: slice, near: np.ndarray, kept: Kept
 ) -> Iterator[TileCounts]:
     """Counts the tracks of some tiles as rivals; yields (i, counts of the videos of tile i)."""
     of_tracks = _no_counts(gallery.best)
@@ -454,7 +241,7 @@ def _counts(
             for j in range(start, stop):
                 scores = kept.pop((i, span.start + j), None)
                 if scores is None:
-                    scores = _bounded(tiles.score_at(video, gallery, j), video)
+                    scores = sides.bounded(tiles.score_at(video, gallery, j), video)
                 counts = tiles.count_hidden(scores, label, best, gallery, counts, j)
         of_video, of_tracks = counts
         yield i, of_video
@@ -467,7 +254,7 @@ def _no_counts(best: jax.Array) -> tiles.Counts:
 
 
 def _runs(
-    videos: _Side, tracks: _Side, i: int, span: slice, near: np.ndarray
+    videos: Side, tracks: Side, i: int, span: slice, near: np.ndarray
 ) -> Iterator[tuple[int, int, bool]]:
     """Runs of music tiles of a span, counted from its start; True where pairs are to be hidden."""
     # Outside the band and before padding no pair is hidden: a pass over the tile is saved.

@@ -13,7 +13,8 @@ from vmr.data.pipeline import train_batches
 from vmr.embeddings import Embeddings
 from vmr.encoders.encoder import masked_mean
 from vmr.errors import UserError
-from vmr.evaluation.diagnosis.false_negatives import Items, batch_negatives, false_negatives
+from vmr.evaluation.diagnosis.batch_negatives import batch_negatives
+from vmr.evaluation.diagnosis.false_negatives import Items, false_negatives
 from vmr.evaluation.diagnosis.geometry import CROWDED, FEW_DIRECTIONS, geometry
 from vmr.evaluation.diagnosis.hubness import hubness
 from vmr.evaluation.diagnosis.queue import label_queue
