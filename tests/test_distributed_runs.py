@@ -69,7 +69,12 @@ def ended(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
         for process in processes:
             stack.callback(process.kill)
         texts = [process.communicate(timeout=240) for process in processes]
-        return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+        # Where the machine is slow, the first waits for the others.
+        waiting = re.compile(r"waiting for the other processes .*\n")
+        return [
+            (process.returncode, out, waiting.sub("", err))
+            for process, (out, err) in zip(processes, texts, strict=True)
+        ]
 
 
 def together(count: int, *command: str) -> str:
@@ -186,7 +191,9 @@ def wait_for(ready: object, processes: Sequence[subprocess.Popen]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("typed", ["", "node1", "node1:80", "node1:80,2", "node1:80,2,2", "a,2,0"])
+@pytest.mark.parametrize(
+    "typed", ["", "node1", "node1:80,2", "node1:80,2,2", "node1:99999,2,0", "a,2,0"]
+)
 def test_processes_that_cannot_be_told_are_refused(typed: str) -> None:
     with (
         pytest.raises(UserError, match="expected auto, or HOST:PORT,COUNT,NUMBER"),

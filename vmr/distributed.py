@@ -38,8 +38,11 @@ _LEAST_BYTES, _CHUNK_BYTES = 2**10, 2**28
 _FAILED, _GONE = "vmr/failed", "vmr/gone"
 _POLL_SECONDS = 0.3
 _SECONDS_TO_HEAR = 5.0
+_PATIENT_SECONDS = 10.0  # before it is said that the others are waited for
 # A process that is done waits for the first, which may rank millions of items by itself.
 _MOST_SECONDS_TO_END = 7 * 24 * 3600
+
+_LAST_PORT = 65535
 
 _exchanges = itertools.count()
 _is_first = True
@@ -130,10 +133,18 @@ def _connect(typed: str) -> None:
     addresses = _addresses(typed)
     # The only implementation of collectives between processes that a CPU has everywhere.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    waiting = threading.Timer(_PATIENT_SECONDS, _tell_waiting, [typed])
+    waiting.start()
     try:
         jax.distributed.initialize(**addresses, shutdown_timeout_seconds=_MOST_SECONDS_TO_END)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"--distributed={typed}: {reason_of(error)}") from None
+        reason = reason_of(error)
+        if not addresses and isinstance(error, ValueError):
+            reason = "no Slurm, Open MPI, Kubernetes or TPU pod has started this process: expected "
+            reason += "HOST:PORT,COUNT,NUMBER, as node1:9876,4,0"
+        raise UserError(f"--distributed={typed}: {reason}") from None
+    finally:
+        waiting.cancel()
     if threading.current_thread() is threading.main_thread():
         # JAX takes SIGTERM for a preemption that it is asked about; here it ends the process, but
         # for training, which saves first.
@@ -142,20 +153,25 @@ def _connect(typed: str) -> None:
     threading.Thread(target=_watch, daemon=True).start()
 
 
+def _tell_waiting(typed: str) -> None:
+    line = f"waiting for the other processes (--distributed={typed}), at most five minutes"
+    print(line, file=sys.stderr, flush=True)
+
+
 def _addresses(typed: str) -> dict[str, Any]:
     """Arguments of `jax.distributed.initialize`; none for `auto`."""
     if typed == "auto":
         return {}
-    match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", typed)
-    if match is None or int(match[3]) >= int(match[2]):
+    match = re.fullmatch(r"([^,]+:(\d+)),(\d+),(\d+)", typed)
+    if match is None or int(match[2]) > _LAST_PORT or int(match[4]) >= int(match[3]):
         raise UserError(
             f"--distributed={typed}: expected auto, or HOST:PORT,COUNT,NUMBER with a number from 0 "
             "to the count less one, as node1:9876,4,0"
         )
     return {
         "coordinator_address": match[1],
-        "num_processes": int(match[2]),
-        "process_id": int(match[3]),
+        "num_processes": int(match[3]),
+        "process_id": int(match[4]),
         "cluster_detection_method": "deactivate",
     }
 
