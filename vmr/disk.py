@@ -4,14 +4,12 @@ import contextlib
 import json
 import os
 import pathlib
-import secrets
 import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from vmr import distributed
 from vmr.errors import UserError
@@ -86,11 +84,10 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
-    """Locks a folder against other processes, of this host and of others that see it.
+    """Locks a folder against other processes; the system frees it however this process ends.
 
-    The system frees it however this process ends. Its locks may not reach beyond a host, and some
-    disks have none: so the lock file also names its holder, and is written anew every few seconds.
-    A holder on another host that ended without leaving is given as long as a few of these signs.
+    Other hosts are kept out where the file system's locks reach them, as those of NFS do. File
+    systems without locks, and Windows, go without.
 
     Args:
       folder: folder, which exists.
@@ -101,134 +98,35 @@ def locked(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """
     path = folder / ".lock"  # never deleted: another process may have it open
     try:
-        path.touch()
-        file = path.open("r+b", buffering=0)
+        file = path.open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
     with file:
         try:
-            has_locks = _lock(file, wait)
-            while _is_alive(path, has_locks):
-                if not wait:
-                    raise BlockingIOError
+            _lock(file, wait)
         except BlockingIOError:
-            holder = _holder(path)
-            who = f", {holder.pid} on {holder.host}" if holder.host else ""
+            file.seek(0)
+            holder = " ".join(file.read(200).split())
+            who = f", {holder}" if holder else ""
             raise UserError(
                 f"{folder} is in use: another process works there{who}, expected one at a time"
             ) from None
-        with _signs_of_life(file):
-            yield
+        with contextlib.suppress(OSError):  # of a full disk: the name is for messages alone
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
 
 
-_SIGN_SECONDS = 10.0  # between two signs of life of a holder
-_SIGNS_MISSED = 3.5  # after which it is taken for dead
-
-
-def _lock(file: IO[bytes], wait: bool) -> bool:
-    """Locks the file; False where the disk has no locks. BlockingIOError if another has it."""
+def _lock(file: IO[str], wait: bool) -> None:
     if sys.platform == "win32":
-        return False
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:
-        return False
-    return True
-
-
-class _Holder(NamedTuple):
-    """Process that a lock file names; all empty where it names none.
-
-    Attributes:
-      host: its host.
-      pid: its number there.
-      token: its own, since hosts and numbers come again.
-      sign: its last sign of life.
-    """
-
-    host: str = ""
-    pid: str = ""
-    token: str = ""
-    sign: str = ""
-
-
-_TOKEN = secrets.token_hex(4)
-_dead: set[str] = set()  # tokens of processes that gave no sign
-
-
-def _holder(path: pathlib.Path) -> _Holder:
-    """Holder that a lock file names."""
-    # Opened anew each time: network file systems may serve an open file from a cache.
-    words = path.read_text(encoding="utf-8", errors="replace").split()
-    return _Holder(*words) if len(words) == len(_Holder._fields) else _Holder()
-
-
-def _is_alive(path: pathlib.Path, has_locks: bool) -> bool:
-    """True if the holder that a lock file names is alive, although the system gave us the lock."""
-    holder = _holder(path)
-    is_here = holder.host == socket.gethostname()
-    # Process ids mean something on their own host alone.
-    is_gone = is_here and (has_locks or not _is_process(holder.pid))
-    if not holder.host or is_gone or holder.token in _dead:
-        return False
-    seconds = _SIGN_SECONDS * _SIGNS_MISSED
-    line = f"{path.parent} was left by {holder.pid} on {holder.host}: waiting {seconds:.0f} s for "
-    print(line + "a sign of life", file=sys.stderr, flush=True)
-    deadline = time.monotonic() + seconds
-    # Signs are compared with each other, not with a clock: those of two hosts may differ.
-    while time.monotonic() < deadline:
-        time.sleep(_SIGN_SECONDS / 10)
-        now = _holder(path)
-        if now != holder:
-            return bool(now.host)
-    _dead.add(holder.token)  # it may have left other folders, as those of the runs of a job
-    return False
-
-
-def _is_process(pid: str) -> bool:
-    if sys.platform == "win32":  # where signal 0 would end it
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except OSError:  # of another user
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def _signs_of_life(file: IO[bytes]) -> Iterator[None]:
-    """Names this process in a lock file, anew every few seconds; empties it at the end."""
-    name, ended = f"{socket.gethostname()} {os.getpid()} {_TOKEN}", threading.Event()
-
-    def write(sign: int) -> None:
-        # Of one length, in one call: who reads it meanwhile finds the one before or this one.
-        file.seek(0)
-        file.write(f"{name} {sign:012d}\n".encode())
-        os.fsync(file.fileno())
-
-    def sign() -> None:
-        count = 1
-        while not ended.wait(_SIGN_SECONDS):
-            with contextlib.suppress(OSError):  # a disk that is full or away may be back
-                write(count)
-            count += 1
-
-    with contextlib.suppress(OSError):
-        write(0)
-        file.truncate(file.tell())
-    signing = threading.Thread(target=sign, daemon=True)
-    signing.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        signing.join()
-        with contextlib.suppress(OSError):
-            file.truncate(0)
+        return  # the disk has no locks
 
 
 def bound_folder(folder: pathlib.Path, most_bytes: int) -> None:

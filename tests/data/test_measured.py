@@ -96,6 +96,7 @@ def test_shards_that_changed_are_measured_again(dataset, passes):
         lambda text: "[]",
         lambda text: json.dumps(json.loads(text) | {"arrays": {}}),
         lambda text: text.replace("float32", "float33"),
+        lambda text: text.replace('"key"', '"kez"'),
     ],
 )
 def test_a_damaged_file_is_named_and_measured_again(dataset, passes, capsys, damage):

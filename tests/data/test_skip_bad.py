@@ -57,6 +57,16 @@ def test_what_cannot_be_read_is_left_out_and_named(records, tmp_path):
     )
 
 
+def test_items_of_one_id_count_each(tmp_path):
+    bad = video_level(b"v", audio=127)
+    train = shard(tmp_path / "a", video_level(b"v0"), bad, bad)
+    with pytest.raises(UserError, match=r"record 2 has 127 .*as many as --skip_bad=1 allows"):
+        list(youtube8m({"train": [train]}, skip_bad=1).splits["train"]())
+    source = youtube8m({"train": [train]}, skip_bad=2)
+    assert [pair.video_id for pair in source.splits["train"]()] == ["v0"]
+    assert list(source.left_out.names.values()) == ["v", "v"]
+
+
 @pytest.mark.parametrize("skip_bad", [0, 1, 2])
 def test_one_more_than_the_number_is_an_error(records, tmp_path, skip_bad):
     source = youtube8m({"train": [records]}, skip_bad=skip_bad)
@@ -145,6 +155,16 @@ def test_one_more_pair_is_an_error(folder, tmp_path, skip_bad, expected):
     with pytest.raises(UserError, match=expected):
         build(feature_files(folder, skip_bad=skip_bad), tmp_path / "built", "the command")
     assert not (tmp_path / "built").exists()
+
+
+def test_a_pair_without_both_files_is_one(folder):
+    (folder / "video" / "v2.npy").unlink()
+    source = feature_files(folder, skip_bad=2)
+    assert [pair.video_id for pair in source.splits["train"]()] == ["v1", "v3", "v4", "v5"]
+    (folder / "music" / "m4.npy").unlink()
+    (folder / "music" / "m5.npy").unlink()
+    with pytest.raises(UserError, match=r"--skip_bad=2, but 3 pairs lack files"):
+        feature_files(folder, skip_bad=2)
 
 
 def test_a_folder_of_which_nothing_can_be_read_is_an_error(folder):

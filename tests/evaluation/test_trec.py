@@ -28,7 +28,7 @@ def test_lists_are_the_best_items_in_order_and_ties_in_the_order_of_the_gallery(
     direction, monkeypatch
 ):
     monkeypatch.setattr(tiles, "TILE", 8)
-    monkeypatch.setattr("vmr.evaluation.lists._TILES", 2)
+    monkeypatch.setattr("vmr.evaluation.lists._COLUMNS", 16)
     generator = np.random.default_rng(0)
     queries, gallery = grid(generator, 19), grid(generator, 45)
     scores = queries @ gallery.T

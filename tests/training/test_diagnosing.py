@@ -114,6 +114,20 @@ def test_sequences_with_text_are_diagnosed(clips: pathlib.Path) -> None:
     assert "truth" in found["batch"]
 
 
+def test_hubs_of_drawn_queries_are_those_beyond_chance() -> None:
+    """A large gallery is in few of the lists drawn, so that even random lists have a high skew."""
+    way = {"skew": 3.2, "skew_by_chance": 3.1, "antihubs": 0.9, "antihubs_by_chance": 0.9}
+    way |= {"largest_hub": 0.01}
+    told = diagnose._hubness({"k": 10, "v2m": way, "m2v": way})
+    assert "→ Hubs in" in told[-2]
+    assert "(skew above 1)" in told[-2]
+    drawn = way | {"queries": 20_000, "sampled_from": 2_000_000}
+    *_, told_of_drawn = diagnose._hubness({"k": 10, "v2m": drawn, "m2v": drawn})
+    assert told_of_drawn == (
+        "→ No hubs to speak of: the skew is at most 1 above that of random lists."
+    )
+
+
 def test_where_positives_are_by_label_labels_are_the_truth(labelled: pathlib.Path) -> None:
     found = diagnose_run(labelled, "test", deviations=0.5, examples=1000)
     for batch in eval_batches(restore_run(labelled).dataset, "test", 100):

@@ -15,8 +15,8 @@ from vmr.evaluation import tiles
 
 Direction = Literal["v2m", "m2v"]
 
-# Tiles of the gallery that are sorted together: 32 MB of scores.
-_TILES = 8
+# Items of the gallery that are sorted together: 32 MB of scores on CPU, 128 MB elsewhere.
+_COLUMNS = 8192
 
 
 def ranked_lists(
@@ -50,10 +50,10 @@ def ranked_lists(
 def score_rows(
     queries: np.ndarray, gallery: np.ndarray, direction: Direction
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Scores of at most TILE queries, a tile of the gallery at a time: yields (first row, (q,g)).
+    """Scores of the queries of a tile, a tile of the gallery at a time: yields (first row, (q,g)).
 
     Args:
-        queries: (q,D) videos for v2m, tracks for m2v.
+        queries: (q,D) videos for v2m, tracks for m2v; at most `tiles.size()`.
         gallery: (G,D) the other side.
         direction: `v2m` or `m2v`.
     """
@@ -72,7 +72,7 @@ def _bands(
     queries: np.ndarray, gallery: np.ndarray, direction: Direction
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Tiles of `score_rows`, several side by side."""
-    size = _TILES * tiles.size()
+    size = max(1, _COLUMNS // tiles.size()) * tiles.size()
     for first in range(0, len(gallery), size):
         band = score_rows(queries, gallery[first : first + size], direction)
         yield first, np.concatenate([scores for _, scores in band], axis=1)

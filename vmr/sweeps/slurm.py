@@ -1,6 +1,5 @@
 """Slurm as a launcher of the jobs of a sweep."""
 
-import math
 import pathlib
 import re
 import time
@@ -133,7 +132,7 @@ class Slurm:
                 time.sleep(self.poll_seconds)
 
     def _executor(self) -> Any:
-        at_a_time = math.ceil(self.parallel / self.jobs_per_task)
+        at_a_time = max(1, self.parallel // self.jobs_per_task)
         return executor(self.folder, {**self.parameters, "slurm_array_parallelism": at_a_time})
 
 
@@ -180,6 +179,6 @@ def _gpus_of_a_task(parameters: Mapping[str, Any]) -> int | None:
     """GPUs that the parameters ask for, `8`, `a100:8` or `gpu:a100:8`; None where they say none."""
     for name in ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres"):
         if name in parameters:
-            number = re.search(r"(\d+)$", str(parameters[name]))
+            number = re.search(r"(?:^|:)(\d+)$", str(parameters[name]))
             return int(number[1]) if number else 1
     return None

@@ -62,7 +62,9 @@ def cache_of(
 def fits_host(dataset: Dataset, split: str, spec: BatchSpec, asked: str) -> bool:
     """True if the host can hold a split, under `auto` within a quarter of what is free now."""
     free, size = available_memory(), cached_bytes(dataset, split, spec)
-    return free is not None and size <= (free // _SHARE if asked == "auto" else free)
+    if free is None:
+        return asked != "auto"
+    return size <= (free // _SHARE if asked == "auto" else free)
 
 
 def _automatic(size: int, free: dict[str, int | None], platform: str) -> str:

@@ -67,7 +67,12 @@ def _left_out(left_out: LeftOut) -> list[str]:
     if not left_out.reasons:
         return []
     title = f"Left out, since they cannot be read (--skip_bad={left_out.most}):"
-    return ["", title, "", *(f"- {item}: {why}" for item, why in left_out.reasons.items())]
+    return [
+        "",
+        title,
+        "",
+        *(f"- {left_out.names[at]}: {why}" for at, why in left_out.reasons.items()),
+    ]
 
 
 def _row(split: str, multiplicities: list[int]) -> str:

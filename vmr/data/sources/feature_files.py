@@ -113,22 +113,30 @@ def _has_groups(root: Path, tables: Mapping[str, list[Row]]) -> bool:
 
 
 def _require_files(root: Path, rows: list[Row], skip_bad: int) -> None:
-    """Refuses, with a UserError that names them, more absent feature files than may be."""
+    """Refuses, with a UserError that names absent files, more pairs that lack one than may be."""
     absent: dict[Path, str] = {}
+    lacking, misspelt = set(), False
     for row in rows:
         for folder, item in (("video", row.video_id), ("music", row.music_id)):
             file = root / folder / f"{item}.npy"
-            if file in absent or _is_file(file, row.line):
+            if file not in absent and _is_file(file, row.line):
+                continue
+            lacking.add(row.line)
+            if file in absent:
                 continue
             # macOS stores é as two code points, most tools write it as one.
             there = other_spelling(file)
             hint = f"; one spelt in Unicode's form {there} is: rename either" if there else ""
+            misspelt |= bool(hint)
             absent[file] = f"{row.line} names {folder} id {item!r}, but there is no {file}{hint}"
-    if len(absent) > skip_bad:
+    # A name that is spelt otherwise is there to be mended, not a file that cannot be read.
+    if len(lacking) > skip_bad or misspelt:
         first, *more = absent
         named = ", ".join(str(file.relative_to(root)) for file in more[:_NAMED])
         rest = f"; {len(more)} more are absent: {named}" if more else ""
-        raise UserError(f"{absent[first]}{rest}{', …' if len(more) > _NAMED else ''}")
+        rest += ", …" if len(more) > _NAMED else ""
+        limit = f"; --skip_bad={skip_bad}, but {len(lacking)} pairs lack files" if skip_bad else ""
+        raise UserError(f"{absent[first]}{rest}{limit}")
 
 
 def _is_file(file: Path, line: str) -> bool:
@@ -184,7 +192,7 @@ def _pairs(
                 group=row.group or 0,
             )
         except UserError as fault:
-            left_out.add(row.video_id, fault)
+            left_out.add(row.line, fault, row.video_id)
             continue
         yield pair
 
@@ -200,7 +208,7 @@ def _modalities(
                 _modality(root / "music" / f"{row.music_id}.npy", accounts.get("music")),
             )
         except UserError as fault:
-            left_out.add(row.video_id, fault)
+            left_out.add(row.line, fault, row.video_id)
     raise UserError(f"{root / 'train.csv'}: no pair can be read, expected some")
 
 
@@ -294,11 +302,15 @@ def strings_of(table: Path, video_ids: set[str]) -> dict[str, str]:
 
 def _embeddings(folder: Path, video_ids: Collection[str]) -> FeatureText:
     files = (folder / f"{video_id}.npy" for video_id in video_ids)
-    first = next((file for file in files if file.is_file()), None)
-    if first is None:
-        raise UserError(f"{folder}: has no file <video_id>.npy for any video of the splits")
-    width = _sequence(first).shape[1]
-    return FeatureText(Text(width), partial(_embedding, folder, width, first))
+    fault = UserError(f"{folder}: has no file <video_id>.npy for any video of the splits")
+    for first in filter(Path.is_file, files):
+        try:
+            width = _sequence(first).shape[1]
+        except UserError as unreadable:  # raised again with its pair, which may be left out
+            fault = unreadable
+            continue
+        return FeatureText(Text(width), partial(_embedding, folder, width, first))
+    raise fault
 
 
 def _embedding(folder: Path, width: int, first: Path, video_id: str) -> np.ndarray:

@@ -113,22 +113,23 @@ def _pairs(
         try:
             pair = read(record) if kept(record, split) else None
         except ValueError as fault:
-            item = _id_orplace_of(record, path, number)
-            left_out.add(item, UserError(f"{path}: record {number} {fault}"))
+            mistake = UserError(f"{path}: record {number} {fault}")
+            left_out.add(place_of(path, number), mistake, _id_of(record))
             continue
         if pair is not None:
             yield pair
 
 
-def _id_orplace_of(record: bytes, path: Path, number: int) -> str:
+def _id_of(record: bytes) -> str:
+    """Id of a record; empty if that cannot be read either."""
     try:
         return video_id_of(context_of(record))
     except ValueError:
-        return place_of(path, number)
+        return ""
 
 
 def place_of(path: Path, number: int) -> str:
-    """Name of a record whose id cannot be read."""
+    """Name of a record by its file and its number there."""
     return f"record {number} of {path}"
 
 

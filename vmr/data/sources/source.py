@@ -50,29 +50,37 @@ class LeftOut:
 
     Attributes:
       most: number of items that may be left out; with 0, the first one ends the build.
-      reasons: message about each item left out so far, by its id or, if that cannot be read either,
-        its place.
+      reasons: message about each item left out so far, by its place: a record or a line.
+      names: their ids, or places where the ids cannot be read, by place too.
     """
 
     most: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.most < 0:
             raise UserError(f"--skip_bad={self.most}: expected 0 or more items")
 
-    def add(self, item: str, fault: UserError) -> None:
-        """Leaves an item out; raises the fault instead if that would be one too many."""
+    def add(self, place: str, fault: UserError, item: str = "") -> None:
+        """Leaves an item out; raises the fault instead if that would be one too many.
+
+        Args:
+          place: record or line of the item, which no other has.
+          fault: reason.
+          item: its id, if that is known.
+        """
         # A source may be read several times, and meet the item each time.
-        if item in self.reasons:
+        if place in self.reasons:
             return
         if len(self.reasons) == self.most:
             hint = f"; as many as --skip_bad={self.most} allows were left out before it"
             raise UserError(f"{fault}{hint if self.most else ''}") from None
-        self.reasons[item] = str(fault)
+        self.reasons[place] = str(fault)
+        self.names[place] = " ".join(item.split()) or place
 
     def __str__(self) -> str:
-        first = ", ".join(list(self.reasons)[:3]) + (", …" if len(self.reasons) > 3 else "")
+        first = ", ".join(list(self.names.values())[:3]) + (", …" if len(self.reasons) > 3 else "")
         return f"{len(self.reasons)} unreadable items are left out, named in the card: {first}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 Names = Callable[[np.ndarray], Iterator[str]]
 
 _NAMED = 3  # ids that a finding names
+_READ_AGAIN = 5_000  # records at most, for the ids to name of a finding
 
 
 class Occurrences:
@@ -135,9 +136,12 @@ def suspected(splits: Mapping[str, SplitItems]) -> Iterator[str]:
 
 
 def shared_ids(one: Hashed, other: Hashed) -> Occurrences:
-    """Ids that two splits have in common, each once in both, in alphabetical order."""
+    """Ids that two splits have in common, each once in both, in alphabetical order.
+
+    Of many, those named are the first of some thousand: their records are read again for it.
+    """
     rows = np.flatnonzero(np.isin(other.ids, one.ids))
-    return Occurrences(len(rows), nsmallest(_NAMED, other.named(rows)))
+    return Occurrences(len(rows), nsmallest(_NAMED, other.named(rows[:_READ_AGAIN])))
 
 
 def shared_contents(one: Hashed, other: Hashed) -> Occurrences:

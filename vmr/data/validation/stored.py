@@ -45,7 +45,7 @@ def stored_batches(dataset: Dataset, split: str, digest: Fingerprint) -> Iterato
     try:
         for records in _one_ahead(_batches(shards, digest)):
             yield {name: values.numpy() for name, values in parse(tf.constant(records)).items()}
-    except (BrokenFrameError, *RECORD_FAULTS):
+    except (BrokenFrameError, OSError, *RECORD_FAULTS):
         report_first_fault(shards, schema)
         # Every record reads well on its own: the fault is not in the data.
         raise

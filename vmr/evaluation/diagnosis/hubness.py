@@ -22,7 +22,9 @@ def hubness(video_emb: np.ndarray, music_emb: np.ndarray, k: int = 10, *, seed: 
     """Measures the hubs of both directions: (N,D),(M,D)->{"k", "v2m", "m2v"}, see `summary`.
 
     Of more than 20,000 queries, 20,000 are drawn by the seed, against the whole gallery; the
-    direction then has `queries`, the number drawn, and `sampled_from`, that of all.
+    direction then has `queries`, the number drawn, and `sampled_from`, that of all. Skew and
+    antihubs are those of the lists drawn, to be held against chance and against as many elsewhere:
+    all lists together would have fewer antihubs and another skew.
 
     Args:
         video_emb: (N,D) unit rows.
