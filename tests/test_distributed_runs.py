@@ -32,6 +32,18 @@ TRAIN = "experiments.train", "--config=configs/vmnet.py:runlocal", "--config.log
 DEVICES = 4  # of all processes
 
 
+def _has_address() -> bool:
+    try:
+        return bool(socket.getaddrinfo(socket.gethostname(), None))
+    except OSError:
+        return False
+
+
+several = pytest.mark.skipif(
+    not _has_address(), reason="Gloo connects processes by the name of their host"
+)
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("distributed") / "data")
@@ -104,6 +116,7 @@ with distributed.connected(flag.partition("=")[2]):
 """
 
 
+@several
 @pytest.mark.slow
 def test_four_processes_go_on_with_a_run_of_one_and_take_its_steps(
     data_dir: str, tmp_path: pathlib.Path
@@ -137,6 +150,7 @@ def lines(workdir: pathlib.Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@several
 @pytest.mark.slow
 def test_a_mistake_of_one_process_ends_all_of_them_with_one_line(
     data_dir: str, tmp_path: pathlib.Path
@@ -150,6 +164,7 @@ def test_a_mistake_of_one_process_ends_all_of_them_with_one_line(
     assert time.monotonic() - start < 100  # not the time after which JAX misses a process
 
 
+@several
 @pytest.mark.slow
 def test_a_record_that_breaks_in_one_process_ends_all_of_them_with_one_line(
     data_dir: str, tmp_path: pathlib.Path
@@ -167,6 +182,7 @@ def test_a_record_that_breaks_in_one_process_ends_all_of_them_with_one_line(
     assert (first[0], first[2]) == (1, f"error: process 1: {second[2].removeprefix('error: ')}")
 
 
+@several
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_and_saves_the_run_of_all(
     data_dir: str, tmp_path: pathlib.Path

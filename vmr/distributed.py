@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -149,7 +150,7 @@ def _connect(typed: str) -> None:
         # JAX takes SIGTERM for a preemption that it is asked about; here it ends the process, but
         # for training, which saves first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _is_first = jax.process_index() == 0
+    _is_first = _number() == 0
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -184,7 +185,14 @@ def _meet() -> None:
     """
     import jax
 
-    counts = collections.Counter(device.process_index for device in jax.devices())
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:  # of Gloo, which asks for the address of this host's name
+        raise UserError(
+            f"devices cannot be connected ({reason_of(error)}): expected a host whose name, "
+            f"{socket.gethostname()!r}, has an address, as in /etc/hosts"
+        ) from None
+    counts = collections.Counter(device.process_index for device in devices)
     if len(set(counts.values())) > 1:
         there = ", ".join(f"{of} in process {number}" for number, of in counts.items())
         raise UserError(f"the processes have different numbers of devices: {there}")
@@ -266,36 +274,42 @@ def _all_rows(row: np.ndarray) -> np.ndarray:
 
 def _store() -> Any:
     """Keys and values that all processes see, served by the first one."""
-    # JAX has no public name for it, and its collectives would wait for the process that failed.
+    return _connection().client
+
+
+def _number() -> int:
+    """Number of this process, which is known before its devices are."""
+    return int(_connection().process_id)
+
+
+def _connection() -> Any:
+    # JAX has no public name for it, and its collectives would wait for a process that failed.
     from jax._src import distributed
 
-    return distributed.global_state.client
+    return distributed.global_state
 
 
 def _fail(reason: str) -> None:
     """Tells the other processes of an error, and lets this one end without waiting for them."""
-    import jax
 
     # Registered last, so called before JAX's own, which waits for processes that are gone.
     atexit.register(_exit_now)
     with contextlib.suppress(Exception):  # the service may be what is gone
-        _store().key_value_set(f"{_FAILED}/{jax.process_index()}", reason)
+        _store().key_value_set(f"{_FAILED}/{_number()}", reason)
 
 
 def _exit_now() -> None:
     """Ends this process; the first one, which serves the keys, after the others."""
-    import jax
-
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     with contextlib.suppress(Exception):
         if not _is_first:
             time.sleep(3 * _POLL_SECONDS)  # the others look for its reason before they miss it
-            _store().key_value_set(f"{_GONE}/{jax.process_index()}", "")
+            _store().key_value_set(f"{_GONE}/{_number()}", "")
             os._exit(1)
         until = time.monotonic() + _SECONDS_TO_HEAR
-        while len(_store().key_value_dir_get(_GONE)) < jax.process_count() - 1:
+        while len(_store().key_value_dir_get(_GONE)) < _connection().num_processes - 1:
             if time.monotonic() > until:
                 break
             time.sleep(_POLL_SECONDS)
@@ -305,9 +319,7 @@ def _exit_now() -> None:
 
 def _watch() -> None:
     """Ends this process once another has told of an error; it may be waiting for that one."""
-    import jax
-
-    own = jax.process_index()
+    own = _number()
     while not _ended.wait(_POLL_SECONDS):
         with contextlib.suppress(Exception):
             if not _store().key_value_dir_get(_FAILED):
