@@ -166,6 +166,18 @@ def test_a_mistake_of_one_process_ends_all_of_them_with_one_line(
 
 @several
 @pytest.mark.slow
+def test_processes_of_other_flags_are_refused(data_dir: str, tmp_path: pathlib.Path) -> None:
+    flags = f"--config.dataset.data_dir={data_dir}", f"--workdir={tmp_path}/run"
+    own = [f"--config.batch_size={size}" for size in (32, 16)]
+    first, second = ended(started(2, "-m", *TRAIN, *flags, own=own))
+    assert (first[0], second[0]) == (1, 1)
+    told = "error: process 1 differs from process 0 in --config.batch_size=16: given there, absent "
+    assert first[2] == second[2] == f"{told}here, expected the same in all\n"
+    assert not (tmp_path / "run").exists()
+
+
+@several
+@pytest.mark.slow
 def test_a_record_that_breaks_in_one_process_ends_all_of_them_with_one_line(
     data_dir: str, tmp_path: pathlib.Path
 ) -> None:
@@ -222,5 +234,6 @@ def test_a_single_process_asks_nobody() -> None:
     assert distributed.is_first()
     assert distributed.from_first(lambda: "made") == "made"
     assert distributed.from_all(3) == [3]
+    distributed.require_same({"a": 1})
     rows = np.eye(2)
     assert distributed.gathered(rows) is rows

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -44,6 +44,12 @@ _PATIENT_SECONDS = 10.0  # before it is said that the others are waited for
 _MOST_SECONDS_TO_END = 7 * 24 * 3600
 
 _LAST_PORT = 65535
+# Beginnings of arguments that may differ between processes: a path may be another on each host.
+_OWN = (
+    *("--distributed", "--workdir", "--data_dir", "--output", "--verbosity", "--profile"),
+    *("--config.dataset.data_dir", "--config.dataset.cache", "--config.loss.teacher"),
+    *("--config.init_from", "/"),
+)
 
 _exchanges = itertools.count()
 _is_first = True
@@ -136,6 +142,9 @@ def _connect(typed: str) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     waiting = threading.Timer(_PATIENT_SECONDS, _tell_waiting, [typed])
     waiting.start()
+    # While JAX waits Python would not hear of Ctrl-C.
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if on_main else None
     try:
         jax.distributed.initialize(**addresses, shutdown_timeout_seconds=_MOST_SECONDS_TO_END)
     except (ValueError, RuntimeError) as error:
@@ -146,7 +155,9 @@ def _connect(typed: str) -> None:
         raise UserError(f"--distributed={typed}: {reason}") from None
     finally:
         waiting.cancel()
-    if threading.current_thread() is threading.main_thread():
+        if on_main:
+            signal.signal(signal.SIGINT, before)
+    if on_main:
         # JAX takes SIGTERM for a preemption that it is asked about; here it ends the process, but
         # for training, which saves first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -169,6 +180,10 @@ def _addresses(typed: str) -> dict[str, Any]:
             f"--distributed={typed}: expected auto, or HOST:PORT,COUNT,NUMBER with a number from 0 "
             "to the count less one, as node1:9876,4,0"
         )
+    try:
+        socket.getaddrinfo(match[1].rpartition(":")[0].strip("[]"), None)
+    except OSError as error:
+        raise UserError(f"--distributed={typed}: no such host: {reason_of(error)}") from None
     return {
         "coordinator_address": match[1],
         "num_processes": int(match[3]),
@@ -196,7 +211,8 @@ def _meet() -> None:
     if len(set(counts.values())) > 1:
         there = ", ".join(f"{of} in process {number}" for number, of in counts.items())
         raise UserError(f"the processes have different numbers of devices: {there}")
-    from_all(None)  # the devices of the same place in each process, then all of them
+    # The devices of the same place in each process meet first, then all of them.
+    require_same({argument: True for argument in sys.argv[1:] if not argument.startswith(_OWN)})
     total = jax.pmap(lambda one: jax.lax.psum(one, "devices"), "devices")
     jax.block_until_ready(total(np.ones(jax.local_device_count())))
 
@@ -209,6 +225,27 @@ def count() -> int:
 
     # Asked of the connection, not of the devices, which would start them.
     return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Raises UserError, in every process, that names a fact in which one differs from the first.
+
+    Args:
+      facts: values, of types that pickle takes, by their names.
+    """
+    first, *others = from_all(dict(facts))
+    for number, other in enumerate(others, start=1):
+        for name in sorted(first.keys() | other.keys()):
+            if first.get(name) != other.get(name):
+                raise UserError(
+                    f"process {number} differs from process 0 in {name}: {_told(other.get(name))} "
+                    f"there, {_told(first.get(name))} here, expected the same in all"
+                )
+
+
+def _told(value: Any) -> str:
+    names = {None: "absent", True: "given"}
+    return names[value] if value is None or value is True else repr(value)
 
 
 def from_first(make: Callable[[], T]) -> T:

@@ -113,6 +113,7 @@ def restore_run(workdir: pathlib.Path, data_dir: str | None = None) -> TrainedRu
     dataset = dataset_of(config, data_dir)
     if distributed.is_first():
         require_same_data(workdir, dataset.fingerprint)
+    distributed.require_same({"dataset fingerprint": dataset.fingerprint})
     spec = batch_spec_of(config, dataset)
     step, trained = distributed.from_first(lambda: _best_trained(workdir, config))
     return TrainedRun(config, dataset, spec, build_model(config), trained, step)

@@ -13,12 +13,13 @@ import ml_collections
 import numpy as np
 
 from vmr import distributed, embeddings
+from vmr.data.dataset import Dataset
 from vmr.errors import UserError
 from vmr.training import build, determinism, profiling
 from vmr.training import devices as on_devices
 from vmr.training import grid as grids
 from vmr.training import run_dir as run_folder
-from vmr.training.config import require_sound
+from vmr.training.config import differing, require_sound, resolved
 from vmr.training.embed import embed_batches
 from vmr.training.evals import EVALS
 from vmr.training.feed import Feed
@@ -108,6 +109,7 @@ def _train(
     if effect := determinism.effect(devices[0].platform):
         print(effect, flush=True)
     dataset = sound_dataset_of(configs[0])
+    _require_same(configs[0], dataset)
     spec = batch_spec_of(configs[0], dataset)
     teacher = teacher_of(configs[0], dataset)
     rows = on_devices.rows_of_process(configs[0].batch_size)
@@ -139,6 +141,16 @@ def _train(
     stop.signal = stop.signal or (signal.Signals(told) if told else None)
     stop.end()  # raises if a signal came, only now that every file is closed
     return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
+
+
+def _require_same(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError if processes of the run differ in its config or its data."""
+    fields = differing({}, resolved(config))
+    facts = {f"config.{field}": value for field, (_, value) in fields.items()}
+    # Where the data lie, and what holds them, is each host's own; what they are is not.
+    for field in ("dataset.data_dir", "dataset.cache", "loss.teacher", "init_from"):
+        facts.pop(f"config.{field}", None)
+    distributed.require_same({**facts, "dataset fingerprint": dataset.fingerprint})
 
 
 def _first_state(

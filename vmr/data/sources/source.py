@@ -81,7 +81,9 @@ class LeftOut:
 
     def __str__(self) -> str:
         first = ", ".join(list(self.names.values())[:3]) + (", …" if len(self.reasons) > 3 else "")
-        return f"{len(self.reasons)} unreadable items are left out, named in the card: {first}"
+        count = len(self.reasons)
+        items = f"{count} unreadable items are" if count > 1 else "1 unreadable item is"
+        return f"{items} left out, named in the card: {first}"
 
 
 @dataclass(frozen=True)
