@@ -34,10 +34,7 @@ _GPUS_PER_JOB = flags.DEFINE_integer(
     "gpus_per_job", None, "GPUs that each job has for itself, by their numbers. Default: all that "
     "there are, shared by the jobs at a time.", lower_bound=1,
 )  # fmt: skip
-_DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "Asks XLA for operations whose results are the same to the bit each "
-    "time, at some cost in speed. No effect on a CPU, which has no others.",
-)  # fmt: skip
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", False, determinism.FLAG_HELP)
 _SLURM = flags.DEFINE_list(
     "slurm", None, "Jobs go to Slurm: NAME=VALUE parameters of submitit, as "
     "timeout_min=60,slurm_partition=gpu,gpus_per_node=1. Default: processes of this machine.",

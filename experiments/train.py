@@ -25,10 +25,7 @@ _PROFILE = flags.DEFINE_string(
     "profile", None, "Steps FROM:TO to trace into WORKDIR/profile, as 10:15, for TensorBoard."
 )
 _DISTRIBUTED = flags.DEFINE_string("distributed", None, distributed.FLAG_HELP)
-_DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "Asks XLA for operations whose results are the same to the bit each "
-    "time, at some cost in speed. No effect on a CPU, which has no others.",
-)  # fmt: skip
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", False, determinism.FLAG_HELP)
 
 
 @determinism.asked_by(_DETERMINISTIC)

@@ -15,6 +15,11 @@ T = TypeVar("T")
 # Leaves out atomic additions, and takes kernels by rule rather than by which was quickest just now.
 _FLAG = "--xla_gpu_deterministic_ops"
 
+FLAG_HELP = (
+    "Asks XLA for operations whose results are the same to the bit each time, at some cost in "
+    "speed. No effect on a CPU, which has no others."
+)
+
 
 class _Flag(Protocol):
     """Flag of absl, whose value is known once flags are parsed."""

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from vmr.training import build, determinism, profiling
 from vmr.training import devices as on_devices
 from vmr.training import grid as grids
 from vmr.training import run_dir as run_folder
+from vmr.training.agreed_stop import AgreedStop
 from vmr.training.config import differing, require_sound, resolved
 from vmr.training.embed import embed_batches
 from vmr.training.evals import EVALS
@@ -137,8 +137,7 @@ def _train(
             state = loop.train(state)
     print(loop.ending(), flush=True)
     # The first process has saved for all, and any of them may have got a signal since.
-    told = max(distributed.from_all(stop.signal or 0))
-    stop.signal = stop.signal or (signal.Signals(told) if told else None)
+    stop.note(max(distributed.from_all(stop.signal or 0)))
     stop.end()  # raises if a signal came, only now that every file is closed
     return state, {run.workdir: run.failure for run in loop.by_slot.values() if run.failure}
 
@@ -198,7 +197,6 @@ class _Step(NamedTuple):
     number: int
     scalars: Mapping[str, jax.Array]
     batches: Batches
-    signal: jax.Array | None  # highest number of a signal that any of several processes got, ()
 
 
 @dataclasses.dataclass
@@ -235,11 +233,10 @@ class _Loop:
             grids.grid_embed, model=build.build_model(config), at_once=at_once
         )
         self.embed = on_devices.pmapped_embed_step(embed, self.devices)
-        self.highest = on_devices.pmapped_maximum(self.devices)
         self.state_norms = jax.jit(jax.vmap(jax.vmap(state_norm)))
         self.best: TrainState | None = None  # (S, W, ...), the states of `OpenRun.unsaved_best`
         self.step = 0
-        self.all_stop = False
+        self.agreed = AgreedStop(self.stop, self.devices)
 
     def train(self, state: TrainState) -> TrainState:
         """Takes steps until the last one or until too few runs go on; returns the last state."""
@@ -263,8 +260,8 @@ class _Loop:
             # JAX dispatches a step without waiting for it: the previous one is checked while this
             # one runs, and the devices never wait for the host.
             self._require_finite(unchecked)
-            self._hear(unchecked)
-            unchecked = _Step(self.step, scalars, batches, self._told())
+            self.agreed.hear_after_step()
+            unchecked = _Step(self.step, scalars, batches)
             if self.step == first + 1:
                 jax.block_until_ready(scalars)
                 rhythm = f"a line follows every {self.config.log_every:,}"
@@ -297,25 +294,7 @@ class _Loop:
     def _goes_on(self) -> bool:
         """True while steps are left, no stop is requested and more than half of the runs go on."""
         is_worth_it = len(self._running()) > len(self.by_slot) / 2
-        return self.step < self.config.steps and not self._stops() and is_worth_it
-
-    def _stops(self) -> bool:
-        """True if a stop was requested, and all processes know."""
-        return bool(self.stop) if distributed.count() == 1 else self.all_stop
-
-    def _told(self) -> jax.Array | None:
-        """Highest number of a signal among the processes, not waited for; None of a single one."""
-        if distributed.count() == 1:
-            return None
-        own = np.full(len(self.devices), self.stop.signal or 0, np.int32)
-        return self.highest(own)
-
-    def _hear(self, step: _Step | None) -> None:
-        """Stops if any process had got a signal at a step: all stop after the same one."""
-        number = 0 if step is None or step.signal is None else int(step.signal)
-        if number:
-            self.all_stop = True
-            self.stop.signal = self.stop.signal or signal.Signals(number)
+        return self.step < self.config.steps and not self.agreed and is_worth_it
 
     def _due(self) -> _Due:
         """Actions that follow this step; after the last step, all of them."""

@@ -28,6 +28,11 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def note(self, number: int) -> None:
+        """Notes a signal, of which 0 is none, that another process got; an own one stays."""
+        if number and self.signal is None:
+            self.signal = signal.Signals(number)
+
     def end(self) -> None:
         """Ends the process as the signal would have: status 130 of Ctrl-C, 143 of SIGTERM.
 
